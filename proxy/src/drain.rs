@@ -1,0 +1,1 @@
+//! Which sessions move, when, how fast.

@@ -1,0 +1,13 @@
+//! Holdfast, the sidecar: it owns the players' connections, so that backends may come and go.
+//!
+//! Dependencies point one way: main -> {admin, worker, source, drain} -> session, routing, framing -> config, protocol.
+
+pub mod admin;
+pub mod config;
+pub mod drain;
+pub mod framing;
+pub mod routing;
+pub mod session;
+pub mod source;
+pub mod telemetry;
+pub mod worker;

@@ -1,0 +1,1 @@
+//! The JSON documents, as typed and as checked.

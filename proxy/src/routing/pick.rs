@@ -1,0 +1,1 @@
+//! Placement: one pure pick for new and moved sessions.

@@ -1,0 +1,182 @@
+//! The routing table: an immutable snapshot of every valid document. Workers read it, nobody changes it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use holdfast_protocol::InstanceId;
+
+use crate::framing::Framing;
+
+/// One consistent state of all documents.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Revision of the source (etcd's, or a count of changes of the folder); 0 before the first document.
+    pub revision: u64,
+    pub applied_at: SystemTime,
+    pub services: BTreeMap<String, Arc<Service>>,
+    pub routes: BTreeMap<String, Arc<Route>>,
+    pub backends: BTreeMap<BackendId, Arc<Backend>>,
+    pub drains: BTreeMap<BackendId, Arc<DrainOrder>>,
+}
+
+/// `service/name`, as it stands in keys, on the command line and in metrics.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendId {
+    pub service: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.service, self.name)
+    }
+}
+
+/// Where a backend listens for links.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum BackendAddress {
+    /// `host:port`; the host may be a name.
+    Tcp(Arc<str>),
+    /// `unix:/path`
+    Unix(PathBuf),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    pub id: BackendId,
+    pub address: BackendAddress,
+    pub version: Arc<str>,
+    /// Relative share among the backends of one version; 0 takes no new sessions.
+    pub weight: u32,
+    pub zone: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    pub name: Arc<str>,
+    pub framing: Framing,
+    pub recovery: Recovery,
+    pub on_crash: OnCrash,
+    pub limits: Limits,
+    pub drain: DrainPolicy,
+    pub trace: TracePolicy,
+}
+
+/// What the link promises after a crash. Others are refused by `check` until they are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    None,
+}
+
+/// What becomes of a session whose state is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnCrash {
+    /// Attached anew elsewhere, marked lost.
+    Fresh,
+    Close,
+}
+
+/// Bounds of one session, and how long it waits for things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Client bytes that may be in flight to the backend, and as many that may wait in the proxy.
+    pub client_window_bytes: u32,
+    /// Server bytes that may be in flight to the client.
+    pub server_window_bytes: u32,
+    /// State size expected before the first handoff tells the real one.
+    pub state_size_bytes: u64,
+    /// Largest state taken from a backend.
+    pub max_state_bytes: u64,
+    /// Sessions of this service on one worker.
+    pub max_sessions: u32,
+    pub attach_timeout: Duration,
+    pub freeze_timeout: Duration,
+    /// Longest stay in the proxy with no backend able to take the session.
+    pub park_deadline: Duration,
+    /// How long a parked session waits for its own backend before any eligible one will do.
+    pub park_home: Duration,
+    /// Silence after which a backend is gone.
+    pub liveness: Duration,
+    /// How long a lost link may take to come back before its backend counts as gone.
+    pub resume_timeout: Duration,
+    /// How long the backend may take to finish a session whose client has left.
+    pub close_deadline: Duration,
+}
+
+/// How sessions leave a draining backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainPolicy {
+    /// Handoffs under way at once on one worker.
+    pub in_flight: u32,
+    /// Handoffs begun per second on one worker.
+    pub per_second: u32,
+    /// Deadline of a drain that doesn't name one.
+    pub deadline: Duration,
+    pub on_deadline: OnDeadline,
+    pub on_sigterm: OnSigterm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDeadline {
+    Keep,
+    Close,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnSigterm {
+    Move,
+    Park,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TracePolicy {
+    /// Share of frames that are sampled, 0 to 1.
+    pub ratio: f64,
+    /// A frame slower than this is exported even when not sampled.
+    pub slow_frame: Duration,
+}
+
+impl Eq for TracePolicy {}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    pub name: Arc<str>,
+    pub listener: Arc<str>,
+    pub service: Arc<str>,
+    /// Version -> share. Empty: all versions by their backends' weights.
+    pub versions: BTreeMap<Arc<str>, u32>,
+    pub prefer: Prefer,
+    pub matches: RouteMatch,
+}
+
+/// Which clients of the listener a route is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteMatch {
+    /// Exact name, or `*.suffix`.
+    pub sni: Option<Arc<str>>,
+    /// Source network as (address, prefix length).
+    pub source: Option<(IpAddr, u8)>,
+}
+
+/// Which eligible backends come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefer {
+    Local,
+    Zone,
+    None,
+}
+
+/// A `drains/` key in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainOrder {
+    pub backend: BackendId,
+    /// From the moment the order is first seen; the service's default otherwise.
+    pub deadline: Option<Duration>,
+    pub reason: String,
+    /// Only that run of the backend.
+    pub instance: Option<InstanceId>,
+}

@@ -1,0 +1,4 @@
+//! Every metric and span name of Holdfast.
+
+pub mod counters;
+pub mod span;

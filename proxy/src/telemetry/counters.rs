@@ -1,0 +1,139 @@
+//! A worker's counters. Each is written by its worker's thread alone and read by the scraper: no locked
+//! instruction on the hot path, no shared cache line between workers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A count (or level) with one writer.
+#[derive(Debug, Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.get().wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    pub fn sub(&self, amount: u64) {
+        self.0.store(self.get().wrapping_sub(amount), Ordering::Relaxed);
+    }
+
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a session ended. Public: the `reason` label of `holdfast_sessions_closed_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum CloseReason {
+    ClientClose,
+    ClientError,
+    BackendClose,
+    BadFrame,
+    Limit,
+    NoRoute,
+    NoBackend,
+    BackendFault,
+    Crash,
+    ParkDeadline,
+    DrainDeadline,
+    Shutdown,
+}
+
+impl CloseReason {
+    pub const ALL: [Self; 12] = [
+        Self::ClientClose,
+        Self::ClientError,
+        Self::BackendClose,
+        Self::BadFrame,
+        Self::Limit,
+        Self::NoRoute,
+        Self::NoBackend,
+        Self::BackendFault,
+        Self::Crash,
+        Self::ParkDeadline,
+        Self::DrainDeadline,
+        Self::Shutdown,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClientClose => "client_close",
+            Self::ClientError => "client_error",
+            Self::BackendClose => "backend_close",
+            Self::BadFrame => "bad_frame",
+            Self::Limit => "limit",
+            Self::NoRoute => "no_route",
+            Self::NoBackend => "no_backend",
+            Self::BackendFault => "backend_fault",
+            Self::Crash => "crash",
+            Self::ParkDeadline => "park_deadline",
+            Self::DrainDeadline => "drain_deadline",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Why a session moved. Public: the `cause` label of `holdfast_handoffs_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum HandoffCause {
+    /// A `drains/` key, or `drain --local`.
+    Operator,
+    /// The backend's own DRAIN.
+    Backend,
+    /// The backend is gone.
+    Crash,
+}
+
+/// How a handoff ended. Public: the `result` label of `holdfast_handoffs_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum HandoffResult {
+    Moved,
+    Parked,
+    Thawed,
+    Closed,
+}
+
+/// Upper bounds in seconds of the pause histogram's buckets; one more bucket is for everything above.
+pub const PAUSE_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// One worker's counters.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Open sessions now.
+    pub sessions: Cell,
+    pub sessions_opened: Cell,
+    pub sessions_closed: [Cell; CloseReason::ALL.len()],
+    pub frames_to_backend: Cell,
+    pub frames_to_client: Cell,
+    pub bytes_to_backend: Cell,
+    pub bytes_to_client: Cell,
+    /// Frames resent after a cut, a thaw or a restore.
+    pub frames_again: Cell,
+    /// Client frames that a crash lost (`recovery: none`).
+    pub frames_lost: Cell,
+    /// Messages of an attachment that isn't current, dropped.
+    pub stale_messages: Cell,
+    /// By cause, then result.
+    pub handoffs: [[Cell; 4]; 3],
+    /// Proxy-side pause: from the stop of forwarding to the first live frame after it.
+    pub pause_buckets: [Cell; PAUSE_BUCKETS.len() + 1],
+    pub pause_sum_us: Cell,
+    pub parked: Cell,
+    /// Bytes kept for resending, queued and parked.
+    pub kept_bytes: Cell,
+    pub links_up: Cell,
+    pub links_lost: Cell,
+    /// Faults that a backend committed, by scope.
+    pub link_faults: Cell,
+    pub session_faults: Cell,
+    /// State that had to be dropped (at shutdown or a park deadline).
+    pub states_dropped: Cell,
+}
