@@ -30,8 +30,8 @@ impl Header {
     #[inline]
     fn check(&self, max_bytes: usize) -> Result<(), DecodeError> {
         let (message, fixed, body) = (self.message_type, self.fixed_bytes, self.body_bytes);
-        if body > max_bytes.saturating_sub(HEADER_BYTES) {
-            let length = body.saturating_add(HEADER_BYTES);
+        let length = self.total_bytes();
+        if length > max_bytes {
             return Err(DecodeError::TooLarge { message, length, max: max_bytes });
         }
         if fixed < message.fixed_bytes() {

@@ -65,7 +65,7 @@ fn any_entry() -> impl Strategy<Value = AttachmentEntry> {
         AttachmentEntry {
             subject: subject(id, group),
             epoch: Epoch(n[0]),
-            phase: AttachmentPhase::from_number(phase).unwrap(),
+            phase: AttachmentPhase::from_number(phase).expect("in range"),
             client_seq: Seq(n[1]),
             server_seq: Seq(n[2]),
             record_seq: Seq(n[3]),
@@ -130,7 +130,7 @@ fn opening<'a>(of: MessageType, p: &'a Parts, list: &'a AttachmentsBuf) -> Messa
         _ => Message::Attach(Attach {
             subject: subject(p.ids[0], p.group),
             epoch: Epoch(n[0]),
-            mode: AttachMode::from_number(p.choice % 3).unwrap(),
+            mode: AttachMode::from_number(p.choice % 3).expect("in range"),
             lost: p.flags[0],
             client_seq: Seq(n[1]),
             server_seq: Seq(n[2]),
@@ -163,7 +163,7 @@ fn traffic(of: MessageType, p: &Parts) -> Message<'_> {
             epoch,
             seq,
             after_client_seq: ack,
-            kind: RecordKind::from_number(p.choice % 3).unwrap(),
+            kind: RecordKind::from_number(p.choice % 3).expect("in range"),
             member: p.flags[1].then_some(SessionId(p.ids[1])).filter(|id| *id != SessionId::default()),
             again,
             bytes: &p.bytes,

@@ -8,7 +8,7 @@ use holdfast_protocol::{HEADER_BYTES, MAX_MESSAGE_BYTES, MessageType, decode, de
 use proptest::prelude::*;
 
 fn decoded(bytes: &[u8]) -> (Message<'_>, usize) {
-    decode(bytes, MAX_MESSAGE_BYTES).unwrap().expect("a whole message")
+    decode(bytes, MAX_MESSAGE_BYTES).expect("a message").expect("a whole message")
 }
 
 proptest! {
