@@ -100,6 +100,8 @@ pub struct Session {
     may_retry: bool,
     /// An earlier state could not be kept; the game is told.
     lost: bool,
+    /// The park deadline runs, from the first moment without a backend.
+    park_runs: bool,
     park_expired: bool,
     client: Client,
     reading: bool,
@@ -129,6 +131,7 @@ impl Session {
             tried: Vec::new(),
             may_retry: false,
             lost: false,
+            park_runs: false,
             park_expired: false,
             client: Client::Open,
             reading: true,
@@ -206,14 +209,23 @@ impl Session {
         if let Some(old) = self.old.take() {
             self.release(old.link, old.epoch, env);
         }
-        env.timer(Timer::Park, None);
-        env.timer(Timer::Home, None);
         env.note(Note::Live { link });
         if self.order.take().is_some() {
             env.note(Note::HandoffDone(HandoffResult::Moved));
         }
-        self.home = None;
         self.lost = false;
+        self.back_in_play(env);
+    }
+
+    /// A backend has it: the waits of its stay in the proxy are over, the wait for its end may run.
+    fn back_in_play<E: Effects>(&mut self, env: &mut E) {
+        self.home = None;
+        self.tried.clear();
+        if std::mem::take(&mut self.park_runs) {
+            env.timer(Timer::Park, None);
+            env.timer(Timer::Home, None);
+        }
+        self.park_expired = false;
         if self.client != Client::Open {
             env.timer(Timer::Close, Some(self.service.limits.close_deadline));
         }
@@ -245,6 +257,9 @@ impl Session {
 
     /// Back-pressure: the proxy stops reading a client whose frames the backend doesn't take.
     fn regulate_reading<E: Effects>(&mut self, env: &mut E) {
+        if self.phase == Phase::Ended {
+            return;
+        }
         let bound = self.service.limits.client_window_bytes as usize;
         let queued = self.outbound.queued_bytes();
         let reading = if self.reading { queued < bound } else { queued <= bound / 2 };

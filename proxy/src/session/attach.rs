@@ -5,7 +5,7 @@ use holdfast_protocol::message::{Attach, AttachMode, Message, Rule, State};
 use holdfast_protocol::Seq;
 
 use super::effects::{Effects, LinkId, Note, Step, Timer, Wanted};
-use super::{Client, Phase, Session};
+use super::{Phase, Session};
 use crate::telemetry::counters::CloseReason;
 
 impl Session {
@@ -23,11 +23,6 @@ impl Session {
         let refused_for_good = !self.tried.is_empty() && !self.may_retry && self.is_untouched();
         if refused_for_good {
             return self.end(CloseReason::NoBackend, env);
-        }
-        if self.order.is_none() && self.phase != Phase::Parked {
-            env.timer(Timer::Park, Some(self.service.limits.park_deadline));
-        } else if self.order.is_none() && self.epoch.0 == 0 {
-            env.timer(Timer::Park, Some(self.service.limits.park_deadline));
         }
         self.nobody(env);
     }
@@ -155,9 +150,6 @@ impl Session {
         env.timer(Timer::Answer, None);
         env.settled(None);
         self.tried.push(link);
-        if self.client == Client::Gone && self.is_untouched() && self.outbound.is_empty() {
-            return self.end(CloseReason::ClientClose, env);
-        }
         self.seek(env);
     }
 }

@@ -121,7 +121,8 @@ impl Session {
         if let Some(link) = self.link().filter(|_| asked) {
             self.release(link, self.epoch, env);
         }
-        if let Some(kept) = self.kept.take().filter(|kept| kept.given_to.is_none()) {
+        let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. });
+        if let Some(kept) = self.kept.take().filter(|_| homeless) {
             env.note(Note::StateDropped { bytes: kept.bytes.len() as u64 });
         }
         self.phase = Phase::Ended;

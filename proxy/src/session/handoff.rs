@@ -165,8 +165,7 @@ impl Session {
         self.outbound.rewind();
         self.client_window_bytes = self.window_towards(link, env);
         self.phase = Phase::Active { link };
-        self.home = None;
-        self.tried.clear();
+        self.back_in_play(env);
         env.note(Note::Live { link });
         if self.order.take().is_some() {
             env.note(Note::HandoffDone(HandoffResult::Thawed));
@@ -241,8 +240,11 @@ impl Session {
         self.tried.clear();
         env.settled(None);
         env.timer(Timer::Answer, None);
-        if let Some(order) = self.order.take() {
+        if !self.park_runs {
+            self.park_runs = true;
             env.timer(Timer::Park, Some(self.service.limits.park_deadline));
+        }
+        if let Some(order) = self.order.take() {
             if order.otherwise == Otherwise::ParkForHome {
                 env.timer(Timer::Home, Some(self.service.limits.park_home));
             }

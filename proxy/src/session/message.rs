@@ -102,7 +102,7 @@ impl Session {
     }
 
     /// The game has processed client frames up to `seq`.
-    fn acked<E: Effects>(&mut self, seq: Seq, epoch: Epoch, env: &mut E) -> Result<(), Rule> {
+    pub(super) fn acked<E: Effects>(&mut self, seq: Seq, epoch: Epoch, env: &mut E) -> Result<(), Rule> {
         if matches!(self.phase, Phase::Attaching { .. }) {
             return Err(Rule::Unexpected);
         }
