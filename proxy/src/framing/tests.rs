@@ -1,0 +1,1 @@
+//! Promises of framing as a whole; each family's shapes are in the submodules.
