@@ -22,14 +22,14 @@ pub enum Fault {
 pub enum Problem {
     #[error("got {got} in the length field, expected {min} to {max}")]
     Length { got: u64, min: u64, max: u64 },
-    #[error("got a varint length of more than {max_bytes} bytes, expected at most {max_bytes}")]
+    #[error("got a varint length of more than {max_bytes} bytes, expected at most {max_bytes} bytes")]
     VarintTooLong { max_bytes: usize },
     #[error("got a frame of {got_bytes} bytes, expected {min_bytes} to {max_bytes}")]
     Size { got_bytes: usize, min_bytes: usize, max_bytes: usize },
     #[error("got {got_bytes} bytes without a delimiter, expected one after at most {max_bytes}")]
     NoDelimiter { got_bytes: usize, max_bytes: usize },
     #[error(
-        "got a delimiter that ends inside the frame or begins in it, expected none: it is added by the proxy"
+        "got a delimiter inside the frame, or one that its end would make with the one added, expected none"
     )]
     DelimiterInside,
     #[error("got a frame that ends in \\r, expected none: strip_cr is set, so it would be lost")]
