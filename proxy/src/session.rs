@@ -189,6 +189,7 @@ impl Session {
 
     /// Sends what may be sent; ends a replay with START.
     fn pump<E: Effects>(&mut self, env: &mut E) {
+        let moving = matches!(self.phase, Phase::Replaying { .. });
         loop {
             match self.phase {
                 Phase::Replaying { link } if !self.outbound.has_again() => self.start(link, env),
@@ -200,6 +201,9 @@ impl Session {
                 _ => break,
             }
         }
+        if moving && matches!(self.phase, Phase::Active { .. }) && self.order.take().is_some() {
+            env.note(Note::HandoffDone(HandoffResult::Moved));
+        }
         self.regulate_reading(env);
     }
 
@@ -210,9 +214,6 @@ impl Session {
             self.release(old.link, old.epoch, env);
         }
         env.note(Note::Live { link });
-        if self.order.take().is_some() {
-            env.note(Note::HandoffDone(HandoffResult::Moved));
-        }
         self.lost = false;
         self.back_in_play(env);
     }

@@ -50,6 +50,8 @@ pub enum Step {
 pub enum Note<'a> {
     /// FREEZE is on its way.
     Freezing(HandoffCause),
+    /// The first chunk of the state is here.
+    StateBegins,
     /// The state is whole in the proxy.
     StateKept { bytes: u64 },
     /// ATTACH is on its way.
@@ -58,7 +60,7 @@ pub enum Note<'a> {
     Attached { link: LinkId },
     /// Live input goes to the backend (again).
     Live { link: LinkId },
-    /// A handoff is over.
+    /// A handoff is over; after `Parked`, another result follows when a backend takes the session.
     HandoffDone(HandoffResult),
     Refused { link: LinkId, reason: &'a str },
     /// The backend didn't answer in time.

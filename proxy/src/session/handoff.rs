@@ -67,6 +67,7 @@ impl Session {
             if !covers || chunk.server_seq != had || chunk.total_bytes > max_bytes {
                 return Err(Rule::StateOverrun);
             }
+            env.note(Note::StateBegins);
             self.last_state_bytes = Some(chunk.total_bytes);
             if chunk.total_bytes > *reserved_bytes {
                 let more = chunk.total_bytes - *reserved_bytes;
@@ -240,14 +241,14 @@ impl Session {
         self.tried.clear();
         env.settled(None);
         env.timer(Timer::Answer, None);
-        if !self.park_runs {
-            self.park_runs = true;
-            env.timer(Timer::Park, Some(self.service.limits.park_deadline));
+        if std::mem::replace(&mut self.park_runs, true) {
+            return;
         }
-        if let Some(order) = self.order.take() {
-            if order.otherwise == Otherwise::ParkForHome {
-                env.timer(Timer::Home, Some(self.service.limits.park_home));
-            }
+        env.timer(Timer::Park, Some(self.service.limits.park_deadline));
+        if self.home.is_some() {
+            env.timer(Timer::Home, Some(self.service.limits.park_home));
+        }
+        if self.order.is_some() {
             env.note(Note::HandoffDone(HandoffResult::Parked));
         }
     }
