@@ -102,7 +102,8 @@ pub enum HandoffResult {
 }
 
 /// Upper bounds in seconds of the pause histogram's buckets; one more bucket is for everything above.
-pub const PAUSE_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+pub const PAUSE_BUCKETS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// One worker's counters.
 #[derive(Debug, Default)]
