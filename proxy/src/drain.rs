@@ -24,6 +24,8 @@ pub struct Drain<K> {
     pub begun: Instant,
     pub deadline: Instant,
     pub moved: u64,
+    /// Its end (or the end of its time) has been logged.
+    pub told: bool,
 }
 
 impl<K: Copy + PartialEq> Drain<K> {
@@ -38,6 +40,7 @@ impl<K: Copy + PartialEq> Drain<K> {
             begun: now,
             deadline,
             moved: 0,
+            told: false,
         }
     }
 
@@ -85,6 +88,11 @@ impl<K: Copy + PartialEq> Drain<K> {
     pub fn finished(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.moved += 1;
+    }
+
+    /// It had left by itself before its turn.
+    pub fn skipped(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     /// Nothing waits and nothing is under way: time to look for sessions that were attaching when it began.

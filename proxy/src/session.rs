@@ -371,6 +371,18 @@ impl Session {
         }
     }
 
+    /// On its way to a backend.
+    #[must_use]
+    pub fn is_attaching(&self) -> bool {
+        matches!(self.phase, Phase::Attaching { .. } | Phase::Replaying { .. })
+    }
+
+    /// Whether that backend has, or is to have, anything of this session.
+    #[must_use]
+    pub fn concerns(&self, link: LinkId) -> bool {
+        self.link() == Some(link) || self.old.is_some_and(|old| old.link == link)
+    }
+
     #[must_use]
     pub fn phase_name(&self) -> &'static str {
         match self.phase {

@@ -147,6 +147,10 @@ impl Worker {
         };
         let result = input(&mut slot.session, &mut fx);
         account(&slot.session, &mut slot.seat, &self.hub.counters);
+        if slot.seat.returning && !slot.session.is_attaching() {
+            slot.seat.returning = false;
+            self.hub.returning_in_flight = self.hub.returning_in_flight.saturating_sub(1);
+        }
         Some(result)
     }
 
@@ -164,7 +168,7 @@ impl Worker {
     fn remove(&mut self, key: SessionKey) {
         let Some(mut slot) = self.slots.remove(key) else { return };
         self.by_id.remove(&slot.session.id());
-        self.leave_places(key, &mut slot.seat);
+        self.leave_places(&mut slot.seat);
         self.hub.counters.sessions.sub(1);
         self.hub.counters.kept_bytes.sub(slot.seat.kept_bytes);
         if slot.seat.parked {
@@ -173,7 +177,7 @@ impl Worker {
         slot.seat.wake();
     }
 
-    fn leave_places(&mut self, _key: SessionKey, seat: &mut Seat) {
+    fn leave_places(&mut self, seat: &mut Seat) {
         if let Some(link) = seat.leaving.take()
             && let Some(drain) = &mut self.hub.link_mut(link).drain
         {

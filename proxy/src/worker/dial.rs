@@ -153,18 +153,15 @@ fn welcome(message: &Message<'_>, generation: u64) -> Result<Peer, String> {
 }
 
 impl Worker {
-    fn is_wanted(&self, id: LinkId) -> bool {
+    pub(super) fn is_wanted(&self, id: LinkId) -> bool {
         let link = self.hub.link(id);
-        if matches!(link.state, LinkState::Broken { .. }) || link.sessions > 0 {
-            return true;
-        }
         let listed = self.hub.table.backends.contains_key(&link.backend.id);
-        listed && (self.hub.is_local(&link.backend.id) || self.somebody_waits_for(&link.backend.id.service))
-    }
-
-    fn somebody_waits_for(&self, service: &str) -> bool {
-        self.hub.counters.parked.get() > 0
-            && self.slots.values().any(|slot| slot.seat.parked && *slot.session.service().name == *service)
+        match link.state {
+            LinkState::Broken { .. } => true,
+            // Looked after until it is back, or is taken off the list.
+            LinkState::Dead => listed,
+            _ => link.sessions > 0 || (listed && self.hub.is_local(&link.backend.id)),
+        }
     }
 
     fn prepare_call(&mut self, id: LinkId) -> Call {
@@ -175,7 +172,7 @@ impl Worker {
             link.backend = std::sync::Arc::clone(backend);
         }
         link.generation += 1;
-        if !matches!(link.state, LinkState::Broken { .. }) {
+        if link.state == LinkState::Idle {
             link.state = LinkState::Connecting;
         }
         let service = table.services.get(&*link.backend.id.service);
@@ -284,7 +281,9 @@ impl Worker {
         let link = self.hub.link_mut(id);
         let had_own_drain = link.causes.own.is_some();
         reset(link);
-        link.state = if sessions > 0 { LinkState::Broken { since: now } } else { LinkState::Idle };
+        if link.state != LinkState::Dead {
+            link.state = if sessions > 0 { LinkState::Broken { since: now } } else { LinkState::Idle };
+        }
         if sessions == 0 && had_own_drain {
             // It said that it would go, and it is gone.
             link.causes.own = None;

@@ -234,7 +234,7 @@ impl Effects for Fx<'_> {
 
 impl Fx<'_> {
     /// Every backend of the service that may take the session, then the pick among them.
-    fn candidate(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
+    pub fn candidate(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
         let table = std::sync::Arc::clone(&self.hub.table);
         let route = table.routes.get(&*self.seat.route.name).unwrap_or(&self.seat.route).clone();
         let first = BackendId { service: self.service.clone(), name: "".into() };

@@ -57,6 +57,8 @@ pub struct Hub {
     pub table: Arc<Table>,
     pub links: Vec<Link>,
     pub link_of: HashMap<BackendId, LinkId>,
+    /// Links on which a drain runs.
+    pub draining: Vec<LinkId>,
     /// Links made since the last look, whose tasks are to be started.
     pub new_links: Vec<LinkId>,
     pub counters: Arc<Counters>,
@@ -87,6 +89,7 @@ impl Hub {
             table,
             links: Vec::new(),
             link_of: HashMap::new(),
+            draining: Vec::new(),
             new_links: Vec::new(),
             counters: Arc::clone(&config.counters),
             tracer: config.tracer.clone(),
