@@ -17,7 +17,9 @@ pub mod state;
 
 use std::sync::Arc;
 
-use holdfast_protocol::message::{Ack, Close, Data, Fault, FaultScope, Message, Release, Rule, Start, Subject};
+use holdfast_protocol::message::{
+    Ack, Close, Data, Fault, FaultScope, Message, Release, Rule, Start, Subject,
+};
 use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext};
 
 pub use effects::{Effects, LinkId, Note, Step, Timer, Wanted};
@@ -32,18 +34,37 @@ use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// A backend is being asked to take the session. `asked`: ATTACH is on the link.
-    Attaching { link: LinkId, asked: bool, sent_bytes: u64, credit_bytes: u64 },
+    Attaching {
+        link: LinkId,
+        asked: bool,
+        sent_bytes: u64,
+        credit_bytes: u64,
+    },
     /// Loaded; what an earlier attachment was given is given again, then START.
-    Replaying { link: LinkId },
-    Active { link: LinkId },
+    Replaying {
+        link: LinkId,
+    },
+    Active {
+        link: LinkId,
+    },
     /// FREEZE is sent; the state is on its way in.
-    Freezing { link: LinkId, reserved_bytes: u64, incoming: Option<Incoming> },
+    Freezing {
+        link: LinkId,
+        reserved_bytes: u64,
+        incoming: Option<Incoming>,
+    },
     /// THAW is sent: the session goes on where it was, under a new epoch.
-    Thawing { link: LinkId, old_epoch: Epoch, answered_late: bool },
+    Thawing {
+        link: LinkId,
+        old_epoch: Epoch,
+        answered_late: bool,
+    },
     /// No backend can take it yet.
     Parked,
     /// The backend has closed; the client's last bytes are being written.
-    Closing { link: LinkId },
+    Closing {
+        link: LinkId,
+    },
     Ended,
 }
 
@@ -239,12 +260,28 @@ impl Session {
         let ack = self.inbound.take_ack();
         let (seq, record, again) = (entry.seq, Seq::NONE, entry.again);
         let message = match entry.kind {
-            Kind::Frame => {
-                Message::Data(Data { session, epoch, seq, ack, record, again, trace: entry.trace, frame: entry.frame })
-            }
+            Kind::Frame => Message::Data(Data {
+                session,
+                epoch,
+                seq,
+                ack,
+                record,
+                again,
+                trace: entry.trace,
+                frame: entry.frame,
+            }),
             Kind::Close | Kind::CloseHalf => {
                 let half = entry.kind == Kind::CloseHalf;
-                Message::Close(Close { session, epoch, seq, ack, record, half, again, reason: self.close_text() })
+                Message::Close(Close {
+                    session,
+                    epoch,
+                    seq,
+                    ack,
+                    record,
+                    half,
+                    again,
+                    reason: self.close_text(),
+                })
             }
         };
         env.send(link, &message);
@@ -286,9 +323,10 @@ impl Session {
     /// The link on which the current attachment speaks and is spoken to.
     fn speaking_to(&self) -> Option<LinkId> {
         match self.phase {
-            Phase::Replaying { link } | Phase::Active { link } | Phase::Freezing { link, .. } | Phase::Closing { link } => {
-                Some(link)
-            }
+            Phase::Replaying { link }
+            | Phase::Active { link }
+            | Phase::Freezing { link, .. }
+            | Phase::Closing { link } => Some(link),
             Phase::Attaching { .. } | Phase::Thawing { .. } | Phase::Parked | Phase::Ended => None,
         }
     }

@@ -1,8 +1,8 @@
 //! Coming to a backend: one path for a new session, a moved one and a parked one.
 
+use holdfast_protocol::Seq;
 use holdfast_protocol::codec::STATE_CHUNK_BYTES;
 use holdfast_protocol::message::{Attach, AttachMode, Message, Rule, State};
-use holdfast_protocol::Seq;
 
 use super::effects::{Effects, LinkId, Note, Step, Timer, Wanted};
 use super::{Phase, Session};
@@ -86,7 +86,9 @@ impl Session {
     /// Whether the state isn't on the link whole.
     pub(super) fn chunks_left(&self) -> bool {
         match (&self.phase, &self.kept) {
-            (Phase::Attaching { asked: true, sent_bytes, .. }, Some(kept)) => *sent_bytes < kept.bytes.len() as u64,
+            (Phase::Attaching { asked: true, sent_bytes, .. }, Some(kept)) => {
+                *sent_bytes < kept.bytes.len() as u64
+            }
             _ => false,
         }
     }

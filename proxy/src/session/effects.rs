@@ -53,30 +53,53 @@ pub enum Note<'a> {
     /// The first chunk of the state is here.
     StateBegins,
     /// The state is whole in the proxy.
-    StateKept { bytes: u64 },
+    StateKept {
+        bytes: u64,
+    },
     /// ATTACH is on its way.
-    Attaching { link: LinkId },
+    Attaching {
+        link: LinkId,
+    },
     /// The target has loaded the session.
-    Attached { link: LinkId },
+    Attached {
+        link: LinkId,
+    },
     /// Live input goes to the backend (again).
-    Live { link: LinkId },
+    Live {
+        link: LinkId,
+    },
     /// A handoff is over; after `Parked`, another result follows when a backend takes the session.
     HandoffDone(HandoffResult),
-    Refused { link: LinkId, reason: &'a str },
+    Refused {
+        link: LinkId,
+        reason: &'a str,
+    },
     /// The backend didn't answer in time.
-    Late { link: LinkId },
+    Late {
+        link: LinkId,
+    },
     /// The backend's process is gone.
-    Lost { link: LinkId },
+    Lost {
+        link: LinkId,
+    },
     /// The backend broke a rule; its attachment ends.
-    Fault { link: LinkId, rule: Rule },
+    Fault {
+        link: LinkId,
+        rule: Rule,
+    },
     /// The backend says that this attachment failed.
-    Failed { link: LinkId, text: &'a str },
+    Failed {
+        link: LinkId,
+        text: &'a str,
+    },
     /// A message of an attachment that isn't current was dropped.
     Stale,
     /// Client frames that went down with a backend.
     FramesLost(u64),
     /// State that nobody took.
-    StateDropped { bytes: u64 },
+    StateDropped {
+        bytes: u64,
+    },
 }
 
 /// The session's world.

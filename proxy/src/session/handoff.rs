@@ -1,7 +1,7 @@
 //! Leaving a backend: freeze, take the state, and what happens when that fails.
 
-use holdfast_protocol::message::{Attached, Credit, Freeze, Message, Rule, State, Thaw};
 use holdfast_protocol::Seq;
+use holdfast_protocol::message::{Attached, Credit, Freeze, Message, Rule, State, Thaw};
 
 use super::effects::{Effects, LinkId, Note, Step, Timer};
 use super::state::Incoming;
@@ -124,7 +124,12 @@ impl Session {
         self.send_thaw(old.link, old.epoch, env);
     }
 
-    pub(super) fn send_thaw<E: Effects>(&mut self, link: LinkId, old_epoch: holdfast_protocol::Epoch, env: &mut E) {
+    pub(super) fn send_thaw<E: Effects>(
+        &mut self,
+        link: LinkId,
+        old_epoch: holdfast_protocol::Epoch,
+        env: &mut E,
+    ) {
         let message = Thaw {
             subject: self.subject(),
             old_epoch,

@@ -73,7 +73,9 @@ impl Session {
     /// Of the current attachment, or of the one being attached. Until THAW is answered, the old epoch isn't stale.
     fn is_current(&self, link: LinkId, epoch: Epoch) -> bool {
         match self.phase {
-            Phase::Thawing { link: at, old_epoch, .. } => link == at && (epoch == self.epoch || epoch == old_epoch),
+            Phase::Thawing { link: at, old_epoch, .. } => {
+                link == at && (epoch == self.epoch || epoch == old_epoch)
+            }
             Phase::Attaching { link: at, asked, .. } => asked && link == at && epoch == self.epoch,
             _ => self.speaking_to() == Some(link) && epoch == self.epoch,
         }

@@ -57,7 +57,14 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    pub fn push<E: Effects>(&mut self, kind: Kind, frame: &[u8], trace: TraceContext, received: u64, env: &mut E) {
+    pub fn push<E: Effects>(
+        &mut self,
+        kind: Kind,
+        frame: &[u8],
+        trace: TraceContext,
+        received: u64,
+        env: &mut E,
+    ) {
         if self.bytes.capacity() == 0 {
             self.bytes = env.take_buffer();
         }

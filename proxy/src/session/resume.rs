@@ -1,6 +1,6 @@
 //! The link was cut and is back, to the same instance: each side says again what the other hasn't had.
 
-use holdfast_protocol::message::{AttachmentEntry, AttachmentPhase, Attach, AttachMode, Message};
+use holdfast_protocol::message::{Attach, AttachMode, AttachmentEntry, AttachmentPhase, Message};
 use holdfast_protocol::{Seq, TraceContext};
 
 use super::effects::{Effects, LinkId};

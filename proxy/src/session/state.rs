@@ -47,7 +47,11 @@ impl Incoming {
             && chunk.client_seq == self.client_seq
             && chunk.server_seq == self.server_seq;
         let end = self.bytes.len() as u64 + chunk.chunk.len() as u64;
-        if !same || chunk.offset_bytes != self.bytes.len() as u64 || end > self.total_bytes || end > credit_bytes {
+        if !same
+            || chunk.offset_bytes != self.bytes.len() as u64
+            || end > self.total_bytes
+            || end > credit_bytes
+        {
             return Err(Rule::StateOverrun);
         }
         if chunk.chunk.is_empty() && self.total_bytes > 0 {

@@ -67,13 +67,21 @@ pub async fn run(listener: Listener, stop: CancellationToken) {
     }
 }
 
-async fn shake_hands(acceptor: TlsAcceptor, stream: TcpStream, client: SocketAddr, listener: &str, limit: Duration) {
+async fn shake_hands(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    client: SocketAddr,
+    listener: &str,
+    limit: Duration,
+) {
     match tokio::time::timeout(limit, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let sni = stream.get_ref().1.server_name().map(str::to_owned);
             admit(listener, Stream::Tls(Box::new(stream)), client, sni.as_deref());
         }
-        Ok(Err(error)) => tracing::info!(listener, %client, %error, "TLS handshake failed: the client's fault"),
+        Ok(Err(error)) => {
+            tracing::info!(listener, %client, %error, "TLS handshake failed: the client's fault")
+        }
         Err(_) => tracing::info!(listener, %client, "TLS handshake took too long"),
     }
 }

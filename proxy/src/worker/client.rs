@@ -24,7 +24,13 @@ const LINGER: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// A client has been accepted, and its route found.
-    pub fn open_session(&mut self, stream: Stream, client: SocketAddr, route: Arc<Route>, service: Arc<Service>) {
+    pub fn open_session(
+        &mut self,
+        stream: Stream,
+        client: SocketAddr,
+        route: Arc<Route>,
+        service: Arc<Service>,
+    ) {
         let id = holdfast_protocol::SessionId(fastrand::u128(..).to_be_bytes());
         let session = Session::new(id, service, client.to_string().into());
         let seat = Seat::new(stream, client, route, self.hub.now);

@@ -31,7 +31,8 @@ impl Worker {
         let timers = self.hub.timers.first().map(|(due, ..)| *due);
         let drains = self.hub.draining.iter().filter_map(|id| self.hub.link(*id).drain.as_ref()?.due()).min();
         let returns = self.may_bring_back().then_some(self.hub.now);
-        let due = [timers, drains, returns, self.hub.owed_due, Some(self.next_look)].into_iter().flatten().min();
+        let due =
+            [timers, drains, returns, self.hub.owed_due, Some(self.next_look)].into_iter().flatten().min();
         let earlier = match (due, self.clock_due) {
             (Some(due), Some(before)) => due < before,
             (due, None) => due.is_some(),
@@ -98,7 +99,9 @@ impl Worker {
                 self.ping(id);
             } else if link.sessions > 0 || self.hub.is_local(&link.backend.id) || self.is_wanted(id) {
                 self.hub.link_mut(id).idle_since = now;
-            } else if now.saturating_duration_since(link.idle_since) > IDLE_LINK && self.keys_on(id).is_empty() {
+            } else if now.saturating_duration_since(link.idle_since) > IDLE_LINK
+                && self.keys_on(id).is_empty()
+            {
                 self.hub.link_mut(id).doom("idle".to_owned());
             }
         }

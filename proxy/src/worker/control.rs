@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::accept::{self, Listener};
@@ -27,7 +27,11 @@ pub struct Stopping {
 }
 
 /// Runs until told to shut down and done, or until the control plane is gone.
-pub async fn serve(listeners: Vec<Listener>, mut commands: mpsc::Receiver<Command>, clock_moved: Arc<Notify>) {
+pub async fn serve(
+    listeners: Vec<Listener>,
+    mut commands: mpsc::Receiver<Command>,
+    clock_moved: Arc<Notify>,
+) {
     let stop_accepting = CancellationToken::new();
     for listener in listeners {
         tokio::spawn(accept::run(listener, stop_accepting.clone()));
@@ -60,17 +64,21 @@ pub async fn serve(listeners: Vec<Listener>, mut commands: mpsc::Receiver<Comman
     with_worker(Worker::flush);
 }
 
+/// Whoever asked may have given up meanwhile: then nobody misses the answer.
+fn reply<T>(answer: oneshot::Sender<T>, value: T) {
+    let _ = answer.send(value);
+}
+
 impl Worker {
     fn obey(&mut self, command: Command) {
         match command {
             Command::TableChanged => self.table_changed(),
-            // Nobody waits for an answer any more if the other end is gone.
-            Command::Sessions { limit, answer } => drop(answer.send(self.session_views(limit))),
-            Command::Links { answer } => drop(answer.send(self.link_views())),
+            Command::Sessions { limit, answer } => reply(answer, self.session_views(limit)),
+            Command::Links { answer } => reply(answer, self.link_views()),
             Command::Drain { backend, deadline, reason, answer } => {
-                drop(answer.send(self.drain_here(&backend, deadline, reason)));
+                reply(answer, self.drain_here(&backend, deadline, reason));
             }
-            Command::Undrain { backend, answer } => drop(answer.send(self.undrain_here(&backend))),
+            Command::Undrain { backend, answer } => reply(answer, self.undrain_here(&backend)),
             Command::Shutdown { .. } => {}
         }
     }
@@ -131,7 +139,8 @@ impl Worker {
     fn begin_stop(&mut self, deadline: Duration) {
         if self.stopping.is_none() {
             let deadline = self.hub.now + deadline;
-            self.stopping = Some(Stopping { deadline, last: deadline + self.hub.config.close_deadline, told: false });
+            self.stopping =
+                Some(Stopping { deadline, last: deadline + self.hub.config.close_deadline, told: false });
             tracing::info!(sessions = self.slots.len(), "worker stops");
             self.look_at_stop();
         }

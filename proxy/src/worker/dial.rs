@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
+use holdfast_protocol::codec;
 use holdfast_protocol::message::{Hello, Message};
-use holdfast_protocol::{InstanceId, codec};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -48,6 +48,8 @@ struct Call {
     address: BackendAddress,
     hello: Vec<u8>,
     generation: u64,
+    /// The longest frame of the service; the backend must take it.
+    max_frame_bytes: u32,
 }
 
 /// Starts the task of a link that was made in this turn.
@@ -117,7 +119,7 @@ where
             if let Some((message, length)) =
                 codec::decode_first(&bytes, codec::MAX_MESSAGE_BYTES).map_err(|error| error.to_string())?
             {
-                let peer = welcome(&message, call.generation)?;
+                let peer = welcome(&message, call)?;
                 return Ok((peer, bytes.split_off(length)));
             }
         }
@@ -128,14 +130,20 @@ where
     }
 }
 
-fn welcome(message: &Message<'_>, generation: u64) -> Result<Peer, String> {
+fn welcome(message: &Message<'_>, call: &Call) -> Result<Peer, String> {
     match message {
-        Message::Welcome(welcome) if welcome.version != codec::PROTOCOL_VERSION => {
-            Err(format!("the backend chose version {}, offered was {}", welcome.version, codec::PROTOCOL_VERSION))
+        Message::Welcome(welcome) if welcome.version != codec::PROTOCOL_VERSION => Err(format!(
+            "the backend chose version {}, offered was {}",
+            welcome.version,
+            codec::PROTOCOL_VERSION
+        )),
+        Message::Welcome(welcome) if welcome.generation != call.generation => {
+            Err(format!("WELCOME of generation {}, expected {}", welcome.generation, call.generation))
         }
-        Message::Welcome(welcome) if welcome.generation != generation => {
-            Err(format!("WELCOME of generation {}, expected {generation}", welcome.generation))
-        }
+        Message::Welcome(welcome) if welcome.max_frame_bytes < call.max_frame_bytes => Err(format!(
+            "the backend takes frames up to {} bytes, the service's framing allows {}",
+            welcome.max_frame_bytes, call.max_frame_bytes
+        )),
         Message::Welcome(welcome) => Ok(Peer {
             instance: welcome.instance,
             backend_version: welcome.backend_version.to_owned(),
@@ -143,11 +151,12 @@ fn welcome(message: &Message<'_>, generation: u64) -> Result<Peer, String> {
             reads_formats: welcome.reads_formats.split(',').map(|format| format.trim().to_owned()).collect(),
             client_window_bytes: welcome.client_window_bytes,
             state_credit_bytes: welcome.state_credit_bytes,
-            max_frame_bytes: welcome.max_frame_bytes,
             draining: welcome.draining,
             attachments: welcome.attachments.iter().collect(),
         }),
-        Message::Fault(fault) => Err(format!("the backend refused the link: {:?}: {}", fault.rule, fault.text)),
+        Message::Fault(fault) => {
+            Err(format!("the backend refused the link: {:?}: {}", fault.rule, fault.text))
+        }
         other => Err(format!("expected WELCOME, got {}", other.type_name())),
     }
 }
@@ -176,7 +185,8 @@ impl Worker {
             link.state = LinkState::Connecting;
         }
         let service = table.services.get(&*link.backend.id.service);
-        let max_frame = service.map_or(u32::MAX as usize, |service| service.framing.max_frame_bytes());
+        let max_frame = service.map_or(0, |service| service.framing.max_frame_bytes());
+        let max_frame_bytes = u32::try_from(max_frame).unwrap_or(u32::MAX);
         let liveness = service.map_or(Duration::from_secs(3), |service| service.limits.liveness);
         let hello = Message::Hello(Hello {
             min_version: codec::PROTOCOL_VERSION,
@@ -184,7 +194,7 @@ impl Worker {
             instance: config.instance,
             worker: config.index,
             generation: link.generation,
-            max_frame_bytes: u32::try_from(max_frame).unwrap_or(u32::MAX),
+            max_frame_bytes,
             liveness_ms: u32::try_from(liveness.as_millis()).unwrap_or(u32::MAX),
             capabilities: 0,
             proxy: &config.proxy_id,
@@ -193,7 +203,12 @@ impl Worker {
         });
         let mut bytes = Vec::new();
         codec::encode(&hello, &mut bytes);
-        Call { address: link.backend.address.clone(), hello: bytes, generation: link.generation }
+        Call {
+            address: link.backend.address.clone(),
+            hello: bytes,
+            generation: link.generation,
+            max_frame_bytes,
+        }
     }
 
     fn link_up(&mut self, id: LinkId, stream: Stream, peer: Peer, rest: Vec<u8>) {
@@ -207,7 +222,8 @@ impl Worker {
         }
         if peer.draining && link.causes.own.is_none() {
             let deadline = now + Duration::from_secs(3600);
-            link.causes.own = Some(OwnDrain { deadline, returns: true, reason: "told in WELCOME".to_owned() });
+            link.causes.own =
+                Some(OwnDrain { deadline, returns: true, reason: "told in WELCOME".to_owned() });
         }
         tracing::info!(backend = %link.backend.id, instance = %peer.instance, version = %peer.backend_version,
             resumed = same, "link up");
@@ -224,7 +240,7 @@ impl Worker {
         self.review_drain(id);
         self.sessions_may_return();
         if !rest.is_empty()
-            && let Err(reason) = self.early_bytes(id, &rest)
+            && let Err(reason) = self.link_bytes(id, &rest)
         {
             self.hub.link_mut(id).doom(reason);
         }

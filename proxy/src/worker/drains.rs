@@ -36,13 +36,15 @@ impl Worker {
                 let deadline = deadline(link, &policy, now);
                 let drain = Drain::new(policy, now, deadline);
                 link.drain = Some(drain);
-                let (backend, causes) = (link.backend.id.clone(), link.causes.names().join(", "));
-                tracing::info!(%backend, causes, sessions = link.sessions, "drain begins");
+                let (causes, reason) = (link.causes.names().join(", "), link.causes.reason());
+                tracing::info!(backend = %link.backend.id, causes, reason, sessions = link.sessions, "drain begins");
                 self.hub.draining.push(id);
                 self.fill_drain(id);
                 self.run_drains();
             }
-            (Some(drain), Some(policy)) if due => drain.deadline = drain.deadline.max(deadline_of(&link.causes, &policy, now)),
+            (Some(drain), Some(policy)) if due => {
+                drain.deadline = drain.deadline.max(deadline_of(&link.causes, &policy, now))
+            }
             (Some(drain), _) if !due => {
                 let (backend, moved) = (link.backend.id.clone(), drain.moved);
                 link.drain = None;

@@ -105,7 +105,11 @@ impl Effects for Fx<'_> {
         }
         if let Err(error) = self.framing.write(frame, &mut self.seat.outbox.bytes) {
             tracing::warn!(session = %self.id, %error, "the backend's frame can't be written to the client");
-            return Err(if frame.len() > self.framing.max_frame_bytes() { Rule::FrameTooLarge } else { Rule::Malformed });
+            return Err(if frame.len() > self.framing.max_frame_bytes() {
+                Rule::FrameTooLarge
+            } else {
+                Rule::Malformed
+            });
         }
         self.hub.counters.frames_to_client.add(1);
         self.hub.counters.bytes_to_client.add(frame.len() as u64);
@@ -330,7 +334,8 @@ impl Fx<'_> {
         let pause = now.saturating_duration_since(handoff.begun);
         if matches!(result, HandoffResult::Moved | HandoffResult::Thawed) {
             let seconds = pause.as_secs_f64();
-            let bucket = PAUSE_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(PAUSE_BUCKETS.len());
+            let bucket =
+                PAUSE_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(PAUSE_BUCKETS.len());
             counters.pause_buckets[bucket].add(1);
             counters.pause_sum_us.add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
         }

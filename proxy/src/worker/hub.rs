@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::{InstanceId, SessionId};
+use holdfast_protocol::SessionId;
 
 use super::WorkerConfig;
 use super::link::{Link, LinkState};
@@ -50,10 +50,9 @@ impl Hasher for IdHasher {
 
 pub type ById = HashMap<SessionId, SessionKey, BuildHasherDefault<IdHasher>>;
 
-/// The two ends of writing a link: now, or when the socket has room.
+/// The shared part of a worker.
 pub struct Hub {
     pub config: Arc<WorkerConfig>,
-    pub instance: InstanceId,
     pub table: Arc<Table>,
     pub links: Vec<Link>,
     pub link_of: HashMap<BackendId, LinkId>,
@@ -85,7 +84,6 @@ pub struct Hub {
 impl Hub {
     pub fn new(config: Arc<WorkerConfig>, table: Arc<Table>) -> Self {
         Self {
-            instance: config.instance,
             table,
             links: Vec::new(),
             link_of: HashMap::new(),

@@ -22,7 +22,9 @@ pub enum LinkState {
     Connecting,
     Up,
     /// Cut; the instance may still be there.
-    Broken { since: Instant },
+    Broken {
+        since: Instant,
+    },
     /// The backend doesn't answer; dialled again later while somebody waits for it.
     Dead,
 }
@@ -36,7 +38,6 @@ pub struct Peer {
     pub reads_formats: Vec<String>,
     pub client_window_bytes: u32,
     pub state_credit_bytes: u64,
-    pub max_frame_bytes: u32,
     pub draining: bool,
     pub attachments: Vec<AttachmentEntry>,
 }
@@ -78,8 +79,16 @@ impl Causes {
         }
     }
 
+    /// What the first cause says of itself.
+    pub fn reason(&self) -> String {
+        let key = self.key.as_ref().map(|(order, _)| order.reason.clone());
+        let local = self.local.as_ref().map(|(_, reason)| reason.clone());
+        key.or(local).or(self.own.as_ref().map(|own| own.reason.clone())).unwrap_or_default()
+    }
+
     pub fn names(&self) -> Vec<String> {
-        let named = [(self.key.is_some(), "key"), (self.local.is_some(), "local"), (self.own.is_some(), "backend")];
+        let named =
+            [(self.key.is_some(), "key"), (self.local.is_some(), "local"), (self.own.is_some(), "backend")];
         named.iter().filter(|(set, _)| *set).map(|(_, name)| (*name).to_owned()).collect()
     }
 }

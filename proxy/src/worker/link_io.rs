@@ -43,6 +43,7 @@ impl Worker {
     fn read_link(&mut self, id: LinkId, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut buffer = ReadBuf::new(&mut scratch);
+        let now = self.hub.now;
         let link = self.hub.link_mut(id);
         let Some(stream) = &mut link.stream else {
             self.scratch = scratch;
@@ -55,8 +56,8 @@ impl Worker {
             Poll::Ready(Err(error)) => Poll::Ready(Err(format!("read: {error}"))),
             Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err("closed by the backend".to_owned())),
             Poll::Ready(Ok(())) => {
-                link.last_heard = self.hub.now;
-                link_heard(link);
+                link.last_heard = now;
+                link.pinged = false;
                 Poll::Ready(self.link_bytes(id, &scratch[..count]))
             }
         };
@@ -64,7 +65,7 @@ impl Worker {
         outcome
     }
 
-    fn link_bytes(&mut self, id: LinkId, bytes: &[u8]) -> Result<(), String> {
+    pub(super) fn link_bytes(&mut self, id: LinkId, bytes: &[u8]) -> Result<(), String> {
         let mut inbox = std::mem::take(&mut self.hub.link_mut(id).inbox);
         let result = if inbox.is_empty() {
             self.messages(id, bytes).map(|consumed| inbox.extend_from_slice(&bytes[consumed..]))
@@ -183,16 +184,10 @@ impl Worker {
     fn add_chunks(&mut self, id: LinkId) {
         while self.hub.link(id).outbox.waiting() < CHUNKS_BELOW_BYTES {
             let Some(key) = self.hub.link_mut(id).transfers.pop_front() else { return };
-            let more = self.drive(key, |session, fx| {
-                session.link() == Some(id) && session.send_chunk(fx)
-            });
+            let more = self.drive(key, |session, fx| session.link() == Some(id) && session.send_chunk(fx));
             if more == Some(true) {
                 self.hub.link_mut(id).transfers.push_back(key);
             }
         }
     }
-}
-
-fn link_heard(link: &mut super::link::Link) {
-    link.pinged = false;
 }

@@ -74,11 +74,6 @@ impl HandoffTrace {
         context
     }
 
-    /// The context of the running phase.
-    pub fn context(&self) -> TraceContext {
-        self.phase.map_or(self.root, |phase| phase.context)
-    }
-
     pub fn end_phase(&mut self, clock: &Clock, now: Instant, error: Option<String>) {
         let Some(phase) = self.phase.take() else { return };
         self.spans.push(Span {
@@ -94,7 +89,13 @@ impl HandoffTrace {
     }
 
     /// All spans of the handoff, the root last.
-    pub fn finish(mut self, session: String, result: HandoffResult, clock: &Clock, now: Instant) -> Vec<Span> {
+    pub fn finish(
+        mut self,
+        session: String,
+        result: HandoffResult,
+        clock: &Clock,
+        now: Instant,
+    ) -> Vec<Span> {
         self.end_phase(clock, now, None);
         let mut attributes = vec![
             ("holdfast.session", Value::Text(session)),
