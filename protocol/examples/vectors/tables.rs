@@ -198,7 +198,7 @@ fn moving(of: MessageType) -> (Vec<Flag>, Vec<Field>) {
                 field("server_seq", U64, "last server frame sent"),
                 field("record_seq", U64, "last record sent"),
                 field("members", U32, "of a group: member entries at the state's start; else 0"),
-                field("chunk", Rest, "at most 16,384 bytes; empty only if `total_bytes` is 0"),
+                field("chunk", Rest, "at most 16,384 bytes; empty: section 7"),
             ],
         ),
     }
