@@ -157,3 +157,32 @@ fn the_worked_example_of_the_spec_is_what_it_says() {
     let types: BTreeSet<&str> = dumps.iter().filter_map(|(_, says, _)| says["type"].as_str()).collect();
     assert!(types.is_superset(&BTreeSet::from(["FREEZE", "STATE", "ATTACH", "START", "RELEASE", "CLOSE"])));
 }
+
+/// The rows of the table of state x message under a heading, each as its cells.
+fn state_table(spec: &str, heading: &str) -> Vec<Vec<String>> {
+    let (_, section) = spec.split_once(heading).expect("the heading");
+    let (_, table) = section.split_once("| message |").expect("the table");
+    let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    table.lines().skip(2).take_while(|row| row.starts_with('|')).map(cells).collect()
+}
+
+#[test]
+fn the_state_tables_have_no_empty_cell_and_name_every_message_of_an_attachment() {
+    let spec = file("SPEC.md");
+    let to_backend =
+        "ATTACH START DATA RECORD ACK FREEZE THAW RELEASE STATE CHECKPOINT CREDIT CLOSE FAULT".split(' ');
+    let to_proxy = "ATTACHED REFUSED DATA RECORD ACK STATE CREDIT JOIN LEAVE CLOSE FAULT".split(' ');
+    let sides =
+        [("\n## 15. ", 8, to_backend.collect::<Vec<_>>()), ("\n## 16. ", 7, to_proxy.collect::<Vec<_>>())];
+    for (heading, states, messages) in sides {
+        let rows = state_table(&spec, heading);
+        for row in &rows {
+            assert_eq!(row.len(), states + 1, "{row:?}");
+            assert!(row.iter().all(|cell| !cell.is_empty()), "{row:?}");
+        }
+        for message in messages {
+            let named = |row: &Vec<String>| row[0].split([' ', ',', '(']).any(|word| word == message);
+            assert!(rows.iter().any(named), "{heading}: {message}");
+        }
+    }
+}
