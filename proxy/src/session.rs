@@ -178,7 +178,7 @@ impl Session {
 
     /// The client's socket has taken everything that was delivered.
     pub fn handed<E: Effects>(&mut self, env: &mut E) {
-        let urgent = self.inbound.handed(self.service.limits.server_window_bytes);
+        let urgent = self.inbound.handed();
         if matches!(self.phase, Phase::Closing { .. }) {
             return self.finish_backend_close(env);
         }

@@ -71,7 +71,7 @@ impl Session {
         if self.phase == Phase::Ended {
             return Ok(());
         }
-        if self.inbound.arrive(close.seq, 0, self.service.limits.server_window_bytes)? == Arrival::Again {
+        if self.inbound.arrive(close.seq, 0)? == Arrival::Again {
             return Ok(());
         }
         self.drop_reservation(env);

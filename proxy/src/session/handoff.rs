@@ -137,7 +137,7 @@ impl Session {
             client_seq: self.outbound.acked(),
             server_seq: self.inbound.had(),
             record_seq: Seq::NONE,
-            server_window_bytes: self.inbound.window_left(self.service.limits.server_window_bytes),
+            server_window_bytes: self.inbound.open_window(self.service.limits.server_window_bytes),
             trace: env.trace(Step::Thaw),
         };
         env.send(link, &Message::Thaw(message));

@@ -16,7 +16,11 @@ pub struct Inbound {
     had: Seq,
     handed: Seq,
     acked: Seq,
-    /// Frame bytes that arrived and aren't in the client's socket.
+    /// What the current attachment may have in flight.
+    window_bytes: u32,
+    /// Frame bytes of earlier attachments that aren't in the client's socket.
+    carried_bytes: u32,
+    /// Frame bytes of this attachment that aren't in the client's socket.
     unhanded_bytes: u32,
     /// Frame bytes in the client's socket that aren't acked.
     unacked_bytes: u32,
@@ -29,7 +33,7 @@ impl Inbound {
     ///
     /// # Errors
     /// The backend skipped a seq, or sent more than the window.
-    pub fn arrive(&mut self, seq: Seq, length: usize, window_bytes: u32) -> Result<Arrival, Rule> {
+    pub fn arrive(&mut self, seq: Seq, length: usize) -> Result<Arrival, Rule> {
         if seq <= self.had {
             self.repeat_ack = true;
             return Ok(Arrival::Again);
@@ -39,7 +43,7 @@ impl Inbound {
         }
         let length = u32::try_from(length).map_err(|_| Rule::FrameTooLarge)?;
         let in_flight = self.unhanded_bytes.saturating_add(self.unacked_bytes);
-        if in_flight > 0 && in_flight.saturating_add(length) > window_bytes {
+        if in_flight > 0 && in_flight.saturating_add(length) > self.window_bytes {
             return Err(Rule::WindowExceeded);
         }
         self.had = seq;
@@ -48,10 +52,11 @@ impl Inbound {
     }
 
     /// All that arrived is in the client's socket (or dropped, when it is gone). `true`: ack without delay.
-    pub fn handed(&mut self, window_bytes: u32) -> bool {
+    pub fn handed(&mut self) -> bool {
         self.handed = self.had;
+        self.carried_bytes = 0;
         self.unacked_bytes += std::mem::take(&mut self.unhanded_bytes);
-        self.unacked_bytes > window_bytes / 4
+        self.unacked_bytes > self.window_bytes / 4
     }
 
     #[must_use]
@@ -67,21 +72,22 @@ impl Inbound {
         self.acked
     }
 
-    /// A new attachment (or a resumed one) starts from `had`: what it may still send is the window less what waits
-    /// for the client's socket.
-    pub fn window_left(&mut self, window_bytes: u32) -> u32 {
+    /// The window of a new (or resumed, or thawed) attachment, for what it sends after `had`. What earlier ones sent
+    /// and a slow client hasn't taken makes it smaller, so that no number of moves piles up more than two windows.
+    pub fn open_window(&mut self, service_window_bytes: u32) -> u32 {
+        self.carried_bytes = self.carried_bytes.saturating_add(std::mem::take(&mut self.unhanded_bytes));
         self.unacked_bytes = 0;
-        self.acked = self.handed;
-        window_bytes.saturating_sub(self.unhanded_bytes)
+        self.window_bytes = if self.carried_bytes < service_window_bytes {
+            (service_window_bytes - self.carried_bytes).max(service_window_bytes / 4)
+        } else {
+            // One frame at a time: a window never keeps a single frame back.
+            1
+        };
+        self.window_bytes
     }
 
     #[must_use]
     pub fn had(&self) -> Seq {
         self.had
-    }
-
-    #[must_use]
-    pub fn all_handed(&self) -> bool {
-        self.handed == self.had
     }
 }

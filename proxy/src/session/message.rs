@@ -89,7 +89,7 @@ impl Session {
         if self.phase == Phase::Ended {
             return Ok(());
         }
-        match self.inbound.arrive(data.seq, data.frame.len(), self.service.limits.server_window_bytes)? {
+        match self.inbound.arrive(data.seq, data.frame.len())? {
             Arrival::Again => env.owe_ack(),
             Arrival::New => {
                 self.confirm(data.epoch);

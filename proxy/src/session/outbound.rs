@@ -51,6 +51,7 @@ pub struct Outbound {
     sent: Seq,
     /// The highest seq that was ever sent.
     highest: Seq,
+    /// Bytes in flight and queued count each entry's head, so that a flood of empty frames is bounded too.
     in_flight_bytes: usize,
     queued_bytes: usize,
     queued: usize,
@@ -78,7 +79,7 @@ impl Outbound {
         header[SAMPLED_AT] = u8::from(trace.sampled);
         self.bytes.extend_from_slice(&header);
         self.bytes.extend_from_slice(frame);
-        self.queued_bytes += frame.len();
+        self.queued_bytes += HEADER + frame.len();
         self.queued += 1;
     }
 
@@ -87,7 +88,8 @@ impl Outbound {
     #[must_use]
     pub fn next(&self, window_bytes: usize) -> Option<Entry<'_>> {
         let entry = self.entry_at(self.next, self.sent.next())?;
-        let fits = self.in_flight_bytes == 0 || self.in_flight_bytes + entry.frame.len() <= window_bytes;
+        let fits =
+            self.in_flight_bytes == 0 || self.in_flight_bytes + HEADER + entry.frame.len() <= window_bytes;
         fits.then_some(entry)
     }
 
@@ -95,8 +97,8 @@ impl Outbound {
     pub fn mark_sent(&mut self) {
         let Some(length) = self.length_at(self.next) else { return };
         self.next += HEADER + length;
-        self.in_flight_bytes += length;
-        self.queued_bytes -= length;
+        self.in_flight_bytes += HEADER + length;
+        self.queued_bytes -= HEADER + length;
         self.queued -= 1;
         self.sent = self.sent.next();
         self.highest = self.highest.max(self.sent);
@@ -109,7 +111,7 @@ impl Outbound {
             let length = entry.frame.len();
             env.processed(&entry);
             self.head += HEADER + length;
-            self.in_flight_bytes -= length;
+            self.in_flight_bytes -= HEADER + length;
             self.acked = self.acked.next();
         }
         self.tidy(env);

@@ -67,7 +67,7 @@ impl Session {
             server_seq: self.inbound.had(),
             record_seq: Seq::NONE,
             state_total_bytes: 0,
-            server_window_bytes: self.inbound.window_left(self.service.limits.server_window_bytes),
+            server_window_bytes: self.inbound.open_window(self.service.limits.server_window_bytes),
             trace: TraceContext::default(),
             group: None,
             client: &self.client_address,
