@@ -4,7 +4,7 @@
 //! table in one step; nothing here ever waits for a worker, a disk or a log before that swap.
 
 pub mod cache;
-//ETCD
+pub mod etcd;
 pub mod files;
 pub mod identity;
 pub mod published;

@@ -57,8 +57,14 @@ async fn read_once(root: &Path, publisher: &mut Publisher) {
     let folder = root.to_owned();
     match tokio::task::spawn_blocking(move || scan(&folder)).await {
         Ok(Ok(found)) => apply(publisher, &found),
-        Ok(Err(error)) => publisher.lost(error.to_string()),
-        Err(error) => publisher.lost(format!("the reader of the folder failed: {error}")),
+        Ok(Err(error)) => lost(publisher, error.to_string()),
+        Err(error) => lost(publisher, format!("the reader of the folder failed: {error}")),
+    }
+}
+
+fn lost(publisher: &Publisher, error: String) {
+    if publisher.lost(error.clone()) {
+        warn!(error, "the folder can't be read; what is in force stays");
     }
 }
 

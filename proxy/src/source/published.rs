@@ -161,15 +161,18 @@ impl Publisher {
         });
     }
 
-    /// The source doesn't answer; what is in force stays.
-    pub fn lost(&self, error: String) {
+    /// The source doesn't answer; what is in force stays. Says whether it did until now.
+    pub fn lost(&self, error: String) -> bool {
+        let mut is_first = false;
         self.published.send_if_modified(|published| {
-            let is_news = published.connected || published.source_error.as_ref() != Some(&error);
+            is_first = published.connected || published.source_error.is_none();
+            let is_news = is_first || published.source_error.as_ref() != Some(&error);
             let published = Arc::make_mut(published);
             published.connected = false;
             published.source_error = Some(error);
             is_news
         });
+        is_first
     }
 }
 
