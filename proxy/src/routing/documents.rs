@@ -25,6 +25,8 @@ pub type LastGood = BTreeMap<Arc<str>, Good>;
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub revision: u64,
+    /// The bytes as they came, or why they could not be had.
+    pub source: Result<Arc<[u8]>, FieldError>,
     pub parsed: Result<Good, FieldError>,
 }
 
@@ -35,23 +37,31 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Takes a new version of a document.
+    /// Takes a new version of a document. One with the same bytes keeps what was made of them.
     pub fn put(&mut self, key: &str, raw: &[u8], revision: u64) {
-        self.put_parsed(key, parse(key, raw, revision), revision);
+        let known = self.entries.get_mut(key);
+        if let Some(entry) = known.filter(|entry| entry.source.as_ref().is_ok_and(|known| **known == *raw)) {
+            entry.revision = revision;
+            if let Ok(good) = &mut entry.parsed {
+                good.revision = revision;
+            }
+            return;
+        }
+        let raw: Arc<[u8]> = raw.into();
+        let parsed = parse(key, &raw, revision);
+        self.entries.insert(key.into(), Entry { revision, source: Ok(raw), parsed });
     }
 
     /// Notes a document whose bytes could not be had.
     pub fn put_fault(&mut self, key: &str, fault: FieldError, revision: u64) {
-        self.put_parsed(key, Err(fault), revision);
-    }
-
-    fn put_parsed(&mut self, key: &str, parsed: Result<Good, FieldError>, revision: u64) {
-        self.entries.insert(key.into(), Entry { revision, parsed });
+        let entry = Entry { revision, source: Err(fault.clone()), parsed: Err(fault) };
+        self.entries.insert(key.into(), entry);
     }
 
     /// Puts a version that was good before (from disk) in place.
     pub fn put_good(&mut self, key: Arc<str>, good: Good) {
-        self.entries.insert(key, Entry { revision: good.revision, parsed: Ok(good) });
+        let entry = Entry { revision: good.revision, source: Ok(good.raw.clone()), parsed: Ok(good) };
+        self.entries.insert(key, entry);
     }
 
     /// Forgets a document.
@@ -84,7 +94,7 @@ impl Documents {
     }
 }
 
-fn parse(key: &str, raw: &[u8], revision: u64) -> Result<Good, FieldError> {
+fn parse(key: &str, raw: &Arc<[u8]>, revision: u64) -> Result<Good, FieldError> {
     let document = Document::parse(&Key::parse(key)?, raw)?;
-    Ok(Good { document, raw: raw.into(), revision })
+    Ok(Good { document, raw: raw.clone(), revision })
 }

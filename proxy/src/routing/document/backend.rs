@@ -34,7 +34,7 @@ impl RawBackend {
             address: address(&self.address)?,
             version: version("version", self.version)?.into(),
             weight: within("weight", self.weight, 0..=MAX_WEIGHT)?,
-            zone: self.zone.map(|zone| key::name("zone", &zone)).transpose()?,
+            zone: self.zone.map(|zone| key::config_name("zone", &zone)).transpose()?,
         })
     }
 }
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": ""}"#), "version");
         assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "a b"}"#), "version");
         assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "1", "weight": 1000001}"#), "weight");
-        assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "1", "zone": "EU"}"#), "zone");
+        assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "1", "zone": "a zone"}"#), "zone");
     }
 
     #[test]

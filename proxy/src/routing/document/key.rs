@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::fault;
 use crate::config::FieldError;
+use crate::routing::address::{NAME, is_name};
 use crate::routing::table::BackendId;
 
 /// A document's key below `config/`, or its path in a folder without `.json`.
@@ -50,7 +51,12 @@ fn id(service: &str, backend: &str) -> Result<BackendId, FieldError> {
     Ok(BackendId { service: name("key", service)?, name: name("key", backend)? })
 }
 
-/// A name in a key, a document or the config: `[a-z0-9][a-z0-9._-]{0,62}`.
+/// A name that stands in the bootstrap file: a listener's, a zone's.
+pub fn config_name(field: &str, text: &str) -> Result<Arc<str>, FieldError> {
+    if is_name(text) { Ok(text.into()) } else { Err(fault(field, super::strict::shorten(text), NAME)) }
+}
+
+/// A name in a key, or a reference to one: `[a-z0-9][a-z0-9._-]{0,62}`.
 pub fn name(field: &str, text: &str) -> Result<Arc<str>, FieldError> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = text.as_bytes();
