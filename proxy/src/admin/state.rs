@@ -1,0 +1,96 @@
+//! What the servers may look at and whom they may ask. `main` fills it in; nothing here is on the hot path.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, watch};
+
+use super::drains::DrainWriter;
+use crate::routing::Table;
+use crate::telemetry::counters::{Cell, Counters};
+use crate::telemetry::metrics::{ControlView, Metrics};
+use crate::worker::command::Command;
+
+/// The routing as it is published to the workers, with what its source has to say.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub table: Arc<Table>,
+    /// `etcd` or `files`.
+    pub source: &'static str,
+    pub connected: bool,
+    /// When the source was last heard; of no interest while it is connected.
+    pub last_contact: Option<SystemTime>,
+    pub refused: Vec<RefusedDocument>,
+    pub warnings: Vec<String>,
+}
+
+/// A document that isn't in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedDocument {
+    pub key: String,
+    /// Field, value and expectation.
+    pub error: String,
+}
+
+impl Published {
+    /// What `/metrics` shows of it.
+    #[must_use]
+    pub fn control_view(&self) -> ControlView {
+        ControlView {
+            table_revision: self.table.revision,
+            refused_documents: self.refused.len() as u64,
+            silent_since: self.silent_since(),
+        }
+    }
+
+    pub(super) fn silent_since(&self) -> Option<SystemTime> {
+        if self.connected { None } else { Some(self.last_contact.unwrap_or(self.table.applied_at)) }
+    }
+}
+
+/// A public address as it is bound.
+#[derive(Debug, Clone)]
+pub struct ListenerInfo {
+    pub name: String,
+    pub address: SocketAddr,
+}
+
+/// Everything the servers need.
+#[derive(Debug)]
+pub struct AdminState {
+    pub proxy_id: String,
+    pub version: &'static str,
+    pub started_at: SystemTime,
+    /// By worker number.
+    pub workers: Vec<mpsc::Sender<Command>>,
+    /// By worker number.
+    pub counters: Vec<Arc<Counters>>,
+    pub published: watch::Receiver<Arc<Published>>,
+    pub listeners: Vec<ListenerInfo>,
+    pub metrics: Metrics,
+    pub drains: DrainWriter,
+    /// Set by `main` once every listener is bound.
+    pub listeners_bound: AtomicBool,
+    /// Set by `main` when the shutdown begins.
+    pub stopping: AtomicBool,
+}
+
+impl AdminState {
+    pub fn set_listeners_bound(&self) {
+        self.listeners_bound.store(true, Ordering::Release);
+    }
+
+    pub fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(super) fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published.borrow())
+    }
+
+    pub(super) fn sum(&self, cell: impl Fn(&Counters) -> &Cell) -> u64 {
+        self.counters.iter().fold(0, |sum, counters| sum.wrapping_add(cell(counters).get()))
+    }
+}
