@@ -26,8 +26,10 @@ use std::time::Instant;
 use holdfast_protocol::message::{AttachmentEntry, AttachmentsBuf, Drain, Hello, Subject, Welcome};
 use holdfast_protocol::{Message, PROTOCOL_VERSION, Seq, SessionId};
 
+pub(crate) use self::attachment::caught;
 use self::attachment::{Attachment, Next};
-pub(crate) use self::attachment::{Input, call, caught};
+#[cfg(feature = "plain")]
+pub(crate) use self::attachment::{Input, call};
 pub use self::desk::Now;
 use self::desk::{Desk, Link};
 pub use self::envelope::EnvelopeError;
@@ -226,13 +228,14 @@ impl<G: Game> Peer<G> {
         }
     }
 
-    /// Ends a batch: acks that shouldn't wait, and some state. Call it before each write of the output.
-    pub fn flush(&mut self) {
+    /// Ends a batch: acks that shouldn't wait and, if the link `has_room`, some state. Call it before each write of
+    /// the output.
+    pub fn flush(&mut self, has_room: bool) {
         if !self.desk.acks.soon.is_empty() {
             let sessions = std::mem::take(&mut self.desk.acks.soon);
             self.tell_acks(sessions, |acks| &mut acks.soon);
         }
-        let limit = self.desk.out.len() + STATE_BATCH_BYTES;
+        let limit = if has_room { self.desk.out.len() + STATE_BATCH_BYTES } else { 0 };
         while self.desk.out.len() < limit {
             let Some(session) = self.desk.transfers.pop_front() else { break };
             let Some(attachment) = self.attachments.get_mut(&session) else { continue };

@@ -4,6 +4,8 @@ mod context;
 #[doc(hidden)]
 pub mod core;
 mod game;
+#[cfg(feature = "plain")]
+mod plain;
 mod population;
 mod server;
 mod settings;
@@ -16,5 +18,5 @@ pub use game::{Game, Opening, Refusal, Session, Tag};
 pub use holdfast_protocol::{Epoch, SessionId, TraceContext};
 #[doc(hidden)]
 pub use population::Population;
-pub use server::{Builder, ServeError, Server};
+pub use server::{Builder, Handle, ServeError, Server};
 pub use settings::Settings;

@@ -3,34 +3,55 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tokio::sync::Notify;
+
 /// The count. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Population {
-    count: Arc<AtomicU32>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    count: AtomicU32,
+    emptied: Notify,
 }
 
 impl Population {
     #[must_use]
     pub fn get(&self) -> u32 {
-        self.count.load(Ordering::Relaxed)
+        self.shared.count.load(Ordering::Acquire)
     }
 
     /// Counts one more for as long as the value lives.
     #[must_use]
     pub(crate) fn enter(&self) -> Headcount {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        Headcount { count: Arc::clone(&self.count) }
+        self.shared.count.fetch_add(1, Ordering::AcqRel);
+        Headcount { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Waits until there is nobody.
+    pub(crate) async fn empty(&self) {
+        loop {
+            let emptied = self.shared.emptied.notified();
+            if self.get() == 0 {
+                return;
+            }
+            emptied.await;
+        }
     }
 }
 
 /// One attachment, counted.
 #[derive(Debug)]
 pub(crate) struct Headcount {
-    count: Arc<AtomicU32>,
+    shared: Arc<Shared>,
 }
 
 impl Drop for Headcount {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        if self.shared.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.emptied.notify_waiters();
+        }
     }
 }

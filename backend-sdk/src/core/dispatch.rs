@@ -54,6 +54,8 @@ impl<G: Game> Peer<G> {
                 let pong = Pong { nonce: ping.nonce, attachments: self.population.get() };
                 self.desk.say(&Message::Pong(pong));
             }
+            // Life, and nothing more.
+            Message::Pong(_) => {}
             Message::Fault(fault) => return self.fault(fault),
             Message::Record(record) => {
                 self.about(record.subject, record.epoch, |_, _| {
@@ -67,8 +69,7 @@ impl<G: Game> Peer<G> {
             | Message::Join(_)
             | Message::Leave(_)
             | Message::Drain(_)
-            | Message::Undrain
-            | Message::Pong(_) => {
+            | Message::Undrain => {
                 let text = "a message that only a backend may send";
                 return Err(Fault::new(Rule::Unexpected, text));
             }

@@ -47,10 +47,6 @@ impl FrameQueue {
         self.entries.push_back(Entry { kind, bytes: frame.len(), trace });
     }
 
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -19,8 +19,6 @@ pub(crate) struct Sending {
     offset: usize,
     credit: u64,
     is_final: bool,
-    /// Whether the proxy knows the total: it must, even without credit.
-    announced: bool,
     client_seq: Seq,
     server_seq: Seq,
     /// Ends with the last chunk.
@@ -29,7 +27,7 @@ pub(crate) struct Sending {
 
 impl Sending {
     fn can_send(&self) -> bool {
-        !self.announced || (self.credit > 0 && self.offset < self.bytes.len())
+        self.credit > 0 && self.offset < self.bytes.len()
     }
 }
 
@@ -88,12 +86,13 @@ impl<S: Session> Attachment<S> {
             offset: 0,
             credit,
             is_final,
-            announced: false,
             client_seq: self.processed,
             server_seq: self.outbox.last_sent(),
             _span: span,
         });
-        desk.transfers.push_back(self.place.session);
+        if credit > 0 {
+            desk.transfers.push_back(self.place.session);
+        }
         Ok(Next::Stay)
     }
 
@@ -125,7 +124,6 @@ impl<S: Session> Attachment<S> {
             members: 0,
             chunk: &sending.bytes[sending.offset..sending.offset + length],
         }));
-        sending.announced = true;
         sending.offset += length;
         sending.credit -= length as u64;
         if sending.offset == sending.bytes.len() {
