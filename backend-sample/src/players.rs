@@ -8,3 +8,6 @@ mod swarm;
 pub mod timeline;
 
 pub use swarm::{Settings, run};
+
+#[cfg(test)]
+mod tests;

@@ -57,8 +57,8 @@ impl Timeline {
 
     /// When the session was first answered by another backend than before, within (begin, end]; the last such time.
     pub fn moved_within(&self, begin_us: u64, end_us: u64) -> Option<u64> {
-        let moves = self.served.iter().skip(1).map(|served| served.since_us);
-        moves.filter(|&at| at > begin_us && at <= end_us).next_back()
+        let mut moves = self.served.iter().skip(1).map(|served| served.since_us);
+        moves.rfind(|&at| at > begin_us && at <= end_us)
     }
 
     /// The longest reply time that overlaps [begin, end].

@@ -4,11 +4,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use holdfast_sample::hero::Core;
-use holdfast_sample::players::control::{Order, Output};
-use holdfast_sample::players::report::Verdict;
-use holdfast_sample::players::{Settings, run};
-use holdfast_sample::wire::{Input, Tag, Tick, encode_reply, split, with_prefix};
+use super::control::{Order, Output};
+use super::report::Verdict;
+use super::{Settings, run};
+use crate::hero::Core;
+use crate::wire::{Input, Tag, Tick, encode_reply, split, with_prefix};
 
 /// What the server does wrong, once a session, at its tenth frame.
 #[derive(Clone, Copy, PartialEq)]
