@@ -1,11 +1,23 @@
 //! `holdfast check`: what is wrong with files, as one report for people and for scripts.
 
+mod documents;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{Config, ConfigErrors, FieldError};
+use crate::cli::Exit;
+use crate::config::{Config, ConfigErrors, FieldError, Source};
+
+/// Checks a config (with the folder of documents that it names), a document or a folder of documents; prints the
+/// report.
+#[must_use]
+pub fn command(path: &Path, json: bool) -> Exit {
+    let report = Report::of(path);
+    if json { println!("{}", report.json()) } else { println!("{report}") }
+    if report.is_ok() { Exit::Done } else { Exit::Failed }
+}
 
 /// What was looked at, and what is wrong with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -36,6 +48,22 @@ pub enum Severity {
 }
 
 impl Report {
+    /// Checks whatever stands at `path`.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        if path.is_dir() {
+            return Self::of_folder(path);
+        }
+        if path.extension().is_some_and(|extension| extension == "json") {
+            return Self::of_document(path);
+        }
+        let (mut report, config) = Self::of_config(path);
+        if let Some(Config { source: Source::Files { path }, .. }) = config {
+            report.merge(Self::of_folder(&path));
+        }
+        report
+    }
+
     /// Checks a bootstrap file, with the certificates, keys and passwords that it names. The configuration is there
     /// if it can be used.
     #[must_use]

@@ -30,7 +30,7 @@ use holdfast_protocol::InstanceId;
 use slotmap::SlotMap;
 use tokio::sync::{Notify, mpsc};
 
-use crate::routing::{BackendId, Table};
+use crate::routing::{BackendAddress, BackendId, Table};
 use crate::session::Session;
 use crate::telemetry::counters::Counters;
 use crate::telemetry::tracer::Tracer;
@@ -49,8 +49,8 @@ pub struct WorkerConfig {
     /// The run of this proxy process.
     pub instance: InstanceId,
     pub zone: Option<Arc<str>>,
-    /// The backend beside this proxy.
-    pub local: Option<BackendId>,
+    /// The backend beside this proxy, and the way to it from here.
+    pub local: Option<(BackendId, BackendAddress)>,
     pub table: Arc<ArcSwap<Table>>,
     pub counters: Arc<Counters>,
     pub tracer: Tracer,

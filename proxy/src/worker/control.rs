@@ -87,7 +87,7 @@ impl Worker {
     fn table_changed(&mut self) {
         let table = self.hub.config.table.load_full();
         self.hub.table = Arc::clone(&table);
-        if let Some(local) = self.hub.config.local.clone()
+        if let Some((local, _)) = self.hub.config.local.clone()
             && let Some(backend) = table.backends.get(&local)
         {
             let id = self.hub.link_for(backend);

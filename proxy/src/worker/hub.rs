@@ -135,7 +135,7 @@ impl Hub {
     }
 
     pub fn is_local(&self, backend: &BackendId) -> bool {
-        self.config.local.as_ref() == Some(backend)
+        self.config.local.as_ref().is_some_and(|(local, _)| local == backend)
     }
 
     pub fn mark_link(&mut self, id: LinkId) {
