@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::identity::Identity;
 use super::published::{Publisher, Source};
@@ -32,7 +32,7 @@ pub use writer::EtcdWriter;
 pub enum EtcdError {
     #[error("{0}")]
     Config(#[from] crate::config::FieldError),
-    #[error("etcd: {0}")]
+    #[error("etcd: {}", brief(.0))]
     Client(#[from] etcd_client::Error),
     #[error("etcd gave no answer to {request} within {timeout:?}")]
     Timeout { request: &'static str, timeout: Duration },
@@ -50,7 +50,22 @@ pub enum EtcdError {
     LeaseLost,
 }
 
-/// The two prefixes below the root.
+/// The client's own words carry every layer's error inside the other; one line is enough to act on.
+fn brief(error: &etcd_client::Error) -> String {
+    match error {
+        etcd_client::Error::GRpcStatus(status) => {
+            let mut cause = std::error::Error::source(status);
+            while let Some(deeper) = cause.and_then(std::error::Error::source) {
+                cause = Some(deeper);
+            }
+            let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("{:?}: {}{cause}", status.code(), status.message())
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What people and registrars write; nothing of ours but drains, on their behalf.
 fn config_prefix(config: &Etcd) -> String {
     format!("{}/config/", config.root)
 }
@@ -105,7 +120,7 @@ async fn follow_for_ever(config: Arc<Etcd>, mut publisher: Publisher, shutdown: 
         if publisher.lost(error.to_string()) {
             warn!(%error, "etcd is lost; what is in force stays");
         } else {
-            info!(%error, ?wait, "etcd is still away");
+            debug!(%error, ?wait, "etcd is still away");
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

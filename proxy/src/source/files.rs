@@ -29,6 +29,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(200);
 /// Without any event the folder is read this often.
 const PERIOD: Duration = Duration::from_secs(5);
 
+/// As long as it can't be read, or can't be watched, this often.
+const PERIOD_LOST: Duration = Duration::from_millis(500);
+
 /// Reads the folder and keeps the table up to date until shutdown.
 pub async fn run(root: PathBuf, mut publisher: Publisher, shutdown: CancellationToken) {
     let changed = Arc::new(Notify::new());
@@ -36,10 +39,11 @@ pub async fn run(root: PathBuf, mut publisher: Publisher, shutdown: Cancellation
     loop {
         // The watch comes before the reading, so that nothing changes unseen in between.
         watch.renew(&root, &changed);
-        read_once(&root, &mut publisher).await;
+        let is_read = read_once(&root, &mut publisher).await;
+        let period = if is_read && watch.current.is_some() { PERIOD } else { PERIOD_LOST };
         tokio::select! {
             () = changed.notified() => settle(&changed).await,
-            () = sleep(PERIOD) => {}
+            () = sleep(period) => {}
             () = shutdown.cancelled() => return,
         }
     }
@@ -53,19 +57,21 @@ async fn settle(changed: &Notify) {
     {}
 }
 
-async fn read_once(root: &Path, publisher: &mut Publisher) {
+/// Says whether the folder could be read.
+async fn read_once(root: &Path, publisher: &mut Publisher) -> bool {
     let folder = root.to_owned();
-    match tokio::task::spawn_blocking(move || scan(&folder)).await {
-        Ok(Ok(found)) => apply(publisher, &found),
-        Ok(Err(error)) => lost(publisher, error.to_string()),
-        Err(error) => lost(publisher, format!("the reader of the folder failed: {error}")),
-    }
-}
-
-fn lost(publisher: &Publisher, error: String) {
+    let error = match tokio::task::spawn_blocking(move || scan(&folder)).await {
+        Ok(Ok(found)) => {
+            apply(publisher, &found);
+            return true;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => format!("the reader of the folder failed: {error}"),
+    };
     if publisher.lost(error.clone()) {
         warn!(error, "the folder can't be read; what is in force stays");
     }
+    false
 }
 
 /// Applies what differs. The revision counts the changes.
@@ -104,7 +110,7 @@ impl FolderWatch {
             Ok(watcher) => self.current = Some((watcher, id)),
             Err(error) if !self.complained => {
                 self.complained = true;
-                warn!(%error, folder = %root.display(), "the folder can't be watched: it is read every {PERIOD:?}");
+                warn!(%error, folder = %root.display(), "the folder can't be watched: it is read every {PERIOD_LOST:?}");
             }
             Err(_) => {}
         }

@@ -191,3 +191,32 @@ fn a_key_of_no_known_shape_is_refused() {
     let (_, compiled) = World::of(&[("service/arena", SERVICE), ("routes/Public", ROUTE)]);
     assert_eq!(refused(&compiled), [("routes/Public", "key", false), ("service/arena", "key", false)]);
 }
+
+proptest::proptest! {
+    /// Any damage to a valid document is applied or refused with a reason; nothing else is touched.
+    #[test]
+    fn a_mutated_document_is_applied_or_refused_with_a_reason(
+        which in 0usize..3,
+        at in 0usize..200,
+        cut in 0usize..8,
+        splice in "[ -~]{0,8}",
+    ) {
+        let (mut world, before) = World::of(&whole());
+        let (key, text) = whole()[which];
+        let (start, end) = (at.min(text.len()), (at + cut).min(text.len()));
+        let mutated = format!("{}{splice}{}", &text[..start], &text[end..]);
+        let after = world.change(&[(key, Some(&mutated))]);
+        for refusal in &after.refused {
+            let named = !refusal.field.is_empty() && !refusal.expected.is_empty();
+            proptest::prop_assert!(named, "{refusal}");
+        }
+        if after.refused.iter().any(|refusal| refusal.key == key) {
+            proptest::prop_assert_eq!(&after.table.services, &before.table.services);
+            proptest::prop_assert_eq!(&after.table.backends, &before.table.backends);
+            proptest::prop_assert_eq!(&after.table.routes, &before.table.routes);
+        } else {
+            let applied = &after.last_good[key].raw;
+            proptest::prop_assert_eq!(&**applied, mutated.as_bytes());
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use etcd_client::{Client, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::backoff::Backoff;
 use super::connect::{connect, within};
@@ -28,7 +28,7 @@ const PROBE_PERIOD: Duration = Duration::from_secs(2);
 const MAX_BATCH: usize = 1_000;
 
 /// A watch that lasted this long was a good one.
-const SETTLED: Duration = Duration::from_secs(5);
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// Connects, lists and watches; comes back with the reason why that ended.
 pub async fn follow(config: &Etcd, publisher: &mut Publisher, backoff: &mut Backoff) -> EtcdError {
@@ -65,10 +65,8 @@ async fn list_and_watch(
                     backoff.reset();
                 }
             }
+            () = sleep_until(heard + silence) => return Err(EtcdError::Silent(silence)),
             _ = probe.tick() => {
-                if heard.elapsed() > silence {
-                    return Err(EtcdError::Silent(heard.elapsed()));
-                }
                 within("progress", config.request_timeout, stream.request_progress()).await?;
             }
         }

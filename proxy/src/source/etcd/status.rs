@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::EtcdError;
 use super::backoff::Backoff;
@@ -90,6 +90,26 @@ impl Proxy {
     }
 }
 
+/// What the log has been told about the status that isn't written: each reason once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Complaint {
+    None,
+    Away,
+    Held,
+}
+
+impl Complaint {
+    fn log(self, error: &ClaimError) -> Self {
+        let next = if matches!(error, ClaimError::Etcd(_)) { Self::Away } else { Self::Held };
+        match next {
+            _ if next == self => debug!(%error, "still no status is written"),
+            Self::Held => error!(%error, "no status is written"),
+            _ => warn!(%error, "no status is written for now"),
+        }
+        next
+    }
+}
+
 pub struct Reporter {
     config: Arc<Etcd>,
     proxy: Proxy,
@@ -111,40 +131,28 @@ impl Reporter {
     pub async fn run(mut self, first: Option<Holder>, shutdown: CancellationToken) {
         let mut backoff = Backoff::default();
         let mut holder = first;
-        let mut is_refused = false;
+        let mut complaint = Complaint::None;
         loop {
-            let outcome = match holder.take() {
-                Some(mut held) => {
-                    let error = tokio::select! {
-                        error = self.report(&mut held, &mut backoff) => error,
-                        () = shutdown.cancelled() => return self.leave(held).await,
-                    };
-                    Err(ClaimError::Etcd(error))
-                }
+            let error = match holder.take() {
+                Some(mut held) => tokio::select! {
+                    error = self.report(&mut held, &mut backoff) => ClaimError::Etcd(error),
+                    () = shutdown.cancelled() => return self.leave(held).await,
+                },
                 None => tokio::select! {
-                    claimed = claim(&self.config, &self.proxy) => claimed,
+                    claimed = claim(&self.config, &self.proxy) => match claimed {
+                        Ok(claimed) => {
+                            info!(proxy = %self.proxy.id, "the status key is claimed");
+                            complaint = Complaint::None;
+                            holder = Some(claimed);
+                            continue;
+                        }
+                        Err(error) => error,
+                    },
                     () = shutdown.cancelled() => return,
                 },
             };
-            let wait = match outcome {
-                Ok(claimed) => {
-                    info!(proxy = %self.proxy.id, "the status key is claimed");
-                    is_refused = false;
-                    holder = Some(claimed);
-                    continue;
-                }
-                Err(ClaimError::Etcd(error)) => {
-                    warn!(%error, "the status can't be written");
-                    backoff.next()
-                }
-                Err(held) => {
-                    if !is_refused {
-                        error!(error = %held, "no status is written");
-                        is_refused = true;
-                    }
-                    LEASE_TTL
-                }
-            };
+            complaint = complaint.log(&error);
+            let wait = if matches!(error, ClaimError::Etcd(_)) { backoff.next() } else { LEASE_TTL };
             tokio::select! {
                 () = sleep(wait) => {}
                 () = shutdown.cancelled() => return,
