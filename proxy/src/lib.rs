@@ -3,6 +3,7 @@
 //! Dependencies point one way: main -> {admin, worker, source, drain} -> session, routing, framing -> config, protocol.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod drain;
 pub mod framing;
