@@ -17,7 +17,7 @@ pub use address::{Address, AddressError};
 pub use drains::{DrainKey, DrainStore, DrainWriter, StoreError};
 pub use route::Surface;
 pub use server::{BindError, Listener, serve};
-pub use state::{AdminState, ListenerInfo, Published, RefusedDocument};
+pub use state::{AdminState, ListenerInfo, Origin, Published};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

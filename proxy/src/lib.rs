@@ -4,10 +4,12 @@
 
 pub mod admin;
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod drain;
 pub mod framing;
 pub mod routing;
+pub mod run;
 pub mod session;
 pub mod source;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use super::state::{AdminState, Published};
+use super::state::{AdminState, Origin, Published};
 use super::view::{ReadyView, TableView};
 
 pub(super) fn ready(state: &AdminState) -> ReadyView {
@@ -12,7 +12,7 @@ pub(super) fn ready(state: &AdminState) -> ReadyView {
     let listeners_bound = state.listeners_bound.load(Ordering::Acquire);
     let waiting_for: Vec<String> = [
         (!listeners_bound, "the listeners to be bound"),
-        (published.table.revision == 0, "a first routing table"),
+        (published.origin == Origin::Nothing, "a first routing table"),
         (stopping, "nothing: the proxy is stopping"),
     ]
     .into_iter()
@@ -25,17 +25,27 @@ pub(super) fn ready(state: &AdminState) -> ReadyView {
         listeners_bound,
         backends_known: published.table.backends.len() as u64,
         links_up: state.sum(|counters| &counters.links_up),
-        table: table(&published),
+        table: table(state, &published),
     }
 }
 
-pub(super) fn table(published: &Published) -> TableView {
+pub(super) fn table(state: &AdminState, published: &Published) -> TableView {
     TableView {
         revision: published.table.revision,
-        in_force_s: seconds_since(published.table.applied_at),
+        origin: match published.origin {
+            Origin::Nothing => "none",
+            Origin::Disk => "disk",
+            Origin::Source => "source",
+        }
+        .to_owned(),
+        in_force_s: match published.origin {
+            Origin::Nothing => 0,
+            Origin::Disk | Origin::Source => seconds_since(published.table.applied_at),
+        },
         source: published.source.to_owned(),
         connected: published.connected,
-        silent_s: published.silent_since().map_or(0, seconds_since),
+        silent_s: published.silent_since(state.started_at).map_or(0, seconds_since),
+        source_error: published.source_error.clone(),
         refused: published.refused.len() as u64,
     }
 }

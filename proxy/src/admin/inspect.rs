@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::ask::{AskError, ask};
 use super::health::{seconds_since, table};
-use super::state::{AdminState, Published};
+use super::state::AdminState;
 use super::view::{
-    BackendView, BackendsView, DrainView, LinkView, ListenerView, RefusedView, RouteView, RoutesView,
-    ServiceView, SessionsView, StatusView,
+    BackendView, BackendsView, DrainView, LinkView, ListenerView, RouteView, RoutesView, ServiceView,
+    SessionsView, StatusView,
 };
 use crate::routing::table::{OnCrash, Prefer, Recovery};
 use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Route, Service, Table};
@@ -52,10 +52,10 @@ pub(super) async fn status(state: &AdminState) -> Result<StatusView, AskError> {
         parked: state.sum(|counters| &counters.parked),
         kept_bytes: state.sum(|counters| &counters.kept_bytes),
         listeners: state.listeners.iter().map(listener).collect(),
-        table: table(&published),
+        table: table(state, &published),
         backends,
-        refused: refused(&published),
-        warnings: published.warnings.clone(),
+        refused: published.refused,
+        warnings: published.warnings,
     })
 }
 
@@ -66,7 +66,7 @@ pub(super) fn routes(state: &AdminState) -> RoutesView {
     let backends_of =
         |service: &Service| in_force.backends.keys().filter(|id| id.service == service.name).count();
     RoutesView {
-        table: table(&published),
+        table: table(state, &published),
         routes: in_force.routes.values().map(|route| route_view(route, here(route))).collect(),
         services: in_force
             .services
@@ -74,17 +74,9 @@ pub(super) fn routes(state: &AdminState) -> RoutesView {
             .map(|service| service_view(service, backends_of(service)))
             .collect(),
         drains: in_force.drains.values().map(|order| drain_view(order)).collect(),
-        refused: refused(&published),
-        warnings: published.warnings.clone(),
+        refused: published.refused,
+        warnings: published.warnings,
     }
-}
-
-fn refused(published: &Published) -> Vec<RefusedView> {
-    let view = |refused: &super::RefusedDocument| RefusedView {
-        key: refused.key.clone(),
-        error: refused.error.clone(),
-    };
-    published.refused.iter().map(view).collect()
 }
 
 fn route_view(route: &Route, here: bool) -> RouteView {

@@ -5,48 +5,55 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::drains::DrainWriter;
+use super::view::RefusedView;
 use crate::routing::Table;
 use crate::telemetry::counters::{Cell, Counters};
 use crate::telemetry::metrics::{ControlView, Metrics};
 use crate::worker::command::Command;
 
-/// The routing as it is published to the workers, with what its source has to say.
+/// The routing as the workers have it, with what its source has to say.
 #[derive(Debug, Clone)]
 pub struct Published {
     pub table: Arc<Table>,
+    pub origin: Origin,
     /// `etcd` or `files`.
     pub source: &'static str,
     pub connected: bool,
     /// When the source was last heard; of no interest while it is connected.
     pub last_contact: Option<SystemTime>,
-    pub refused: Vec<RefusedDocument>,
+    /// Why it doesn't answer.
+    pub source_error: Option<String>,
+    pub refused: Vec<RefusedView>,
     pub warnings: Vec<String>,
 }
 
-/// A document that isn't in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedDocument {
-    pub key: String,
-    /// Field, value and expectation.
-    pub error: String,
+/// Where the table in force was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// No document was ever read: there is no table in force.
+    Nothing,
+    /// The last good documents on disk; the source has not answered yet.
+    Disk,
+    Source,
 }
 
 impl Published {
     /// What `/metrics` shows of it.
     #[must_use]
-    pub fn control_view(&self) -> ControlView {
+    pub fn control_view(&self, started_at: SystemTime) -> ControlView {
         ControlView {
             table_revision: self.table.revision,
             refused_documents: self.refused.len() as u64,
-            silent_since: self.silent_since(),
+            silent_since: self.silent_since(started_at),
         }
     }
 
-    pub(super) fn silent_since(&self) -> Option<SystemTime> {
-        if self.connected { None } else { Some(self.last_contact.unwrap_or(self.table.applied_at)) }
+    /// None while the source is connected.
+    pub(super) fn silent_since(&self, started_at: SystemTime) -> Option<SystemTime> {
+        (!self.connected).then(|| self.last_contact.unwrap_or(started_at))
     }
 }
 
@@ -58,7 +65,6 @@ pub struct ListenerInfo {
 }
 
 /// Everything the servers need.
-#[derive(Debug)]
 pub struct AdminState {
     pub proxy_id: String,
     pub version: &'static str,
@@ -67,7 +73,8 @@ pub struct AdminState {
     pub workers: Vec<mpsc::Sender<Command>>,
     /// By worker number.
     pub counters: Vec<Arc<Counters>>,
-    pub published: watch::Receiver<Arc<Published>>,
+    /// What is in force at this moment.
+    pub published: Box<dyn Fn() -> Published + Send + Sync>,
     pub listeners: Vec<ListenerInfo>,
     pub metrics: Metrics,
     pub drains: DrainWriter,
@@ -86,8 +93,8 @@ impl AdminState {
         self.stopping.store(true, Ordering::Release);
     }
 
-    pub(super) fn published(&self) -> Arc<Published> {
-        Arc::clone(&self.published.borrow())
+    pub(super) fn published(&self) -> Published {
+        (self.published)()
     }
 
     pub(super) fn sum(&self, cell: impl Fn(&Counters) -> &Cell) -> u64 {

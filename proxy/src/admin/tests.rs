@@ -1,255 +1,18 @@
 //! The servers over real sockets, with workers that are tasks.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+pub(crate) mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use super::drains::StoreFuture;
 use super::*;
-use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Table};
-use crate::telemetry::counters::Counters;
-use crate::telemetry::metrics::{Metrics, MetricsSources};
-use crate::worker::command::{Command, LinkView, SessionView};
-
-fn id(text: &str) -> BackendId {
-    let (service, name) = text.split_once('/').unwrap();
-    BackendId { service: service.into(), name: name.into() }
-}
-
-fn table(revision: u64) -> Table {
-    let backend = |name: &str| {
-        let id = id(name);
-        let address = BackendAddress::Tcp("10.0.0.5:7100".into());
-        let backend = Backend { id: id.clone(), address, version: "1.4".into(), weight: 100, zone: None };
-        (id, Arc::new(backend))
-    };
-    Table {
-        revision,
-        applied_at: SystemTime::now(),
-        services: BTreeMap::new(),
-        routes: BTreeMap::new(),
-        backends: [backend("arena/a"), backend("arena/b")].into(),
-        drains: BTreeMap::new(),
-    }
-}
-
-fn published(table: Table) -> Published {
-    Published {
-        table: Arc::new(table),
-        source: "etcd",
-        connected: true,
-        last_contact: None,
-        refused: vec![RefusedDocument { key: "backends/arena/x".into(), error: "weight: got -1".into() }],
-        warnings: Vec::new(),
-    }
-}
-
-fn session(worker: u16, number: usize) -> SessionView {
-    SessionView {
-        id: format!("{number:032x}"),
-        worker,
-        service: "arena".into(),
-        route: "public".into(),
-        client: "192.0.2.1:5000".into(),
-        backend: Some("arena/a".into()),
-        phase: "active".into(),
-        epoch: 1,
-        client_seq: 4,
-        server_seq: 5,
-        kept_bytes: 6,
-        state_bytes: 0,
-        age_s: 7,
-    }
-}
-
-fn link(worker: u16, backend: &str, draining: &[&str]) -> LinkView {
-    LinkView {
-        worker,
-        backend: backend.into(),
-        link: if worker == 0 { "up" } else { "connecting" }.into(),
-        instance: None,
-        backend_version: (worker == 0).then(|| "1.4.2".into()),
-        sessions: 2,
-        draining: draining.iter().map(ToString::to_string).collect(),
-        left: u64::from(!draining.is_empty()),
-        last_error: None,
-    }
-}
-
-/// What the workers were told to do.
-type Orders = Arc<Mutex<Vec<String>>>;
-
-/// A worker that answers everything; it has a link to arena/a, and one to arena/old, whose key is gone.
-async fn worker(number: u16, mut commands: mpsc::Receiver<Command>, orders: Orders) {
-    while let Some(command) = commands.recv().await {
-        let order = |text: String| orders.lock().unwrap().push(format!("{number}: {text}"));
-        match command {
-            Command::Sessions { limit, answer } => {
-                let _ = answer.send((0..limit.min(3)).map(|n| session(number, n)).collect());
-            }
-            Command::Links { answer } => {
-                let _ =
-                    answer.send(vec![link(number, "arena/a", &["local"]), link(number, "arena/old", &[])]);
-            }
-            Command::Drain { backend, deadline, reason, answer } => {
-                order(format!("drain {backend} {deadline:?} {reason}"));
-                let _ = answer.send(true);
-            }
-            Command::Undrain { backend, answer } => {
-                order(format!("undrain {backend}"));
-                let _ = answer.send(false);
-            }
-            Command::TableChanged | Command::Shutdown { .. } => {}
-        }
-    }
-}
-
-#[derive(Default)]
-struct FakeStore {
-    put: Mutex<Vec<DrainKey>>,
-    failing: AtomicBool,
-    deletes: AtomicU64,
-}
-
-impl DrainStore for FakeStore {
-    fn put(&self, drain: DrainKey) -> StoreFuture<'_, String> {
-        Box::pin(async move {
-            if self.failing.load(Ordering::Relaxed) {
-                return Err(StoreError("etcd is away".into()));
-            }
-            let key = format!("/holdfast/config/drains/{}", drain.backend);
-            self.put.lock().unwrap().push(drain);
-            Ok(key)
-        })
-    }
-
-    fn delete(&self, backend: BackendId) -> StoreFuture<'_, (String, bool)> {
-        let first = self.deletes.fetch_add(1, Ordering::Relaxed) == 0;
-        Box::pin(async move { Ok((format!("/holdfast/config/drains/{backend}"), first)) })
-    }
-}
-
-struct Proxy {
-    state: Arc<AdminState>,
-    publish: watch::Sender<Arc<Published>>,
-    orders: Orders,
-    address: Address,
-    stop: CancellationToken,
-    server: tokio::task::JoinHandle<()>,
-    /// Commands of a worker that never answers.
-    hung: Option<mpsc::Receiver<Command>>,
-}
-
-struct Options {
-    surface: Surface,
-    drains: DrainWriter,
-    hung_worker: bool,
-    address: Address,
-}
-
-fn options(surface: Surface) -> Options {
-    Options {
-        surface,
-        drains: DrainWriter::Files("/etc/holdfast/routing".into()),
-        hung_worker: false,
-        address: Address::Tcp("127.0.0.1:0".into()),
-    }
-}
-
-async fn proxy(options: Options) -> Proxy {
-    let orders = Orders::default();
-    let (publish, published) = watch::channel(Arc::new(published(table(17))));
-    let counters: Vec<Arc<Counters>> = vec![Arc::default(), Arc::default()];
-    counters.iter().for_each(|counters| counters.sessions.set(3));
-    counters[0].links_up.set(1);
-    let control = published.clone();
-    let metrics = Metrics::new(MetricsSources {
-        workers: counters.clone(),
-        spans: Arc::default(),
-        control: Box::new(move || control.borrow().control_view()),
-        started_at: SystemTime::now(),
-        version: "1.2.3",
-    });
-    let (first, commands) = mpsc::channel(8);
-    tokio::spawn(worker(0, commands, Arc::clone(&orders)));
-    let (second, commands) = mpsc::channel(8);
-    let hung = if options.hung_worker {
-        Some(commands)
-    } else {
-        tokio::spawn(worker(1, commands, Arc::clone(&orders)));
-        None
-    };
-    let state = Arc::new(AdminState {
-        proxy_id: "host-a".into(),
-        version: "1.2.3",
-        started_at: SystemTime::now(),
-        workers: vec![first, second],
-        counters,
-        published,
-        listeners: vec![ListenerInfo { name: "game".into(), address: ([0, 0, 0, 0], 7000).into() }],
-        metrics,
-        drains: options.drains,
-        listeners_bound: AtomicBool::new(true),
-        stopping: AtomicBool::new(false),
-    });
-    let listener = Listener::bind(&options.address).await.unwrap();
-    let address = listener.address().unwrap();
-    let stop = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, options.surface, Arc::clone(&state), stop.clone()));
-    Proxy { state, publish, orders, address, stop, server, hung }
-}
-
-struct Reply {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Reply {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-
-    fn error(&self) -> String {
-        self.json()["error"].as_str().unwrap().to_owned()
-    }
-}
-
-async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Reply {
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut text = String::new();
-    tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut text)).await.unwrap().unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Reply { status, head: head.to_lowercase(), body: body.to_owned() }
-}
-
-impl Proxy {
-    async fn send(&self, request: &str) -> Reply {
-        match &self.address {
-            Address::Tcp(address) => talk(TcpStream::connect(address).await.unwrap(), request).await,
-            Address::Unix(path) => talk(UnixStream::connect(path).await.unwrap(), request).await,
-        }
-    }
-
-    async fn get(&self, path: &str) -> Reply {
-        self.send(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
-    }
-
-    async fn post(&self, path: &str, body: &str) -> Reply {
-        let length = body.len();
-        let head =
-            format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}");
-        self.send(&format!("{head}\r\n\r\n{body}")).await
-    }
-}
+use crate::routing::DrainOrder;
+use support::{FakeStore, Options, id, options, proxy, published, table};
 
 #[tokio::test]
 async fn ready_means_listeners_and_a_table() {
@@ -272,7 +35,8 @@ async fn ready_means_listeners_and_a_table() {
     assert_eq!(lost.status, 200);
     assert!(lost.json()["table"]["silent_s"].as_u64().unwrap() >= 90);
 
-    proxy.publish.send_replace(Arc::new(published(table(0))));
+    let nothing = Published { origin: Origin::Nothing, ..published(table(0)) };
+    proxy.publish.send_replace(Arc::new(nothing));
     proxy.state.listeners_bound.store(false, Ordering::Release);
     let starting = proxy.get("/readyz").await;
     assert_eq!(starting.status, 503);
@@ -313,7 +77,7 @@ async fn the_health_address_takes_no_orders() {
         assert_eq!(proxy.get(path).await.status, 404, "{path}");
     }
     assert_eq!(proxy.post("/drain", r#"{"backend":"arena/a","local":true}"#).await.status, 404);
-    assert!(proxy.orders.lock().unwrap().is_empty());
+    assert!(proxy.fleet.orders.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -339,7 +103,7 @@ async fn backends_are_the_tables_and_the_links() {
     assert_eq!(names, ["arena/a", "arena/b", "arena/old"]);
     let (a, b, old) = (&backends[0], &backends[1], &backends[2]);
     assert_eq!((&a["link"], &a["sessions"], &a["left"]), (&json!("up"), &json!(4), &json!(2)));
-    assert_eq!((&a["version"], &a["draining"]), (&json!("1.4.2"), &json!(["local"])));
+    assert_eq!((&a["version"], &a["draining"]), (&json!("1.4.2"), &json!(["backend"])));
     assert_eq!((&b["link"], &b["version"]), (&json!("none"), &json!("1.4")));
     assert_eq!((&old["in_table"], &old["weight"]), (&json!(false), &Value::Null));
 }
@@ -355,7 +119,10 @@ async fn routes_show_what_is_in_force_and_what_is_refused() {
     let view = proxy.get("/routes").await.json();
     assert_eq!(view["table"]["revision"], 18);
     assert_eq!(view["drains"][0]["backend"], "arena/b");
-    assert_eq!(view["refused"][0], json!({"key": "backends/arena/x", "error": "weight: got -1"}));
+    assert_eq!(
+        view["refused"][0],
+        json!({"key": "backends/arena/x", "error": "weight: got -1", "since": 16, "last_good": true})
+    );
     let backends = proxy.get("/backends").await.json();
     assert_eq!(
         backends["backends"][1]["draining"],
@@ -374,7 +141,7 @@ async fn a_local_drain_reaches_every_worker() {
     assert_eq!(reply.json(), expected);
     let undrain = proxy.post("/undrain", r#"{"backend":"arena/a","local":true}"#).await.json();
     assert_eq!(undrain["changed"], false);
-    let mut orders = proxy.orders.lock().unwrap().clone();
+    let mut orders = proxy.fleet.orders.lock().unwrap().clone();
     orders.sort();
     let expected = [
         "0: drain arena/a Some(60s) deploy",
@@ -398,7 +165,7 @@ async fn a_drain_for_all_proxies_is_written_to_the_store() {
     for changed in [true, false] {
         assert_eq!(proxy.post("/undrain", r#"{"backend":"arena/b"}"#).await.json()["changed"], changed);
     }
-    assert!(proxy.orders.lock().unwrap().is_empty(), "workers hear of it through the table");
+    assert!(proxy.fleet.orders.lock().unwrap().is_empty(), "workers hear of it through the table");
 
     store.failing.store(true, Ordering::Relaxed);
     let failed = proxy.post("/drain", r#"{"backend":"arena/b"}"#).await;
@@ -448,7 +215,7 @@ async fn bad_orders_say_what_was_expected() {
     assert!(proxy.post("/drain", &long).await.error().contains("at most 256 bytes"));
     let huge = json!({"backend": "arena/a", "reason": "x".repeat(20_000)}).to_string();
     assert_eq!(proxy.post("/drain", &huge).await.status, 413);
-    assert!(proxy.orders.lock().unwrap().is_empty());
+    assert!(proxy.fleet.orders.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -474,7 +241,7 @@ async fn a_web_page_can_order_nothing() {
     let head = "POST /drain HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: https://example.com";
     let reply = proxy.send(&format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
     assert_eq!(reply.status, 403);
-    assert!(proxy.orders.lock().unwrap().is_empty());
+    assert!(proxy.fleet.orders.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

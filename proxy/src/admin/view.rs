@@ -29,8 +29,9 @@ pub struct ReadyView {
 /// How current the routing is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TableView {
-    /// 0: none yet.
     pub revision: u64,
+    /// `source`; `disk`: the last good documents, the source hasn't answered yet; `none`: no table yet.
+    pub origin: String,
     /// Since when this table is in force.
     pub in_force_s: u64,
     /// `etcd` or `files`.
@@ -38,6 +39,8 @@ pub struct TableView {
     pub connected: bool,
     /// Since when the source hasn't been heard; 0 while it is connected.
     pub silent_s: u64,
+    /// Why it doesn't answer.
+    pub source_error: Option<String>,
     pub refused: u64,
 }
 
@@ -123,11 +126,16 @@ pub struct DrainView {
     pub instance: Option<String>,
 }
 
-/// A document that isn't in force, and why.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A document whose newest version isn't in force, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedView {
     pub key: String,
+    /// Field, value and expectation.
     pub error: String,
+    /// Revision of the refused version.
+    pub since: u64,
+    /// An older version of it is in force instead.
+    pub last_good: bool,
 }
 
 /// `GET /status`.

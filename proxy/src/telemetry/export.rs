@@ -24,9 +24,6 @@ use super::span::Span;
 use super::tracer::{SpanStats, Tracer};
 pub use settings::{ExportError, ExportSettings, OtlpProtocol};
 
-/// Spans that may wait between the workers and the forwarding task.
-const WORKER_QUEUE_SPANS: usize = 16_384;
-
 /// Spans forwarded per wake-up of the task.
 const FORWARD_BATCH_SPANS: usize = 256;
 
@@ -107,7 +104,7 @@ impl Export {
         };
         exporter.set_resource(&resource(settings));
         let processor = Arc::new(BatchSpanProcessor::new(exporter, batch));
-        let (tracer, receiver) = Tracer::new(WORKER_QUEUE_SPANS, Arc::clone(&stats));
+        let (tracer, receiver) = Tracer::new(settings.worker_queue_spans, Arc::clone(&stats));
         let stop = CancellationToken::new();
         let task =
             tokio::spawn(forward(receiver, Arc::clone(&processor), Arc::clone(&progress), stop.clone()));

@@ -15,6 +15,7 @@ const MAX_QUEUE_SIZE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
 const SCHEDULE_DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY";
 
 const DEFAULT_QUEUE_SPANS: usize = 8_192;
+const DEFAULT_WORKER_QUEUE_SPANS: usize = 16_384;
 const MAX_QUEUE_SPANS: usize = 1 << 20;
 
 /// Shorter than OpenTelemetry's 5 s, so that an operator finds a handoff's trace when they look for it.
@@ -47,6 +48,8 @@ pub struct ExportSettings {
     pub instance_id: String,
     /// Spans that may wait for the collector.
     pub queue_spans: usize,
+    /// Spans that may wait between the workers and the forwarding task; the config may say otherwise.
+    pub worker_queue_spans: usize,
     schedule_delay: Option<Duration>,
 }
 
@@ -91,6 +94,7 @@ impl ExportSettings {
                 .unwrap_or_else(|| "holdfast".to_owned()),
             instance_id: attribute("service.instance.id").unwrap_or_else(|| proxy_id.to_owned()),
             queue_spans: queue_spans(&get)?,
+            worker_queue_spans: DEFAULT_WORKER_QUEUE_SPANS,
             schedule_delay: get(SCHEDULE_DELAY).is_none().then_some(DEFAULT_SCHEDULE_DELAY),
         }))
     }
