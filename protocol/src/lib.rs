@@ -8,7 +8,10 @@ pub mod ids;
 pub mod message;
 pub mod trace;
 
-pub use codec::{DecodeError, decode, encode};
+pub use codec::{
+    DATA_OVERHEAD_BYTES, DecodeError, HEADER_BYTES, MAGIC, MAX_MESSAGE_BYTES, PROTOCOL_VERSION,
+    STATE_CHUNK_BYTES, STATE_OVERHEAD_BYTES, decode, decode_first, encode, encode_data, encode_data_head,
+};
 pub use ids::{Epoch, GroupId, InstanceId, Seq, SessionId};
-pub use message::Message;
+pub use message::{AttachmentsBuf, Message, MessageType};
 pub use trace::TraceContext;
