@@ -140,3 +140,29 @@ fn run(etcdctl: &PathBuf, client: SocketAddr, arguments: &[&str]) -> Result<Stri
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_survive_a_restart_and_history_ends_with_a_compaction() {
+        let stage = Stage::new("test-etcd").unwrap();
+        let mut etcd = Etcd::start(&stage, EtcdBinary::Default).unwrap();
+        let first = etcd.revision().unwrap();
+        etcd.put("/k", "-1").unwrap();
+        etcd.put("/k", "two\nlines").unwrap();
+        etcd.kill().unwrap();
+        assert!(etcd.put("/k", "three").is_err());
+        etcd.start_again().unwrap();
+        assert_eq!(
+            etcd.wait_for("/k", READY_WITHIN, |value| !value.is_empty()).unwrap().trim(),
+            "two\nlines"
+        );
+        assert_eq!(etcd.compact().unwrap(), first + 2);
+        let old = etcd.etcdctl(&["get", "/k", "--rev", &first.to_string()]).unwrap_err().to_string();
+        assert!(old.contains("compacted"), "{old}");
+        etcd.delete("/k").unwrap();
+        assert!(etcd.delete("/k").is_err(), "nothing there any more");
+    }
+}

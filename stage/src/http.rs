@@ -78,3 +78,46 @@ where
     let body = body.map_err(|error| anyhow::anyhow!("its body: {error}"))?.to_bytes();
     Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request, and returns it.
+    fn serve(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut request, mut chunk) = (String::new(), [0; 1024]);
+            while !(request.contains("\r\n\r\n") && (request.starts_with("GET") || request.ends_with('}'))) {
+                let bytes = stream.read(&mut chunk).unwrap();
+                request.push_str(std::str::from_utf8(&chunk[..bytes]).unwrap());
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            request
+        });
+        (address, server)
+    }
+
+    #[test]
+    fn pages_are_read_and_documents_posted() {
+        let (address, server) = serve("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n{\"a\": 1}");
+        assert_eq!(get_json(&address, "/x").unwrap()["a"], 1);
+        assert!(server.join().unwrap().starts_with("GET /x HTTP/1.1"));
+        let (address, server) = serve("HTTP/1.1 409 Conflict\r\ncontent-length: 2\r\n\r\nno");
+        let answer = post(&address, "/drain", &serde_json::json!({"b": 2})).unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (409, "no"));
+        assert!(server.join().unwrap().ends_with("{\"b\":2}"));
+    }
+
+    #[test]
+    fn an_error_names_what_was_asked() {
+        let nobody = crate::free_address().unwrap().to_string();
+        let error = format!("{:#}", get(&nobody, "/readyz").unwrap_err());
+        assert!(error.contains(&format!("GET {nobody}/readyz")), "{error}");
+    }
+}

@@ -252,3 +252,73 @@ impl Drop for Process {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn sleeper(stage: &Stage) -> Process {
+        let mut process = Process::new(stage, "sleeper", "/bin/sleep".into(), ["600"]);
+        process.start().unwrap();
+        process
+    }
+
+    /// The third field of /proc/<pid>/stat.
+    fn state(pid: u32) -> Option<char> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        text.rsplit_once(')')?.1.trim().chars().next()
+    }
+
+    #[test]
+    fn a_process_ends_with_its_value() {
+        let stage = Stage::new("test").unwrap();
+        let process = sleeper(&stage);
+        let pid = process.pid().unwrap();
+        assert!(state(pid).is_some());
+        drop(process);
+        assert_eq!(state(pid), None);
+    }
+
+    #[test]
+    fn signals_reach_it_and_it_starts_again() {
+        let stage = Stage::new("test").unwrap();
+        let mut process = sleeper(&stage);
+        let pid = process.pid().unwrap();
+        process.freeze().unwrap();
+        wait::until("frozen", SOON, || state(pid) == Some('T')).unwrap();
+        process.thaw().unwrap();
+        wait::until("thawed", SOON, || state(pid) != Some('T')).unwrap();
+        process.terminate().unwrap();
+        assert!(!process.wait(SOON).unwrap().success());
+        assert!(process.signal(Signal::TERM).is_err(), "nobody there");
+        process.start().unwrap();
+        assert_ne!(process.pid().unwrap(), pid);
+        process.kill().unwrap();
+        assert!(!process.is_running());
+    }
+
+    #[test]
+    fn a_process_that_ends_before_it_is_ready_is_told_with_its_log() {
+        let stage = Stage::new("test").unwrap();
+        let mut process = Process::new(&stage, "liar", "/bin/sh".into(), ["-c", "echo no such luck >&2"]);
+        process.start().unwrap();
+        let error = process.wait_ready("ready", SOON, || false).unwrap_err().to_string();
+        assert!(
+            error.contains("liar ended before it was ready") && error.contains("no such luck"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_folder_goes_at_the_end_unless_it_is_kept() {
+        let mut kept = Stage::new("test").unwrap();
+        let gone = Stage::new("test").unwrap();
+        let (kept_path, gone_path) = (kept.path().to_owned(), gone.path().to_owned());
+        kept.keep();
+        drop((kept, gone));
+        assert!(kept_path.is_dir() && !gone_path.exists());
+        std::fs::remove_dir(kept_path).unwrap();
+    }
+}
