@@ -16,16 +16,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::view::RefusedView;
 use crate::admin::{self, AdminState, Surface};
 use crate::cli::Exit;
 use crate::config::{AdminBind, Config, Source as SourceConfig};
 use crate::source::cache::Cache;
 use crate::source::etcd::{self, Proxy, StatusNumbers};
-use crate::source::{Identity, Origin, Publisher, Source, files};
+use crate::source::{Identity, Origin, Published, Publisher, Source, files};
 use crate::telemetry::export::{Export, ExportSettings};
 use crate::telemetry::logs;
 use crate::telemetry::metrics::{Metrics, MetricsSources};
-use listeners::Bound;
 use workers::Workers;
 
 /// Status keys and their numbers change at most this often.
@@ -43,7 +43,7 @@ pub fn run(config_file: &Path) -> Exit {
             return Exit::Failed;
         }
     };
-    if let Err(error) = logs::init(&config.telemetry) {
+    if let Err(error) = logs::init(config.telemetry.logs, Some(&config.telemetry.log_filter)) {
         eprintln!("holdfast: {error}");
         return Exit::Failed;
     }
@@ -103,7 +103,14 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What the operating system may ask.
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Stop,
+    Reload,
+}
+
+/// The signals that the proxy listens to.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -119,11 +126,16 @@ impl Signals {
         })
     }
 
-    async fn stop(&mut self) {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hang_up.recv() => Asked::Reload,
         }
+    }
+
+    async fn stop(&mut self) {
+        while self.next().await != Asked::Stop {}
     }
 }
 
@@ -150,7 +162,7 @@ fn admin_state(
         SourceConfig::Files { .. } => "files",
     };
     let receiver = source.published.clone();
-    let published = move || admin::Published::of(kind, &receiver.borrow());
+    let published = move || published_view(kind, &receiver.borrow());
     let for_metrics = published.clone();
     let metrics = Metrics::new(MetricsSources {
         workers: workers.counters(),
@@ -171,6 +183,30 @@ fn admin_state(
         drains: drain_store::of(&config.source),
         listeners_bound: false.into(),
         stopping: false.into(),
+    }
+}
+
+/// The source's state as the servers show it.
+fn published_view(source: &'static str, published: &Published) -> admin::Published {
+    let refused = published.refused.iter().map(|refusal| RefusedView {
+        key: refusal.key.clone(),
+        error: format!("{}: got {}, expected {}", refusal.field, refusal.value, refusal.expected),
+        since: refusal.since,
+        last_good: refusal.last_good,
+    });
+    admin::Published {
+        table: Arc::clone(&published.table),
+        origin: match published.origin {
+            Origin::Nothing => admin::Origin::Nothing,
+            Origin::Disk => admin::Origin::Disk,
+            Origin::Source => admin::Origin::Source,
+        },
+        source,
+        connected: published.connected,
+        last_contact: published.last_contact,
+        source_error: published.source_error.clone(),
+        refused: refused.collect(),
+        warnings: published.warnings.iter().map(|warning| format!("{}: {}", warning.key, warning.text)).collect(),
     }
 }
 
@@ -273,8 +309,10 @@ async fn supervise(
                 Ok(()) => workers.tell_table_changed().await,
                 Err(_) => anyhow::bail!("the task that follows the documents ended"),
             },
-            () = signals.stop() => return Ok(()),
-            _ = signals.hang_up.recv() => reload::reload(&mut config, tls),
+            asked = signals.next() => match asked {
+                Asked::Stop => return Ok(()),
+                Asked::Reload => reload::reload(&mut config, tls),
+            },
             worker = workers.ended() => anyhow::bail!("worker {worker} ended unexpectedly"),
         }
     }

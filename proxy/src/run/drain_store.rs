@@ -35,7 +35,7 @@ impl DrainStore for EtcdDrains {
         Box::pin(async move {
             let raw = RawDrain {
                 deadline_s: drain.deadline.map(|deadline| deadline.as_secs()),
-                reason: Some(drain.reason),
+                reason: drain.reason,
                 ..RawDrain::default()
             };
             let put = self.writer.put_drain(&drain.backend, &raw).await;
