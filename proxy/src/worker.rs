@@ -146,7 +146,7 @@ impl Worker {
             hub: &mut self.hub,
         };
         let result = input(&mut slot.session, &mut fx);
-        account(&slot.session, &mut slot.seat, &self.hub.counters);
+        self.hub.parked_anew |= account(&slot.session, &mut slot.seat, &self.hub.counters);
         if slot.seat.returning && !slot.session.is_attaching() {
             slot.seat.returning = false;
             self.hub.returning_in_flight = self.hub.returning_in_flight.saturating_sub(1);
@@ -162,6 +162,7 @@ impl Worker {
         while let Some(link) = self.hub.new_links.pop() {
             dial::spawn(self, link);
         }
+        self.hurry_dials();
         self.set_clock();
     }
 
@@ -196,16 +197,19 @@ impl Worker {
     }
 }
 
-/// Keeps the worker's gauges in step with one session.
-fn account(session: &Session, seat: &mut Seat, counters: &Counters) {
+/// Keeps the worker's gauges in step with one session. `true`: it has just been parked.
+fn account(session: &Session, seat: &mut Seat, counters: &Counters) -> bool {
     let kept_bytes = session.kept_bytes();
     if kept_bytes != seat.kept_bytes {
         counters.kept_bytes.add(kept_bytes.wrapping_sub(seat.kept_bytes));
         seat.kept_bytes = kept_bytes;
     }
     let parked = matches!(session.phase(), crate::session::Phase::Parked);
-    if parked != seat.parked {
-        seat.parked = parked;
-        if parked { counters.parked.add(1) } else { counters.parked.sub(1) }
+    let changed = parked != std::mem::replace(&mut seat.parked, parked);
+    match (changed, parked) {
+        (true, true) => counters.parked.add(1),
+        (true, false) => counters.parked.sub(1),
+        (false, _) => {}
     }
+    changed && parked
 }
