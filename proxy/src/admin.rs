@@ -1,1 +1,23 @@
-//! Admin.
+//! What operators, kubelets and Prometheus talk to: two small HTTP servers on the control runtime.
+//!
+//! The health address is read-only and may be public inside a cluster; the admin address shows sessions and takes
+//! orders, so it is loopback or a Unix socket. Neither touches the data plane but by messages with a deadline.
+
+mod address;
+mod ask;
+mod drains;
+mod health;
+mod inspect;
+mod route;
+mod server;
+mod state;
+pub mod view;
+
+pub use address::{Address, AddressError};
+pub use drains::{DrainKey, DrainStore, DrainWriter, StoreError, StoreFuture};
+pub use route::Surface;
+pub use server::{BindError, Listener, serve};
+pub use state::{AdminState, ListenerInfo, Origin, Published};
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -91,6 +91,19 @@ pub enum HandoffCause {
     Crash,
 }
 
+impl HandoffCause {
+    pub const ALL: [Self; 3] = [Self::Operator, Self::Backend, Self::Crash];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Backend => "backend",
+            Self::Crash => "crash",
+        }
+    }
+}
+
 /// How a handoff ended. Public: the `result` label of `holdfast_handoffs_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(usize)]
@@ -101,8 +114,23 @@ pub enum HandoffResult {
     Closed,
 }
 
+impl HandoffResult {
+    pub const ALL: [Self; 4] = [Self::Moved, Self::Parked, Self::Thawed, Self::Closed];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Parked => "parked",
+            Self::Thawed => "thawed",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// Upper bounds in seconds of the pause histogram's buckets; one more bucket is for everything above.
-pub const PAUSE_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+pub const PAUSE_BUCKETS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// One worker's counters.
 #[derive(Debug, Default)]

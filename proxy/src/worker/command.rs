@@ -12,14 +12,29 @@ use crate::routing::BackendId;
 pub enum Command {
     /// The table in the shared slot has changed.
     TableChanged,
-    Sessions { limit: usize, answer: oneshot::Sender<Vec<SessionView>> },
-    Links { answer: oneshot::Sender<Vec<LinkView>> },
+    Sessions {
+        limit: usize,
+        answer: oneshot::Sender<Vec<SessionView>>,
+    },
+    Links {
+        answer: oneshot::Sender<Vec<LinkView>>,
+    },
     /// Drain through this proxy alone, until `Undrain`.
-    Drain { backend: BackendId, deadline: Option<Duration>, reason: String, answer: oneshot::Sender<bool> },
+    Drain {
+        backend: BackendId,
+        deadline: Option<Duration>,
+        reason: String,
+        answer: oneshot::Sender<bool>,
+    },
     /// Lifts what `Drain` ordered.
-    Undrain { backend: BackendId, answer: oneshot::Sender<bool> },
+    Undrain {
+        backend: BackendId,
+        answer: oneshot::Sender<bool>,
+    },
     /// Accept no more; live sessions go on until `deadline`, then end; the worker then stops.
-    Shutdown { deadline: Duration },
+    Shutdown {
+        deadline: Duration,
+    },
 }
 
 /// One session, as `/sessions` shows it.

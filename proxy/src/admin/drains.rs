@@ -1,0 +1,194 @@
+//! Drain orders from an operator: to this proxy's workers, or to every proxy through the documents' store.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ask::{AskError, ask};
+use super::state::AdminState;
+use super::view::{DrainAnswer, DrainRequest, UndrainRequest};
+use crate::routing::BackendId;
+use crate::worker::command::Command;
+
+const MAX_DEADLINE_S: u64 = 24 * 60 * 60;
+const MAX_REASON_BYTES: usize = 256;
+
+/// Longest wait for the store.
+const STORE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How an order reaches all proxies.
+pub enum DrainWriter {
+    /// Documents come from this folder, which people write.
+    Files(PathBuf),
+    Store(Arc<dyn DrainStore>),
+}
+
+impl fmt::Debug for DrainWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(folder) => f.debug_tuple("Files").field(folder).finish(),
+            Self::Store(_) => f.write_str("Store"),
+        }
+    }
+}
+
+/// A `drains/` key to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainKey {
+    pub backend: BackendId,
+    pub deadline: Option<Duration>,
+    pub reason: String,
+}
+
+/// Why the store didn't take it; safe to try again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub String);
+
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Writes `drains/` keys (etcd).
+pub trait DrainStore: Send + Sync {
+    /// Puts the key and returns its full name.
+    fn put(&self, drain: DrainKey) -> StoreFuture<'_, String>;
+    /// Deletes the key; returns its full name, and whether it was there.
+    fn delete(&self, backend: BackendId) -> StoreFuture<'_, (String, bool)>;
+}
+
+/// Why an order wasn't carried out, by whose turn it is.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OrderError {
+    #[error("{field} is {value}: expected {expected}")]
+    Invalid { field: &'static str, value: String, expected: &'static str },
+    #[error("no backend {backend:?}; known: {known}")]
+    Unknown { backend: String, known: String },
+    #[error(
+        "this proxy reads its documents from files, so it can't order other proxies: use \"local\": true (holdfast {verb} --local), \
+         or {what} {path} yourself"
+    )]
+    Files { verb: &'static str, what: &'static str, path: String },
+    #[error("the store of documents didn't take the order: {0}; \"local\": true orders this proxy alone")]
+    Store(String),
+    #[error(transparent)]
+    Ask(#[from] AskError),
+}
+
+pub(super) async fn drain(state: &AdminState, request: DrainRequest) -> Result<DrainAnswer, OrderError> {
+    check(&request)?;
+    let id = known_backend(state, &request.backend).await?;
+    let deadline = request.deadline_s.map(Duration::from_secs);
+    let (key, changed) = if request.local {
+        let answers = ask(&state.workers, |answer| Command::Drain {
+            backend: id.clone(),
+            deadline,
+            reason: request.reason.clone(),
+            answer,
+        });
+        (None, answers.await?.contains(&true))
+    } else {
+        let drain = DrainKey { backend: id.clone(), deadline, reason: request.reason };
+        let store = store(state, &id, "drain", "write")?;
+        (Some(in_time(store.put(drain)).await?), true)
+    };
+    let table = Arc::clone(&state.published().table);
+    let default = table.services.get(&*id.service).map(|service| service.drain.deadline.as_secs());
+    Ok(DrainAnswer {
+        backend: id.to_string(),
+        scope: scope(request.local),
+        changed,
+        deadline_s: request.deadline_s.or(default),
+        key,
+    })
+}
+
+pub(super) async fn undrain(state: &AdminState, request: UndrainRequest) -> Result<DrainAnswer, OrderError> {
+    let id = known_backend(state, &request.backend).await?;
+    let (key, changed) = if request.local {
+        let answers = ask(&state.workers, |answer| Command::Undrain { backend: id.clone(), answer });
+        (None, answers.await?.contains(&true))
+    } else {
+        let store = store(state, &id, "undrain", "delete")?;
+        let (key, was_there) = in_time(store.delete(id.clone())).await?;
+        (Some(key), was_there)
+    };
+    Ok(DrainAnswer { backend: id.to_string(), scope: scope(request.local), changed, deadline_s: None, key })
+}
+
+fn scope(local: bool) -> String {
+    if local { "local" } else { "all" }.to_owned()
+}
+
+fn check(request: &DrainRequest) -> Result<(), OrderError> {
+    if let Some(seconds) = request.deadline_s
+        && !(1..=MAX_DEADLINE_S).contains(&seconds)
+    {
+        let expected = "whole seconds from 1 to 86400 (a day)";
+        return Err(OrderError::Invalid { field: "deadline_s", value: seconds.to_string(), expected });
+    }
+    if request.reason.len() > MAX_REASON_BYTES {
+        let value = format!("{} bytes long", request.reason.len());
+        return Err(OrderError::Invalid { field: "reason", value, expected: "at most 256 bytes" });
+    }
+    Ok(())
+}
+
+/// A backend of the table, or one whose key is gone while a worker still knows it.
+async fn known_backend(state: &AdminState, text: &str) -> Result<BackendId, OrderError> {
+    let expected = "SERVICE/NAME, such as arena/a";
+    let invalid = || OrderError::Invalid { field: "backend", value: format!("{text:?}"), expected };
+    let (service, name) = text.split_once('/').ok_or_else(invalid)?;
+    if service.is_empty() || name.is_empty() || name.contains('/') {
+        return Err(invalid());
+    }
+    let id = BackendId { service: service.into(), name: name.into() };
+    let table = Arc::clone(&state.published().table);
+    if table.backends.contains_key(&id) {
+        return Ok(id);
+    }
+    let links = ask(&state.workers, |answer| Command::Links { answer }).await?;
+    let mut known: BTreeSet<String> = links.into_iter().flatten().map(|link| link.backend).collect();
+    if known.contains(text) {
+        return Ok(id);
+    }
+    known.extend(table.backends.keys().map(ToString::to_string));
+    Err(OrderError::Unknown { backend: text.to_owned(), known: list(&known) })
+}
+
+/// At most twenty names: an error is to be read.
+fn list(known: &BTreeSet<String>) -> String {
+    const SHOWN: usize = 20;
+    if known.is_empty() {
+        return "none".to_owned();
+    }
+    let mut text = known.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if known.len() > SHOWN {
+        text.push_str(&format!(" and {} more", known.len() - SHOWN));
+    }
+    text
+}
+
+fn store<'a>(
+    state: &'a AdminState,
+    id: &BackendId,
+    verb: &'static str,
+    what: &'static str,
+) -> Result<&'a dyn DrainStore, OrderError> {
+    match &state.drains {
+        DrainWriter::Store(store) => Ok(store.as_ref()),
+        DrainWriter::Files(folder) => {
+            let path = folder.join("drains").join(&*id.service).join(format!("{}.json", id.name));
+            Err(OrderError::Files { verb, what, path: path.display().to_string() })
+        }
+    }
+}
+
+async fn in_time<T>(future: StoreFuture<'_, T>) -> Result<T, OrderError> {
+    match tokio::time::timeout(STORE_TIMEOUT, future).await {
+        Ok(result) => result.map_err(|error| OrderError::Store(error.to_string())),
+        Err(_) => Err(OrderError::Store(format!("no answer within {} s", STORE_TIMEOUT.as_secs()))),
+    }
+}

@@ -1,0 +1,189 @@
+//! `/sessions`, `/backends`, `/routes`, `/status`: the table and the workers' answers, put together.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use super::ask::{AskError, ask};
+use super::health::{seconds_since, table};
+use super::state::AdminState;
+use super::view::{
+    BackendView, BackendsView, DrainView, LinkView, ListenerView, RouteView, RoutesView, ServiceView,
+    SessionsView, StatusView,
+};
+use crate::routing::table::{OnCrash, Prefer, Recovery};
+use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Route, Service, Table};
+use crate::worker::command::Command;
+
+pub(super) async fn sessions(state: &AdminState, limit: usize) -> Result<SessionsView, AskError> {
+    let answers = ask(&state.workers, |answer| Command::Sessions { limit, answer }).await?;
+    let mut sessions: Vec<_> = answers.into_iter().flatten().collect();
+    sessions.truncate(limit);
+    let total = state.sum(|counters| &counters.sessions).max(sessions.len() as u64);
+    Ok(SessionsView { sessions, total })
+}
+
+pub(super) async fn backends(state: &AdminState) -> Result<BackendsView, AskError> {
+    let links = ask(&state.workers, |answer| Command::Links { answer }).await?;
+    let backends = join_links(&state.published().table, links.into_iter().flatten());
+    Ok(BackendsView { backends })
+}
+
+pub(super) async fn status(state: &AdminState) -> Result<StatusView, AskError> {
+    let BackendsView { backends } = backends(state).await?;
+    let published = state.published();
+    let phase = if state.stopping.load(Ordering::Acquire) {
+        "stopping"
+    } else if super::health::ready(state).ready {
+        "serving"
+    } else {
+        "starting"
+    };
+    let listener = |info: &super::ListenerInfo| ListenerView {
+        name: info.name.clone(),
+        address: info.address.to_string(),
+    };
+    Ok(StatusView {
+        proxy: state.proxy_id.clone(),
+        version: state.version.to_owned(),
+        state: phase.to_owned(),
+        uptime_s: seconds_since(state.started_at),
+        workers: state.workers.len() as u64,
+        sessions: state.sum(|counters| &counters.sessions),
+        parked: state.sum(|counters| &counters.parked),
+        kept_bytes: state.sum(|counters| &counters.kept_bytes),
+        listeners: state.listeners.iter().map(listener).collect(),
+        table: table(state, &published),
+        backends,
+        refused: published.refused,
+        warnings: published.warnings,
+    })
+}
+
+pub(super) fn routes(state: &AdminState) -> RoutesView {
+    let published = state.published();
+    let in_force = &published.table;
+    let here = |route: &Route| state.listeners.iter().any(|listener| listener.name == *route.listener);
+    let backends_of =
+        |service: &Service| in_force.backends.keys().filter(|id| id.service == service.name).count();
+    RoutesView {
+        table: table(state, &published),
+        routes: in_force.routes.values().map(|route| route_view(route, here(route))).collect(),
+        services: in_force
+            .services
+            .values()
+            .map(|service| service_view(service, backends_of(service)))
+            .collect(),
+        drains: in_force.drains.values().map(|order| drain_view(order)).collect(),
+        refused: published.refused,
+        warnings: published.warnings,
+    }
+}
+
+fn route_view(route: &Route, here: bool) -> RouteView {
+    RouteView {
+        name: route.name.to_string(),
+        listener: route.listener.to_string(),
+        here,
+        service: route.service.to_string(),
+        versions: route.versions.iter().map(|(version, share)| (version.to_string(), *share)).collect(),
+        prefer: match route.prefer {
+            Prefer::Local => "local",
+            Prefer::Zone => "zone",
+            Prefer::None => "none",
+        }
+        .to_owned(),
+        sni: route.matches.sni.as_deref().map(str::to_owned),
+        source: route.matches.source.map(|(address, prefix)| format!("{address}/{prefix}")),
+    }
+}
+
+fn service_view(service: &Service, backends: usize) -> ServiceView {
+    ServiceView {
+        name: service.name.to_string(),
+        recovery: match service.recovery {
+            Recovery::None => "none",
+        }
+        .to_owned(),
+        on_crash: match service.on_crash {
+            OnCrash::Fresh => "fresh",
+            OnCrash::Close => "close",
+        }
+        .to_owned(),
+        backends: backends as u64,
+    }
+}
+
+fn drain_view(order: &DrainOrder) -> DrainView {
+    DrainView {
+        backend: order.backend.to_string(),
+        deadline_s: order.deadline.map(|deadline| deadline.as_secs()),
+        reason: order.reason.clone(),
+        instance: order.instance.map(|instance| instance.to_string()),
+    }
+}
+
+/// The table's backends, and those whose key is gone while a worker still has a link; in the order of their names.
+fn join_links(table: &Table, links: impl Iterator<Item = LinkView>) -> Vec<BackendView> {
+    let mut by_backend: BTreeMap<String, Vec<LinkView>> = BTreeMap::new();
+    for link in links {
+        by_backend.entry(link.backend.clone()).or_default().push(link);
+    }
+    let documents: BTreeMap<String, (&BackendId, &Backend)> =
+        table.backends.iter().map(|(id, backend)| (id.to_string(), (id, backend.as_ref()))).collect();
+    for name in documents.keys() {
+        by_backend.entry(name.clone()).or_default();
+    }
+    by_backend
+        .into_iter()
+        .map(|(name, links)| {
+            let document = documents.get(&name);
+            let ordered = document.is_some_and(|(id, _)| table.drains.contains_key(*id));
+            backend_view(name, document.map(|(_, backend)| *backend), ordered, links)
+        })
+        .collect()
+}
+
+fn backend_view(
+    name: String,
+    document: Option<&Backend>,
+    ordered: bool,
+    links: Vec<LinkView>,
+) -> BackendView {
+    let first = |field: fn(&LinkView) -> &Option<String>| links.iter().find_map(|link| field(link).clone());
+    let mut draining: Vec<String> = links.iter().flat_map(|link| link.draining.iter().cloned()).collect();
+    // Only a worker knows whether a key that names an instance is about this run; without a link there is none.
+    if ordered && links.is_empty() {
+        draining.push("key".to_owned());
+    }
+    draining.sort();
+    draining.dedup();
+    BackendView {
+        in_table: document.is_some(),
+        address: document.map(|backend| match &backend.address {
+            BackendAddress::Tcp(address) => address.to_string(),
+            BackendAddress::Unix(path) => format!("unix:{}", path.display()),
+        }),
+        version: first(|link| &link.backend_version)
+            .or_else(|| document.map(|backend| backend.version.to_string())),
+        weight: document.map(|backend| backend.weight),
+        zone: document.and_then(|backend| backend.zone.as_deref().map(str::to_owned)),
+        link: link_state(&links).to_owned(),
+        sessions: links.iter().map(|link| link.sessions).sum(),
+        left: links.iter().map(|link| link.left).sum(),
+        last_error: first(|link| &link.last_error),
+        backend: name,
+        draining,
+        links,
+    }
+}
+
+/// The best of the workers' links: one that is up shows that the backend lives.
+fn link_state(links: &[LinkView]) -> &'static str {
+    let any = |state: &str| links.iter().any(|link| link.link == state);
+    match links {
+        [] => "none",
+        _ if any("up") => "up",
+        _ if any("connecting") => "connecting",
+        _ => "down",
+    }
+}

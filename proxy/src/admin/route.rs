@@ -1,0 +1,227 @@
+//! Requests to answers. Every error is JSON with one field, `error`, that says what to do next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::ask::AskError;
+use super::drains::{self, OrderError};
+use super::state::AdminState;
+use super::view::ErrorView;
+use super::{health, inspect};
+use crate::telemetry::metrics::Exposition;
+
+const MAX_BODY_BYTES: usize = 16 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 10_000;
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// Which paths a server has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    /// `/livez`, `/readyz`, `/metrics`
+    Health,
+    /// Those, and the rest.
+    Admin,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Resource {
+    Live,
+    Ready,
+    Metrics,
+    Status,
+    Sessions,
+    Backends,
+    Routes,
+    Drain,
+    Undrain,
+}
+
+impl Resource {
+    fn find(surface: Surface, path: &str) -> Option<Self> {
+        let resource = match path {
+            "/livez" => Self::Live,
+            "/readyz" => Self::Ready,
+            "/metrics" => Self::Metrics,
+            _ if surface == Surface::Health => return None,
+            "/status" => Self::Status,
+            "/sessions" => Self::Sessions,
+            "/backends" => Self::Backends,
+            "/routes" => Self::Routes,
+            "/drain" => Self::Drain,
+            "/undrain" => Self::Undrain,
+            _ => return None,
+        };
+        Some(resource)
+    }
+
+    fn allow(self) -> &'static str {
+        match self {
+            Self::Drain | Self::Undrain => "POST",
+            _ => "GET, HEAD",
+        }
+    }
+
+    fn allows(self, method: &Method) -> bool {
+        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+    }
+}
+
+pub(super) async fn answer(surface: Surface, state: Arc<AdminState>, request: Request<Incoming>) -> Answer {
+    let path = request.uri().path();
+    let Some(resource) = Resource::find(surface, path) else {
+        let paths = match surface {
+            Surface::Health => "/livez, /readyz, /metrics (the rest is on the admin address)",
+            Surface::Admin => {
+                "/status, /sessions, /backends, /routes, /drain, /undrain, /livez, /readyz, /metrics"
+            }
+        };
+        return error(StatusCode::NOT_FOUND, format!("no {path} here; there are {paths}"));
+    };
+    if !resource.allows(request.method()) {
+        let text = format!("{} doesn't take {}; it takes {}", path, request.method(), resource.allow());
+        let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, text);
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(resource.allow()));
+        return answer;
+    }
+    dispatch(resource, &state, request).await.unwrap_or_else(|failure| error(failure.status, failure.text))
+}
+
+async fn dispatch(
+    resource: Resource,
+    state: &AdminState,
+    request: Request<Incoming>,
+) -> Result<Answer, Failure> {
+    Ok(match resource {
+        Resource::Live => json(StatusCode::OK, &serde_json::json!({ "live": true })),
+        Resource::Ready => {
+            let view = health::ready(state);
+            json(if view.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &view)
+        }
+        Resource::Metrics => metrics(state, &request)?,
+        Resource::Status => json(StatusCode::OK, &inspect::status(state).await?),
+        Resource::Sessions => {
+            let limit = limit(request.uri().query())?;
+            json(StatusCode::OK, &inspect::sessions(state, limit).await?)
+        }
+        Resource::Backends => json(StatusCode::OK, &inspect::backends(state).await?),
+        Resource::Routes => json(StatusCode::OK, &inspect::routes(state)),
+        Resource::Drain => json(StatusCode::OK, &drains::drain(state, order(request).await?).await?),
+        Resource::Undrain => json(StatusCode::OK, &drains::undrain(state, order(request).await?).await?),
+    })
+}
+
+fn metrics(state: &AdminState, request: &Request<Incoming>) -> Result<Answer, Failure> {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let exposition = Exposition::for_accept(accept);
+    let internal = |_| Failure {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        text: "the metrics can't be written".to_owned(),
+    };
+    let page = state.metrics.render(exposition).map_err(internal)?;
+    Ok(respond(StatusCode::OK, exposition.content_type(), page.into()))
+}
+
+/// `limit=N` alone; anything else in the query is a slip.
+fn limit(query: Option<&str>) -> Result<usize, Failure> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(DEFAULT_LIMIT) };
+    query
+        .strip_prefix("limit=")
+        .and_then(|value| value.parse().ok())
+        .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+        .ok_or_else(|| {
+            Failure::bad(format!("the query is {query:?}: expected limit=N, N from 1 to {MAX_LIMIT}"))
+        })
+}
+
+/// Reads an order's body.
+async fn order<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
+    // A page in an operator's browser could otherwise post here; browsers say where such a request comes from.
+    if request.headers().contains_key(ORIGIN) {
+        let text = "orders are not taken from web pages (the request has an Origin header)".to_owned();
+        return Err(Failure { status: StatusCode::FORBIDDEN, text });
+    }
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    let bytes = match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let text = format!("the body is larger than {MAX_BODY_BYTES} bytes");
+            return Err(Failure { status: StatusCode::PAYLOAD_TOO_LARGE, text });
+        }
+        Ok(Err(error)) => return Err(Failure::bad(format!("the body can't be read: {error}"))),
+        Err(_) => {
+            let text = format!("the body didn't arrive within {} s", BODY_TIMEOUT.as_secs());
+            return Err(Failure { status: StatusCode::REQUEST_TIMEOUT, text });
+        }
+    };
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::bad(format!(
+            "the body: {error}; expected JSON such as {{\"backend\": \"arena/a\", \"local\": true}}"
+        ))
+    })
+}
+
+/// An answer that isn't 2xx.
+struct Failure {
+    status: StatusCode,
+    text: String,
+}
+
+impl Failure {
+    fn bad(text: String) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, text }
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, text: error.to_string() }
+    }
+}
+
+impl From<OrderError> for Failure {
+    fn from(error: OrderError) -> Self {
+        let status = match &error {
+            OrderError::Invalid { .. } => StatusCode::BAD_REQUEST,
+            OrderError::Unknown { .. } => StatusCode::NOT_FOUND,
+            OrderError::Files { .. } => StatusCode::CONFLICT,
+            OrderError::Store(_) | OrderError::Ask(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self { status, text: error.to_string() }
+    }
+}
+
+fn error(status: StatusCode, text: String) -> Answer {
+    json(status, &ErrorView { error: text })
+}
+
+fn json(status: StatusCode, view: &impl Serialize) -> Answer {
+    match serde_json::to_vec(view) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            respond(status, "application/json", body.into())
+        }
+        Err(_) => {
+            let body = Bytes::from_static(b"{\"error\":\"the answer can't be written as JSON\"}\n");
+            respond(StatusCode::INTERNAL_SERVER_ERROR, "application/json", body)
+        }
+    }
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

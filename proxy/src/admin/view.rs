@@ -1,0 +1,206 @@
+//! The JSON that the admin address speaks, read by the command line too. Public API: fields are only ever added.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::worker::command::{LinkView, SessionView};
+
+/// Every answer that isn't 2xx (but `/readyz`'s).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorView {
+    pub error: String,
+}
+
+/// `GET /readyz`, with 200 or 503.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReadyView {
+    pub ready: bool,
+    /// Why not, in words; empty when ready.
+    pub waiting_for: Vec<String>,
+    pub stopping: bool,
+    pub listeners_bound: bool,
+    pub table: TableView,
+    pub backends_known: u64,
+    /// Links to backends that are up, over all workers.
+    pub links_up: u64,
+}
+
+/// How current the routing is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TableView {
+    pub revision: u64,
+    /// `source`; `disk`: the last good documents, the source hasn't answered yet; `none`: no table yet.
+    pub origin: String,
+    /// Since when this table is in force.
+    pub in_force_s: u64,
+    /// `etcd` or `files`.
+    pub source: String,
+    pub connected: bool,
+    /// Since when the source hasn't been heard; 0 while it is connected.
+    pub silent_s: u64,
+    /// Why it doesn't answer.
+    pub source_error: Option<String>,
+    pub refused: u64,
+}
+
+/// `GET /sessions`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionsView {
+    pub sessions: Vec<SessionView>,
+    /// Open sessions, of which the list may be a part.
+    pub total: u64,
+}
+
+/// `GET /backends`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BackendsView {
+    pub backends: Vec<BackendView>,
+}
+
+/// One backend as this proxy sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BackendView {
+    /// `service/name`
+    pub backend: String,
+    /// False: its key is gone, its sessions stay while its link lives.
+    pub in_table: bool,
+    pub address: Option<String>,
+    /// As the backend itself says, or else as its document does.
+    pub version: Option<String>,
+    pub weight: Option<u32>,
+    pub zone: Option<String>,
+    /// up, connecting, down; `none` if no worker has needed one.
+    pub link: String,
+    /// Of this proxy.
+    pub sessions: u64,
+    /// Causes in force: "key", "local", "backend".
+    pub draining: Vec<String>,
+    /// Sessions that a running drain has still to move.
+    pub left: u64,
+    pub last_error: Option<String>,
+    /// Each worker's own link.
+    pub links: Vec<LinkView>,
+}
+
+/// `GET /routes`: the table in force.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RoutesView {
+    pub table: TableView,
+    pub routes: Vec<RouteView>,
+    pub services: Vec<ServiceView>,
+    pub drains: Vec<DrainView>,
+    pub refused: Vec<RefusedView>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RouteView {
+    pub name: String,
+    pub listener: String,
+    /// Whether this proxy has that listener; it ignores routes for others.
+    pub here: bool,
+    pub service: String,
+    /// Version -> share; empty: by the backends' weights.
+    pub versions: BTreeMap<String, u32>,
+    pub prefer: String,
+    pub sni: Option<String>,
+    /// Network as `address/prefix length`.
+    pub source: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServiceView {
+    pub name: String,
+    pub recovery: String,
+    pub on_crash: String,
+    pub backends: u64,
+}
+
+/// A `drains/` key in force.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DrainView {
+    pub backend: String,
+    pub deadline_s: Option<u64>,
+    pub reason: String,
+    pub instance: Option<String>,
+}
+
+/// A document whose newest version isn't in force, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedView {
+    pub key: String,
+    /// Field, value and expectation.
+    pub error: String,
+    /// Revision of the refused version.
+    pub since: u64,
+    /// An older version of it is in force instead.
+    pub last_good: bool,
+}
+
+/// `GET /status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusView {
+    pub proxy: String,
+    pub version: String,
+    /// starting, serving, stopping
+    pub state: String,
+    pub uptime_s: u64,
+    pub workers: u64,
+    pub sessions: u64,
+    pub parked: u64,
+    pub kept_bytes: u64,
+    pub listeners: Vec<ListenerView>,
+    pub table: TableView,
+    pub backends: Vec<BackendView>,
+    pub refused: Vec<RefusedView>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ListenerView {
+    pub name: String,
+    pub address: String,
+}
+
+/// Body of `POST /drain`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// `service/name`
+    pub backend: String,
+    /// Default: the service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<u64>,
+    #[serde(default)]
+    pub reason: String,
+    /// This proxy alone, with no key written.
+    #[serde(default)]
+    pub local: bool,
+}
+
+/// Body of `POST /undrain`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UndrainRequest {
+    /// `service/name`
+    pub backend: String,
+    #[serde(default)]
+    pub local: bool,
+}
+
+/// Answer to both.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DrainAnswer {
+    pub backend: String,
+    /// `local`: this proxy; `all`: every proxy that watches the key.
+    pub scope: String,
+    /// Whether anything is different now: false for an undrain of what wasn't drained.
+    pub changed: bool,
+    /// The deadline in force, for a drain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<u64>,
+    /// The key written or deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}

@@ -1,0 +1,235 @@
+//! The `/metrics` page. Per-worker counters are summed when scraped; nothing is aggregated before.
+
+mod reference;
+mod text;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::counters::{Cell, CloseReason, Counters, HandoffCause, HandoffResult, PAUSE_BUCKETS};
+use super::tracer::SpanStats;
+pub use reference::{Kind, Metric, REFERENCE};
+pub use text::Exposition;
+
+/// What the control plane knows at the moment of a scrape.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ControlView {
+    pub table_revision: u64,
+    pub refused_documents: u64,
+    /// When the source was last heard, unless it is connected now.
+    pub silent_since: Option<SystemTime>,
+}
+
+/// Everything that a scrape reads.
+pub struct MetricsSources {
+    pub workers: Vec<Arc<Counters>>,
+    pub spans: Arc<SpanStats>,
+    pub control: Box<dyn Fn() -> ControlView + Send + Sync>,
+    pub started_at: SystemTime,
+    pub version: &'static str,
+}
+
+impl fmt::Debug for MetricsSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetricsSources").field("workers", &self.workers.len()).finish_non_exhaustive()
+    }
+}
+
+/// Renders the page.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    #[must_use]
+    pub fn new(sources: MetricsSources) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(sources));
+        Self { registry }
+    }
+
+    /// The page in the format that the scraper's `Accept` header asks for.
+    ///
+    /// # Errors
+    /// Only when a metric can't be written, which is a bug in the collector.
+    pub fn render(&self, exposition: Exposition) -> Result<String, fmt::Error> {
+        let mut page = String::with_capacity(8 * 1024);
+        prometheus_client::encoding::text::encode(&mut page, &self.registry)?;
+        Ok(match exposition {
+            Exposition::OpenMetrics => page,
+            Exposition::Prometheus => text::prometheus(&page),
+        })
+    }
+}
+
+impl Collector for MetricsSources {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut page = Page { encoder };
+        self.encode_sessions(&mut page)?;
+        self.encode_handoffs(&mut page)?;
+        self.encode_frames(&mut page)?;
+        self.encode_links(&mut page)?;
+        self.encode_control(&mut page)?;
+        self.encode_process(&mut page)
+    }
+}
+
+impl MetricsSources {
+    fn sum(&self, cell: impl Fn(&Counters) -> &Cell) -> u64 {
+        self.workers.iter().fold(0, |sum, counters| sum.wrapping_add(cell(counters).get()))
+    }
+
+    fn encode_sessions(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge(&reference::SESSIONS, self.sum(|c| &c.sessions))?;
+        page.counter(&reference::SESSIONS_OPENED, self.sum(|c| &c.sessions_opened))?;
+        page.counters(
+            &reference::SESSIONS_CLOSED,
+            CloseReason::ALL.map(|reason| {
+                ([("reason", reason.name())], self.sum(|c| &c.sessions_closed[reason as usize]))
+            }),
+        )?;
+        page.gauge(&reference::PARKED, self.sum(|c| &c.parked))?;
+        page.gauge(&reference::KEPT_BYTES, self.sum(|c| &c.kept_bytes))?;
+        page.counter(&reference::STATES_DROPPED, self.sum(|c| &c.states_dropped))
+    }
+
+    fn encode_handoffs(&self, page: &mut Page<'_>) -> fmt::Result {
+        let series = HandoffCause::ALL.into_iter().flat_map(|cause| {
+            HandoffResult::ALL.map(|result| {
+                let labels = [("cause", cause.name()), ("result", result.name())];
+                (labels, self.sum(|c| &c.handoffs[cause as usize][result as usize]))
+            })
+        });
+        page.counters(&reference::HANDOFFS, series)?;
+        let bounds = PAUSE_BUCKETS.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> =
+            bounds.enumerate().map(|(index, bound)| (bound, self.sum(|c| &c.pause_buckets[index]))).collect();
+        let sum_seconds = self.sum(|c| &c.pause_sum_us) as f64 / 1e6;
+        page.histogram(&reference::HANDOFF_PAUSE, sum_seconds, &buckets)
+    }
+
+    fn encode_frames(&self, page: &mut Page<'_>) -> fmt::Result {
+        const TO_BACKEND: [(&str, &str); 1] = [("direction", "to_backend")];
+        const TO_CLIENT: [(&str, &str); 1] = [("direction", "to_client")];
+        let frames = [
+            (TO_BACKEND, self.sum(|c| &c.frames_to_backend)),
+            (TO_CLIENT, self.sum(|c| &c.frames_to_client)),
+        ];
+        page.counters(&reference::FRAMES, frames)?;
+        let bytes =
+            [(TO_BACKEND, self.sum(|c| &c.bytes_to_backend)), (TO_CLIENT, self.sum(|c| &c.bytes_to_client))];
+        page.counters(&reference::BYTES, bytes)?;
+        page.counter(&reference::FRAMES_AGAIN, self.sum(|c| &c.frames_again))?;
+        page.counter(&reference::FRAMES_LOST, self.sum(|c| &c.frames_lost))
+    }
+
+    fn encode_links(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge(&reference::LINKS, self.sum(|c| &c.links_up))?;
+        page.counter(&reference::LINKS_LOST, self.sum(|c| &c.links_lost))?;
+        page.counter(&reference::STALE_MESSAGES, self.sum(|c| &c.stale_messages))?;
+        let faults = [
+            ([("scope", "session")], self.sum(|c| &c.session_faults)),
+            ([("scope", "link")], self.sum(|c| &c.link_faults)),
+        ];
+        page.counters(&reference::FAULTS, faults)
+    }
+
+    fn encode_control(&self, page: &mut Page<'_>) -> fmt::Result {
+        let view = (self.control)();
+        page.gauge(&reference::TABLE_REVISION, view.table_revision)?;
+        let age = view.silent_since.and_then(|since| since.elapsed().ok()).unwrap_or_default();
+        page.gauge_f64(&reference::TABLE_AGE, age.as_secs_f64())?;
+        page.gauge(&reference::REFUSED_DOCUMENTS, view.refused_documents)?;
+        page.counter(&reference::SPANS_EXPORTED, self.spans.exported())?;
+        page.counter(&reference::SPANS_DROPPED, self.spans.dropped())
+    }
+
+    fn encode_process(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge_with(&reference::BUILD_INFO, [("version", self.version)], 1)?;
+        let started = self.started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        page.gauge_f64(&reference::START_TIME, started.as_secs_f64())?;
+        page.gauge(&reference::RESIDENT_MEMORY, resident_memory_bytes().unwrap_or(0))
+    }
+}
+
+/// From the kernel's accounting; none where `/proc` is missing.
+fn resident_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Writes documented metrics only: each call takes its entry of the reference.
+struct Page<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
+
+impl Page<'_> {
+    fn counter(&mut self, metric: &Metric, value: u64) -> fmt::Result {
+        self.encode(metric, |encoder| ConstCounter::new(value).encode(encoder))
+    }
+
+    fn counters<'l, const N: usize>(
+        &mut self,
+        metric: &Metric,
+        series: impl IntoIterator<Item = ([(&'l str, &'l str); N], u64)>,
+    ) -> fmt::Result {
+        self.encode(metric, |mut encoder| {
+            series.into_iter().try_for_each(|(labels, value)| {
+                ConstCounter::new(value).encode(encoder.encode_family(&labels)?)
+            })
+        })
+    }
+
+    fn gauge(&mut self, metric: &Metric, value: u64) -> fmt::Result {
+        self.encode(metric, |encoder| ConstGauge::new(value).encode(encoder))
+    }
+
+    fn gauge_f64(&mut self, metric: &Metric, value: f64) -> fmt::Result {
+        self.encode(metric, |encoder| ConstGauge::new(value).encode(encoder))
+    }
+
+    fn gauge_with(&mut self, metric: &Metric, labels: [(&str, &str); 1], value: u64) -> fmt::Result {
+        self.encode(metric, |mut encoder| ConstGauge::new(value).encode(encoder.encode_family(&labels)?))
+    }
+
+    fn histogram(&mut self, metric: &Metric, sum: f64, buckets: &[(f64, u64)]) -> fmt::Result {
+        let count = buckets.iter().fold(0u64, |count, (_, in_bucket)| count.wrapping_add(*in_bucket));
+        self.encode(metric, |mut encoder| {
+            encoder.encode_histogram::<[(&str, &str); 0]>(sum, count, buckets, None)
+        })
+    }
+
+    fn encode(
+        &mut self,
+        metric: &Metric,
+        write: impl FnOnce(prometheus_client::encoding::MetricEncoder<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        let kind = match metric.kind {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+            Kind::Histogram => MetricType::Histogram,
+        };
+        // The encoder appends the unit and `_total` itself.
+        let name = metric.name.strip_suffix("_total").unwrap_or(metric.name);
+        let (name, unit) = match metric.unit {
+            "seconds" => (name.strip_suffix("_seconds").unwrap_or(name), Some(Unit::Seconds)),
+            "bytes" => (name.strip_suffix("_bytes").unwrap_or(name), Some(Unit::Bytes)),
+            _ => (name, None),
+        };
+        write(self.encoder.encode_descriptor(name, metric.help, unit.as_ref(), kind)?)
+    }
+}
+
+#[cfg(test)]
+#[path = "metrics/tests.rs"]
+mod tests;

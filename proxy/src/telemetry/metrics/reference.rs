@@ -1,0 +1,73 @@
+//! The list of every metric: names, units, labels and help are public API and change only by addition.
+
+/// What kind of number a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, from 0 at the start of the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    Histogram,
+}
+
+/// One metric as it is documented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// What one of it is: `seconds`, `bytes`, or the thing counted.
+    pub unit: &'static str,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($id:ident = $kind:ident $name:literal, $unit:literal, [$($label:literal),*], $help:literal;)*) => {
+        $(pub const $id: Metric = Metric {
+            name: $name, kind: Kind::$kind, unit: $unit, labels: &[$($label),*], help: $help,
+        };)*
+
+        /// Every metric that `/metrics` shows.
+        pub const REFERENCE: &[Metric] = &[$($id),*];
+    };
+}
+
+metrics! {
+    SESSIONS = Gauge "holdfast_sessions", "sessions", [], "Open sessions, parked ones included";
+    SESSIONS_OPENED = Counter "holdfast_sessions_opened_total", "sessions", [], "Sessions accepted";
+    SESSIONS_CLOSED = Counter "holdfast_sessions_closed_total", "sessions", ["reason"],
+        "Sessions that ended, by the reason";
+    PARKED = Gauge "holdfast_parked_sessions", "sessions", [],
+        "Sessions that wait in the proxy because no backend can take them yet";
+    HANDOFFS = Counter "holdfast_handoffs_total", "handoffs", ["cause", "result"],
+        "Handoffs that ended, by what asked for them and how they ended";
+    HANDOFF_PAUSE = Histogram "holdfast_handoff_pause_seconds", "seconds", [],
+        "Time of a handoff from the stop of forwarding to the first live frame after it";
+    KEPT_BYTES = Gauge "holdfast_kept_bytes", "bytes", [], "Bytes kept for resending, queued or parked";
+    FRAMES = Counter "holdfast_frames_total", "frames", ["direction"], "Frames forwarded, by direction";
+    BYTES = Counter "holdfast_bytes_total", "bytes", ["direction"], "Bytes of the frames forwarded, by direction";
+    FRAMES_AGAIN = Counter "holdfast_frames_again_total", "frames", [],
+        "Frames sent again after a cut, a thaw or a restore";
+    FRAMES_LOST = Counter "holdfast_frames_lost_total", "frames", [],
+        "Client frames that a crash lost (services with recovery none)";
+    STALE_MESSAGES = Counter "holdfast_stale_messages_total", "messages", [],
+        "Messages dropped because their attachment was no longer the current one";
+    FAULTS = Counter "holdfast_faults_total", "faults", ["scope"],
+        "Protocol rules broken by backends, by what they ended: a session or a link";
+    LINKS = Gauge "holdfast_links", "links", [], "Links to backends that are up";
+    LINKS_LOST = Counter "holdfast_links_lost_total", "links", [], "Links to backends that broke";
+    STATES_DROPPED = Counter "holdfast_states_dropped_total", "states", [],
+        "Session states dropped because no backend took them before the park deadline or the shutdown";
+    TABLE_REVISION = Gauge "holdfast_table_revision", "revision", [], "Revision of the routing table in force";
+    TABLE_AGE = Gauge "holdfast_table_age_seconds", "seconds", [],
+        "Time since the source of the routing table was last heard; 0 while it is connected";
+    REFUSED_DOCUMENTS = Gauge "holdfast_refused_documents", "documents", [],
+        "Routing documents that are invalid now; their last good version stays in force";
+    SPANS_EXPORTED = Counter "holdfast_spans_exported_total", "spans", [], "Spans that the collector took";
+    SPANS_DROPPED = Counter "holdfast_spans_dropped_total", "spans", [],
+        "Spans that never reached the collector: a full queue, a failed export or the end of the process";
+    BUILD_INFO = Gauge "holdfast_build_info", "info", ["version"], "Always 1; the label is the version running";
+    START_TIME = Gauge "process_start_time_seconds", "seconds", [],
+        "Start of the process in seconds since the Unix epoch";
+    RESIDENT_MEMORY = Gauge "process_resident_memory_bytes", "bytes", [], "Resident memory of the process";
+}
