@@ -5,6 +5,17 @@
 use crate::ids::{Epoch, GroupId, InstanceId, Seq, SessionId};
 use crate::trace::TraceContext;
 
+mod attachments;
+mod kind;
+mod rule;
+
+pub(crate) use attachments::BadEntry;
+pub use attachments::{
+    ATTACHMENT_ENTRY_BYTES, AttachmentEntry, AttachmentPhase, Attachments, AttachmentsBuf,
+};
+pub use kind::MessageType;
+pub use rule::Rule;
+
 /// What a message is about: a session, or a group as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Subject {
@@ -55,7 +66,7 @@ pub struct Hello<'a> {
     pub max_frame_bytes: u32,
     /// How long silence may last before the proxy calls the backend gone.
     pub liveness_ms: u32,
-    /// Bit set of optional abilities; none is defined in version 1.
+    /// Bit set of optional abilities, see [`capability`](crate::codec::capability).
     pub capabilities: u64,
     pub proxy: &'a str,
     pub service: &'a str,
@@ -90,34 +101,6 @@ pub struct Welcome<'a> {
     /// Names of the state formats that this backend reads, separated by commas.
     pub reads_formats: &'a str,
     pub attachments: Attachments<'a>,
-}
-
-/// The attachments that a backend still has for this worker: a borrowed list, decoded on the way.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct Attachments<'a> {
-    pub(crate) bytes: &'a [u8],
-}
-
-/// One entry of [`Attachments`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AttachmentEntry {
-    pub subject: Subject,
-    pub epoch: Epoch,
-    pub phase: AttachmentPhase,
-    /// Last client frame that has arrived.
-    pub client_seq: Seq,
-    /// Last server frame that has been sent.
-    pub server_seq: Seq,
-    pub record_seq: Seq,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum AttachmentPhase {
-    Loading = 0,
-    Inert = 1,
-    Active = 2,
-    Frozen = 3,
 }
 
 /// Take a session over.
@@ -159,6 +142,18 @@ pub enum AttachMode {
     Resume = 2,
 }
 
+impl AttachMode {
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Fresh),
+            1 => Some(Self::State),
+            2 => Some(Self::Resume),
+            _ => None,
+        }
+    }
+}
+
 /// Loaded and inert; also the answer to THAW.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attached {
@@ -170,7 +165,7 @@ pub struct Attached {
     pub server_seq: Seq,
 }
 
-/// The backend can't take the session.
+/// The backend can't take the session; to the backend: a JOIN or LEAVE can't be met.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Refused<'a> {
     pub subject: Subject,
@@ -227,6 +222,18 @@ pub enum RecordKind {
     Values = 1,
     /// A change of state, with the server frames that go with it.
     Delta = 2,
+}
+
+impl RecordKind {
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Input),
+            1 => Some(Self::Values),
+            2 => Some(Self::Delta),
+            _ => None,
+        }
+    }
 }
 
 /// Cumulative acknowledgement without data.
@@ -371,44 +378,4 @@ pub struct Fault<'a> {
 pub enum FaultScope {
     Link,
     Attachment(Subject, Epoch),
-}
-
-/// The rules that a peer can break, by number. Unknown numbers decode as `Other`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum Rule {
-    /// The bytes are not a message.
-    Malformed,
-    /// No common protocol version.
-    Version,
-    /// The message isn't allowed before HELLO/WELCOME, or after.
-    Handshake,
-    /// A message of this type may not come from this side, or not in this phase.
-    Unexpected,
-    /// A sequence number isn't the next one.
-    OutOfSequence,
-    /// An ack beyond what was sent.
-    AckBeyondSent,
-    /// More bytes in flight than the window.
-    WindowExceeded,
-    /// A frame over the limit.
-    FrameTooLarge,
-    /// STATE bytes without credit, beyond the total, or out of place.
-    StateOverrun,
-    /// A state for a session that isn't frozen and wasn't asked for a checkpoint.
-    StateUnasked,
-    /// Two ATTACHED for one ATTACH or THAW.
-    AttachedTwice,
-    /// Live frames before START.
-    LiveBeforeStart,
-    /// A group that the sender doesn't own, or that spans several proxies.
-    Group,
-    /// The game's handler failed (a panic).
-    Handler,
-    /// The proof of the shared secret is missing or wrong.
-    Secret,
-    /// The service in HELLO isn't the one this backend serves.
-    Service,
-    /// Replay differs from what was recorded.
-    Diverged,
-    Other(u16),
 }

@@ -14,7 +14,7 @@ mod state;
 pub mod view;
 
 pub use address::{Address, AddressError};
-pub use drains::{DrainKey, DrainStore, DrainWriter, StoreError};
+pub use drains::{DrainKey, DrainStore, DrainWriter, StoreError, StoreFuture};
 pub use route::Surface;
 pub use server::{BindError, Listener, serve};
 pub use state::{AdminState, ListenerInfo, Origin, Published};

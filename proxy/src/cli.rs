@@ -196,6 +196,18 @@ impl From<Exit> for ExitCode {
 }
 
 /// Runs a command against a proxy, and prints what it says.
+#[must_use]
+pub fn run(ask: Ask, admin: Address, json: bool) -> Exit {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(execute(ask, admin, json)),
+        Err(error) => {
+            eprintln!("holdfast: the runtime can't start: {error}");
+            Exit::Failed
+        }
+    }
+}
+
+/// As [`run`], on the current runtime.
 pub async fn execute(ask: Ask, admin: Address, json: bool) -> Exit {
     let client = Client::new(admin);
     let result = match ask {

@@ -3,11 +3,13 @@
 //! Dependencies point one way: main -> {admin, worker, source, drain} -> session, routing, framing -> config, protocol.
 
 pub mod admin;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod drain;
 pub mod framing;
 pub mod routing;
+pub mod run;
 pub mod session;
 pub mod source;
 pub mod telemetry;

@@ -1,7 +1,13 @@
 //! What goes where: the documents people write, the immutable table made of them, and the pick of a backend.
 
+pub mod address;
+pub mod compile;
+pub mod diff;
 pub mod document;
+pub mod documents;
 pub mod pick;
 pub mod table;
 
+pub use compile::{Compiled, Refusal, Warning, compile};
+pub use documents::{Documents, LastGood};
 pub use table::{Backend, BackendAddress, BackendId, DrainOrder, Route, Service, Table};

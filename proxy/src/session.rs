@@ -1,1 +1,439 @@
-//! The session.
+//! One client connection, from accept to close, as a state machine without I/O.
+//!
+//! It keeps every client frame until the game has processed it, numbers what it sends, and moves from backend to
+//! backend without the client noticing. Invariants: at most one attachment is active; a failed handoff thaws the
+//! session where it was, tries the next backend or parks it; the client's connection is closed by none of these.
+//! No socket, clock or runtime may appear below this module.
+
+pub mod attach;
+pub mod close;
+pub mod effects;
+pub mod handoff;
+pub mod inbound;
+pub mod message;
+pub mod outbound;
+pub mod resume;
+pub mod state;
+
+use std::sync::Arc;
+
+use holdfast_protocol::message::{
+    Ack, Close, Data, Fault, FaultScope, Message, Release, Rule, Start, Subject,
+};
+use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext};
+
+pub use effects::{Effects, LinkId, Note, Step, Timer, Wanted};
+use inbound::Inbound;
+use outbound::{Kind, Outbound};
+use state::{Incoming, KeptState};
+
+use crate::routing::Service;
+use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult};
+
+/// Who may be served by whom, and where the session is on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// A backend is being asked to take the session. `asked`: ATTACH is on the link.
+    Attaching {
+        link: LinkId,
+        asked: bool,
+        sent_bytes: u64,
+        credit_bytes: u64,
+    },
+    /// Loaded; what an earlier attachment was given is given again, then START.
+    Replaying {
+        link: LinkId,
+    },
+    Active {
+        link: LinkId,
+    },
+    /// FREEZE is sent; the state is on its way in.
+    Freezing {
+        link: LinkId,
+        reserved_bytes: u64,
+        incoming: Option<Incoming>,
+    },
+    /// THAW is sent: the session goes on where it was, under a new epoch.
+    Thawing {
+        link: LinkId,
+        old_epoch: Epoch,
+        answered_late: bool,
+    },
+    /// No backend can take it yet.
+    Parked,
+    /// The backend has closed; the client's last bytes are being written.
+    Closing {
+        link: LinkId,
+    },
+    Ended,
+}
+
+/// The client's side of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    Open,
+    /// It has sent its last byte and still listens.
+    Half,
+    Gone,
+}
+
+/// What a handoff is for, and what becomes of the session when no backend takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    pub cause: HandoffCause,
+    pub otherwise: Otherwise,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Otherwise {
+    /// Thaw it where it was: the process stays.
+    Thaw,
+    /// Park it: the process is about to end.
+    Park,
+    /// Don't look for another backend at all; wait for this one to come back.
+    ParkForHome,
+}
+
+/// An attachment that is frozen on its old backend while the session moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Frozen {
+    link: LinkId,
+    epoch: Epoch,
+}
+
+#[derive(Debug, Clone)]
+pub struct Session {
+    id: SessionId,
+    epoch: Epoch,
+    service: Arc<Service>,
+    client_address: Arc<str>,
+    phase: Phase,
+    outbound: Outbound,
+    inbound: Inbound,
+    /// A state with which a backend can continue; kept until its new attachment has shown a sign of life.
+    kept: Option<KeptState>,
+    old: Option<Frozen>,
+    order: Option<Order>,
+    /// The backend that a parked session waits for.
+    home: Option<LinkId>,
+    tried: Vec<LinkId>,
+    /// A refusal of this attempt was not final.
+    may_retry: bool,
+    /// An earlier state could not be kept; the game is told.
+    lost: bool,
+    /// The park deadline runs, from the first moment without a backend.
+    park_runs: bool,
+    park_expired: bool,
+    client: Client,
+    reading: bool,
+    client_window_bytes: usize,
+    /// What the last state weighed: reserved before the next freeze.
+    last_state_bytes: Option<u64>,
+    /// Why the session is ending, once it is.
+    ending: Option<CloseReason>,
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(id: SessionId, service: Arc<Service>, client_address: Arc<str>) -> Self {
+        let client_window_bytes = service.limits.client_window_bytes as usize;
+        Self {
+            id,
+            epoch: Epoch::default(),
+            service,
+            client_address,
+            phase: Phase::Parked,
+            outbound: Outbound::default(),
+            inbound: Inbound::default(),
+            kept: None,
+            old: None,
+            order: None,
+            home: None,
+            tried: Vec::new(),
+            may_retry: false,
+            lost: false,
+            park_runs: false,
+            park_expired: false,
+            client: Client::Open,
+            reading: true,
+            client_window_bytes,
+            last_state_bytes: None,
+            ending: None,
+        }
+    }
+
+    /// The first look for a backend.
+    pub fn open<E: Effects>(&mut self, env: &mut E) {
+        self.seek(env);
+    }
+
+    /// A frame from the client.
+    pub fn frame<E: Effects>(&mut self, frame: &[u8], trace: TraceContext, received: u64, env: &mut E) {
+        if self.client != Client::Open || self.phase == Phase::Ended {
+            return;
+        }
+        self.outbound.push(Kind::Frame, frame, trace, received, env);
+        self.pump(env);
+    }
+
+    /// The client's socket has taken everything that was delivered.
+    pub fn handed<E: Effects>(&mut self, env: &mut E) {
+        let urgent = self.inbound.handed();
+        if matches!(self.phase, Phase::Closing { .. }) {
+            return self.finish_backend_close(env);
+        }
+        if urgent {
+            self.send_ack(env);
+        } else if self.inbound.owes_ack() {
+            env.owe_ack();
+        }
+    }
+
+    /// An owed ack has waited long enough.
+    pub fn send_ack<E: Effects>(&mut self, env: &mut E) {
+        let Some(link) = self.speaking_to() else { return };
+        if self.inbound.owes_ack() {
+            let data = self.inbound.take_ack();
+            let ack = Ack { subject: self.subject(), epoch: self.epoch, data, record: Seq::NONE };
+            env.send(link, &Message::Ack(ack));
+        }
+    }
+
+    pub fn timer<E: Effects>(&mut self, timer: Timer, env: &mut E) {
+        match timer {
+            Timer::Answer => self.answer_is_late(env),
+            Timer::Park => self.park_is_over(env),
+            Timer::Home => self.home_is_over(env),
+            Timer::Close => self.close_is_late(env),
+        }
+    }
+
+    /// Sends what may be sent; ends a replay with START.
+    fn pump<E: Effects>(&mut self, env: &mut E) {
+        let moving = matches!(self.phase, Phase::Replaying { .. });
+        loop {
+            match self.phase {
+                Phase::Replaying { link } if !self.outbound.has_again() => self.start(link, env),
+                Phase::Replaying { link } | Phase::Active { link } => {
+                    if !self.send_next(link, env) {
+                        break;
+                    }
+                }
+                _ => break,
+            }
+        }
+        if moving && matches!(self.phase, Phase::Active { .. }) && self.order.take().is_some() {
+            env.note(Note::HandoffDone(HandoffResult::Moved));
+        }
+        self.regulate_reading(env);
+    }
+
+    fn start<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        env.send(link, &Message::Start(Start { subject: self.subject(), epoch: self.epoch }));
+        self.phase = Phase::Active { link };
+        if let Some(old) = self.old.take() {
+            self.release(old.link, old.epoch, env);
+        }
+        env.note(Note::Live { link });
+        self.lost = false;
+        self.back_in_play(env);
+    }
+
+    /// A backend has it: the waits of its stay in the proxy are over, the wait for its end may run.
+    fn back_in_play<E: Effects>(&mut self, env: &mut E) {
+        self.home = None;
+        self.tried.clear();
+        if std::mem::take(&mut self.park_runs) {
+            env.timer(Timer::Park, None);
+            env.timer(Timer::Home, None);
+        }
+        self.park_expired = false;
+        if self.client != Client::Open {
+            env.timer(Timer::Close, Some(self.service.limits.close_deadline));
+        }
+    }
+
+    /// Puts the next entry on the link, if there is one and the window has room.
+    fn send_next<E: Effects>(&mut self, link: LinkId, env: &mut E) -> bool {
+        let (session, epoch) = (self.id, self.epoch);
+        let Some(entry) = self.outbound.next(self.client_window_bytes) else { return false };
+        let ack = self.inbound.take_ack();
+        let (seq, record, again) = (entry.seq, Seq::NONE, entry.again);
+        let message = match entry.kind {
+            Kind::Frame => Message::Data(Data {
+                session,
+                epoch,
+                seq,
+                ack,
+                record,
+                again,
+                trace: entry.trace,
+                frame: entry.frame,
+            }),
+            Kind::Close | Kind::CloseHalf => {
+                let half = entry.kind == Kind::CloseHalf;
+                Message::Close(Close {
+                    session,
+                    epoch,
+                    seq,
+                    ack,
+                    record,
+                    half,
+                    again,
+                    reason: self.close_text(),
+                })
+            }
+        };
+        env.send(link, &message);
+        self.outbound.mark_sent();
+        true
+    }
+
+    fn close_text(&self) -> &'static str {
+        self.ending.map_or("", CloseReason::name)
+    }
+
+    /// Back-pressure: the proxy stops reading a client whose frames the backend doesn't take.
+    fn regulate_reading<E: Effects>(&mut self, env: &mut E) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        let bound = self.service.limits.client_window_bytes as usize;
+        let queued = self.outbound.queued_bytes();
+        let reading = if self.reading { queued < bound } else { queued <= bound / 2 };
+        if reading != self.reading {
+            self.reading = reading;
+            env.read_client(reading);
+        }
+    }
+
+    fn release<E: Effects>(&self, link: LinkId, epoch: Epoch, env: &mut E) {
+        env.send(link, &Message::Release(Release { subject: self.subject(), epoch }));
+    }
+
+    /// The backend broke a rule: it is told, and the attachment ends by the crash path.
+    fn fault<E: Effects>(&mut self, link: LinkId, rule: Rule, env: &mut E) {
+        env.note(Note::Fault { link, rule });
+        let scope = FaultScope::Attachment(self.subject(), self.epoch);
+        env.send(link, &Message::Fault(Fault { scope, rule, text: "" }));
+        self.release(link, self.epoch, env);
+        self.attachment_lost(link, env);
+    }
+
+    /// The link on which the current attachment speaks and is spoken to.
+    fn speaking_to(&self) -> Option<LinkId> {
+        match self.phase {
+            Phase::Replaying { link }
+            | Phase::Active { link }
+            | Phase::Freezing { link, .. }
+            | Phase::Closing { link } => Some(link),
+            Phase::Attaching { .. } | Phase::Thawing { .. } | Phase::Parked | Phase::Ended => None,
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::Session(self.id)
+    }
+}
+
+/// What others may see of a session.
+impl Session {
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    #[must_use]
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    #[must_use]
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client
+    }
+
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        self.reading
+    }
+
+    #[must_use]
+    pub fn client_seq(&self) -> Seq {
+        self.outbound.sent()
+    }
+
+    #[must_use]
+    pub fn server_seq(&self) -> Seq {
+        self.inbound.had()
+    }
+
+    /// Nothing is in flight to the backend: a cheap moment to move.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.outbound.is_empty()
+    }
+
+    /// Bytes of frames and state that the proxy keeps for this session.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.outbound.kept_bytes() as u64 + self.state_bytes()
+    }
+
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.bytes.len() as u64)
+    }
+
+    /// The backend whose attachment this is, or is to be.
+    #[must_use]
+    pub fn link(&self) -> Option<LinkId> {
+        match self.phase {
+            Phase::Attaching { link, .. }
+            | Phase::Replaying { link }
+            | Phase::Active { link }
+            | Phase::Freezing { link, .. }
+            | Phase::Thawing { link, .. }
+            | Phase::Closing { link } => Some(link),
+            Phase::Parked | Phase::Ended => None,
+        }
+    }
+
+    /// On its way to a backend.
+    #[must_use]
+    pub fn is_attaching(&self) -> bool {
+        matches!(self.phase, Phase::Attaching { .. } | Phase::Replaying { .. })
+    }
+
+    /// Whether that backend has, or is to have, anything of this session.
+    #[must_use]
+    pub fn concerns(&self, link: LinkId) -> bool {
+        self.link() == Some(link) || self.old.is_some_and(|old| old.link == link)
+    }
+
+    #[must_use]
+    pub fn phase_name(&self) -> &'static str {
+        match self.phase {
+            Phase::Attaching { .. } if self.kept.is_some() => "moving",
+            Phase::Attaching { .. } => "attaching",
+            Phase::Replaying { .. } => "replaying",
+            Phase::Active { .. } if self.client != Client::Open => "closing",
+            Phase::Active { .. } => "active",
+            Phase::Freezing { .. } => "freezing",
+            Phase::Thawing { .. } => "thawing",
+            Phase::Parked => "parked",
+            Phase::Closing { .. } => "closing",
+            Phase::Ended => "ended",
+        }
+    }
+}

@@ -1,1 +1,13 @@
-//! Where documents come from.
+//! Where documents come from, and how a change of them becomes the table that workers read.
+//!
+//! A source owns the documents and is the only one that writes them. It compiles them at each change and swaps the
+//! table in one step; nothing here ever waits for a worker, a disk or a log before that swap.
+
+pub mod cache;
+pub mod etcd;
+pub mod files;
+pub mod identity;
+pub mod published;
+
+pub use identity::Identity;
+pub use published::{Origin, Published, Publisher, Source};

@@ -1,1 +1,87 @@
-//! The JSON documents, as typed and as checked.
+//! The JSON documents: raw, as people write them, then checked, as the table holds them.
+//!
+//! A document is judged here by itself; what it must have in common with the others is judged by `compile`.
+//! Every fault names the field, the value found there and what was expected instead.
+
+pub mod backend;
+pub mod drain;
+pub mod key;
+pub mod route;
+pub mod service;
+mod strict;
+
+use std::sync::Arc;
+
+use crate::config::FieldError;
+use crate::routing::table::{Backend, DrainOrder, Route, Service};
+
+pub use backend::RawBackend;
+pub use drain::RawDrain;
+pub use key::Key;
+pub use route::RawRoute;
+pub use service::RawService;
+
+/// Longer documents are refused unread. A service's is about 1 KiB.
+pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+
+/// A document that is right by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Document {
+    Service(Arc<Service>),
+    Backend(Arc<Backend>),
+    Route(Arc<Route>),
+    Drain(Arc<DrainOrder>),
+    /// Known, and not acted on yet.
+    Rollout,
+}
+
+impl Document {
+    /// Reads the document that stands under `key`.
+    pub fn parse(key: &Key, bytes: &[u8]) -> Result<Self, FieldError> {
+        Ok(match key {
+            Key::Service(name) => {
+                Self::Service(Arc::new(strict::read::<RawService>(bytes)?.check(name.clone())?))
+            }
+            Key::Backend(id) => {
+                Self::Backend(Arc::new(strict::read::<RawBackend>(bytes)?.check(id.clone())?))
+            }
+            Key::Route(name) => Self::Route(Arc::new(strict::read::<RawRoute>(bytes)?.check(name.clone())?)),
+            Key::Drain(id) => Self::Drain(Arc::new(strict::read::<RawDrain>(bytes)?.check(id.clone())?)),
+            Key::Rollout(_) => Self::Rollout,
+        })
+    }
+}
+
+/// The start of a text from outside, fit for a log line.
+#[must_use]
+pub fn excerpt(text: &str) -> String {
+    strict::shorten(text)
+}
+
+/// A fault of one field.
+fn fault(field: &str, value: impl std::fmt::Display, expected: impl Into<String>) -> FieldError {
+    FieldError::new(field, value, expected)
+}
+
+/// `value`, if it lies in `range`.
+fn within<T>(field: &str, value: T, range: std::ops::RangeInclusive<T>) -> Result<T, FieldError>
+where
+    T: PartialOrd + std::fmt::Display,
+{
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(fault(field, value, format!("a number from {} to {}", range.start(), range.end())))
+}
+
+/// Free text that ends up in logs and tables: short, one line.
+fn line(field: &str, text: String, max_chars: usize) -> Result<String, FieldError> {
+    if text.chars().count() <= max_chars && !text.chars().any(char::is_control) {
+        return Ok(text);
+    }
+    Err(fault(
+        field,
+        strict::shorten(&text),
+        format!("at most {max_chars} characters, none of them a control character"),
+    ))
+}

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use holdfast_protocol::InstanceId;
 
+use super::document::route::mask;
 use crate::framing::Framing;
 
 /// One consistent state of all documents.
@@ -21,6 +22,35 @@ pub struct Table {
     pub routes: BTreeMap<String, Arc<Route>>,
     pub backends: BTreeMap<BackendId, Arc<Backend>>,
     pub drains: BTreeMap<BackendId, Arc<DrainOrder>>,
+}
+
+impl Table {
+    /// The table before the first document.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            revision: 0,
+            applied_at: SystemTime::UNIX_EPOCH,
+            services: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            drains: BTreeMap::new(),
+        }
+    }
+
+    /// The route of a new client: the exact server name before the longest wildcard before none, then the longest
+    /// network. Compilation leaves no ties.
+    #[must_use]
+    pub fn route(&self, listener: &str, sni: Option<&str>, source: IpAddr) -> Option<&Arc<Route>> {
+        let source = source.to_canonical();
+        let sni = sni.map(|name| name.strip_suffix('.').unwrap_or(name));
+        self.routes
+            .values()
+            .filter(|route| &*route.listener == listener)
+            .filter_map(|route| Some((route.matches.rank(sni, source)?, route)))
+            .max_by_key(|&(rank, _)| rank)
+            .map(|(_, route)| route)
+    }
 }
 
 /// `service/name`, as it stands in keys, on the command line and in metrics.
@@ -154,12 +184,39 @@ pub struct Route {
 }
 
 /// Which clients of the listener a route is for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct RouteMatch {
     /// Exact name, or `*.suffix`.
     pub sni: Option<Arc<str>>,
     /// Source network as (address, prefix length).
     pub source: Option<(IpAddr, u8)>,
+}
+
+/// How exactly a route matches a client; the greatest wins: 1 + length of the server name that matched (an exact one
+/// counts above every wildcard), then 1 + length of the network.
+type Rank = (usize, u16);
+
+impl RouteMatch {
+    fn rank(&self, sni: Option<&str>, source: IpAddr) -> Option<Rank> {
+        Some((self.rank_name(sni)?, self.rank_network(source)?))
+    }
+
+    fn rank_name(&self, sni: Option<&str>) -> Option<usize> {
+        let Some(pattern) = self.sni.as_deref() else { return Some(0) };
+        let name = sni?;
+        let Some(suffix) = pattern.strip_prefix('*') else {
+            return name.eq_ignore_ascii_case(pattern).then_some(usize::MAX);
+        };
+        // `suffix` begins with a dot; at least one character stands before it.
+        let start = name.len().checked_sub(suffix.len()).filter(|&start| start > 0)?;
+        let end = name.as_bytes().get(start..)?;
+        end.eq_ignore_ascii_case(suffix.as_bytes()).then_some(1 + suffix.len())
+    }
+
+    fn rank_network(&self, source: IpAddr) -> Option<u16> {
+        let Some((base, length)) = self.source else { return Some(0) };
+        (mask(source, length) == base && source.is_ipv4() == base.is_ipv4()).then_some(1 + u16::from(length))
+    }
 }
 
 /// Which eligible backends come first.
@@ -180,3 +237,6 @@ pub struct DrainOrder {
     /// Only that run of the backend.
     pub instance: Option<InstanceId>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,16 +8,11 @@ use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use crate::config::LogFormat;
+
 /// Libraries that would speak too much at `debug`. `RUST_LOG` may name them to hear them.
 const QUIET: &str = "hyper=warn,hyper_util=warn,h2=warn,tonic=warn,tower=warn,reqwest=warn,rustls=warn,opentelemetry=off,\
                      opentelemetry_sdk=off,opentelemetry_otlp=off";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
 
 /// The operator's fault, each with what was expected.
 #[derive(Debug, thiserror::Error)]

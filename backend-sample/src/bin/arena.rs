@@ -1,0 +1,94 @@
+//! `arena`: the sample game as a server, behind a Holdfast proxy (`--listen`) or alone (`--plain`).
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::Parser;
+use holdfast_backend::Server;
+use holdfast_sample::arena::{Arena, Faults, Rules};
+use holdfast_sample::wire::Tag;
+
+/// Largest `--state-bytes`: what a proxy takes at most, by default.
+const MAX_STATE_BYTES: usize = 64 << 20;
+
+/// A small stateful game. Each player's state is a hash chain over every frame processed, so that `players` can
+/// tell whether any was lost, repeated or put out of order.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Where proxies connect: ip:port or unix:/path
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// Where players connect with no proxy between
+    #[arg(long, value_name = "ADDR")]
+    plain: Vec<String>,
+    /// The game's version, as routes name it
+    #[arg(long, default_value = "1.4")]
+    version: String,
+    /// Name in logs and traces
+    #[arg(long, default_value = "arena")]
+    name: String,
+    /// Size of a player's saved state
+    #[arg(long, value_name = "BYTES", default_value_t = 4096)]
+    state_bytes: usize,
+    /// Time between a player's ticks; 0: no ticks
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    tick_ms: u32,
+    /// How long proxies have to move the players off after SIGTERM
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    drain_deadline_s: u64,
+    /// Won't come back under this name: at SIGTERM, players that nobody takes aren't waited with
+    #[arg(long)]
+    gone_for_good: bool,
+    /// Fault: refuse every player
+    #[arg(long)]
+    refuse_attach: bool,
+    /// Fault: damage every saved state
+    #[arg(long)]
+    corrupt_state: bool,
+    /// Fault: each frame takes so long
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    slow_ms: u64,
+    /// Fault: close a player at this frame
+    #[arg(long, value_name = "FRAME")]
+    close_at: Option<u64>,
+}
+
+impl Arguments {
+    fn rules(&self) -> anyhow::Result<Rules> {
+        ensure!(
+            self.state_bytes <= MAX_STATE_BYTES,
+            "--state-bytes {}: expected at most {MAX_STATE_BYTES}",
+            self.state_bytes
+        );
+        Ok(Rules {
+            tag: Tag { instance: fastrand::u64(..), version: self.version.clone() },
+            state_bytes: self.state_bytes,
+            tick: (self.tick_ms > 0).then(|| Duration::from_millis(u64::from(self.tick_ms))),
+            faults: Faults {
+                refuse_attach: self.refuse_attach,
+                corrupt_state: self.corrupt_state,
+                slow: Duration::from_millis(self.slow_ms),
+                close_at: self.close_at,
+            },
+        })
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let _telemetry = holdfast_backend::telemetry::init(&arguments.name);
+    let mut server = Server::builder(Arena::new(arguments.rules()?))
+        .name(&arguments.name)
+        .version(&arguments.version)
+        .state_format("arena-1")
+        .drain_deadline(Duration::from_secs(arguments.drain_deadline_s))
+        .returns(!arguments.gone_for_good);
+    for address in &arguments.listen {
+        server = server.listen(address);
+    }
+    for address in &arguments.plain {
+        server = server.plain(address);
+    }
+    server.run()?;
+    Ok(())
+}

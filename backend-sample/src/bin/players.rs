@@ -1,0 +1,113 @@
+//! `players`: bots that play the arena through whatever stands in front of it, and check every frame.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use holdfast_sample::players::control::{self, Output};
+use holdfast_sample::players::report::table;
+use holdfast_sample::players::{Settings, run};
+use holdfast_sample::wire::{MAX_FRAME_BYTES, PLAYER_HEAD_BYTES};
+
+/// Bots that check every frame: each recomputes its hash chain, counts and ticks, so that a lost, repeated or
+/// reordered frame in either direction shows.
+///
+/// Exit code 0 only if nothing was lost, repeated, reordered or mismatched and nobody was disconnected or turned
+/// away; 1 otherwise; 2 for wrong usage.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Where to connect; several: bots are spread over them
+    #[arg(long, value_name = "ADDR[,ADDR..]", value_delimiter = ',', default_value = "127.0.0.1:7000")]
+    connect: Vec<SocketAddr>,
+    /// Number of bots
+    #[arg(long, default_value_t = 100)]
+    count: usize,
+    /// Frames a second, each bot
+    #[arg(long, value_name = "HZ", default_value_t = 20.0)]
+    rate: f64,
+    /// Bytes of a frame, without its length prefix
+    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    size: usize,
+    /// How long to play once all are connected; without it, until `stop` or the end of stdin (with --control)
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
+    /// Send the next frame when the reply is there, instead of at a rate
+    #[arg(long)]
+    closed_loop: bool,
+    /// Connect from 127.0.0.1 to 127.0.0.N in turn: more than 28,000 ports
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    sources: u8,
+    /// How long to wait for replies after the last frame
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    grace: f64,
+    /// Take orders on stdin: begin NAME, end NAME, add N [ADDR], stats, stop
+    #[arg(long)]
+    control: bool,
+    /// JSON lines on stdout; the last one is the verdict
+    #[arg(long)]
+    json: bool,
+    /// Time between progress lines
+    #[arg(long, value_name = "MS", default_value_t = 250)]
+    progress_ms: u64,
+}
+
+fn seconds(name: &str, value: f64) -> anyhow::Result<Duration> {
+    Duration::try_from_secs_f64(value)
+        .with_context(|| format!("--{name} {value}: expected a number of seconds"))
+}
+
+impl Arguments {
+    fn settings(&self) -> anyhow::Result<Settings> {
+        ensure!(self.rate > 0.0 && self.rate <= 10_000.0, "--rate {}: expected 0 < HZ <= 10000", self.rate);
+        let sizes = PLAYER_HEAD_BYTES..=MAX_FRAME_BYTES;
+        ensure!(sizes.contains(&self.size), "--size {}: expected {sizes:?} bytes", self.size);
+        ensure!(self.sources > 0, "--sources 0: expected at least 1");
+        ensure!(self.progress_ms > 0, "--progress-ms 0: expected at least 1");
+        ensure!(
+            self.control || self.seconds.is_some(),
+            "nothing would end the run: expected --seconds S or --control"
+        );
+        Ok(Settings {
+            addresses: self.connect.clone(),
+            count: self.count,
+            rate_hz: self.rate,
+            frame_bytes: self.size,
+            closed_loop: self.closed_loop,
+            sources: self.sources,
+            play: self.seconds.map(|value| seconds("seconds", value)).transpose()?,
+            grace: seconds("grace", self.grace)?,
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match play(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("players: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn play(arguments: &Arguments) -> anyhow::Result<bool> {
+    let settings = arguments.settings()?;
+    let orders = arguments.control.then(control::from_stdin);
+    let output = Output { json: arguments.json, period: Duration::from_millis(arguments.progress_ms) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let verdict = tokio::task::LocalSet::new().block_on(&runtime, run(settings, orders, output));
+    let clean = verdict.is_clean();
+    if arguments.json {
+        println!("{}", serde_json::to_string(&verdict)?);
+    } else {
+        eprint!("\r\x1b[K");
+        print!("{}", table(&verdict));
+        println!("  {}", if clean { "clean" } else { "NOT CLEAN" });
+    }
+    Ok(clean)
+}

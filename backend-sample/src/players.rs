@@ -1,0 +1,13 @@
+//! Bots that play the arena and check every frame they get. One thread drives thousands of them.
+
+mod bot;
+pub mod checker;
+pub mod control;
+pub mod report;
+mod swarm;
+pub mod timeline;
+
+pub use swarm::{Settings, run};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! One bot: a connection, its checker and its timeline. It knows nothing of when to send.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::players::checker::{Checker, Faults};
+use crate::players::timeline::Timeline;
+use crate::wire::{FromArena, MAX_FRAME_BYTES, Reply, split, with_prefix};
+
+/// Unsent bytes beyond which a bot stops making new frames: the other side has stopped reading.
+const MAX_OUTBOX_BYTES: usize = 2 * MAX_FRAME_BYTES;
+
+pub struct Bot {
+    pub index: usize,
+    writer: OwnedWriteHalf,
+    inner: RefCell<Inner>,
+    alive: Cell<bool>,
+}
+
+/// What only changes while a frame is taken or sent.
+pub struct Inner {
+    pub checker: Checker,
+    pub timeline: Timeline,
+    outbox: Vec<u8>,
+    /// The head of a frame whose rest hasn't come.
+    partial: Vec<u8>,
+    /// The arena's period of ticks, as its replies tell.
+    pub tick_ms: u32,
+}
+
+/// What one read brought.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Brought {
+    pub frames: u64,
+    pub replies: u64,
+    pub faults: Faults,
+}
+
+/// What a bot asks of the swarm: a small number for the backend that a reply names.
+pub trait Registry {
+    fn backend(&self, instance: u64, version: &str) -> usize;
+}
+
+impl Bot {
+    pub fn new(index: usize, seed: u64, frame_bytes: usize, stream: TcpStream) -> (Self, OwnedReadHalf) {
+        let (reader, writer) = stream.into_split();
+        let inner = Inner {
+            checker: Checker::new(seed, frame_bytes),
+            timeline: Timeline::default(),
+            outbox: Vec::new(),
+            partial: Vec::new(),
+            tick_ms: 0,
+        };
+        (Self { index, writer, inner: RefCell::new(inner), alive: Cell::new(true) }, reader)
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.alive.get()
+    }
+
+    /// Returns whether it was alive before.
+    pub fn die(&self) -> bool {
+        self.alive.replace(false)
+    }
+
+    pub fn look<T>(&self, look: impl FnOnce(&mut Inner) -> T) -> T {
+        look(&mut self.inner.borrow_mut())
+    }
+
+    /// Makes the next frame and sends what the socket takes; false if the bot had to hold back.
+    pub fn send(&self, frame_bytes: usize, now_us: u64) -> bool {
+        let inner = &mut *self.inner.borrow_mut();
+        if inner.outbox.len() > MAX_OUTBOX_BYTES {
+            self.flush_outbox(&mut inner.outbox);
+            return false;
+        }
+        let input = inner.checker.next_input(now_us);
+        with_prefix(&mut inner.outbox, |out| input.encode(frame_bytes, out));
+        self.flush_outbox(&mut inner.outbox);
+        true
+    }
+
+    pub fn flush(&self) {
+        self.flush_outbox(&mut self.inner.borrow_mut().outbox);
+    }
+
+    /// A write error is left to the reader, which sees the same end with its reason.
+    fn flush_outbox(&self, outbox: &mut Vec<u8>) {
+        let mut written = 0;
+        while written < outbox.len() {
+            match self.writer.try_write(&outbox[written..]) {
+                Ok(0) | Err(_) => break,
+                Ok(bytes) => written += bytes,
+            }
+        }
+        outbox.drain(..written);
+        if outbox.is_empty() && outbox.capacity() > 4096 {
+            *outbox = Vec::new();
+        }
+    }
+
+    /// Waits for bytes and takes all frames in them. `scratch` is shared by all bots: none holds a buffer while idle.
+    pub async fn receive(
+        &self,
+        reader: &mut OwnedReadHalf,
+        scratch: &RefCell<Vec<u8>>,
+        now_us: impl Fn() -> u64,
+        registry: &impl Registry,
+    ) -> io::Result<Brought> {
+        poll_fn(|context| self.poll_receive(reader, scratch, &now_us, registry, context)).await
+    }
+
+    fn poll_receive(
+        &self,
+        reader: &mut OwnedReadHalf,
+        scratch: &RefCell<Vec<u8>>,
+        now_us: &impl Fn() -> u64,
+        registry: &impl Registry,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Brought>> {
+        let scratch = &mut *scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(scratch);
+        ready!(Pin::new(reader).poll_read(context, &mut buffer))?;
+        let bytes = buffer.filled();
+        if bytes.is_empty() {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "closed by the other side",
+            )));
+        }
+        Poll::Ready(self.inner.borrow_mut().take(bytes, now_us(), registry))
+    }
+}
+
+impl Inner {
+    fn take(&mut self, bytes: &[u8], now_us: u64, registry: &impl Registry) -> io::Result<Brought> {
+        let mut brought = Brought::default();
+        let mut wrong = None;
+        let mut partial = std::mem::take(&mut self.partial);
+        let mut on_frame = |frame: &[u8]| {
+            brought.frames += 1;
+            match FromArena::decode(frame) {
+                Ok(FromArena::Reply(reply)) => {
+                    brought.replies += u64::from(self.reply(&reply, now_us, registry));
+                }
+                Ok(FromArena::Tick(tick)) => self.checker.tick(&tick),
+                Err(error) => wrong = Some(error),
+            }
+        };
+        let result = if partial.is_empty() {
+            split(bytes, &mut on_frame).map(|used| partial.extend_from_slice(&bytes[used..]))
+        } else {
+            partial.extend_from_slice(bytes);
+            split(&partial, &mut on_frame).map(|used| drop(partial.drain(..used)))
+        };
+        self.partial = partial;
+        result.map_err(io::Error::other)?;
+        match wrong {
+            Some(error) => Err(io::Error::other(error)),
+            None => Ok(Brought { faults: self.checker.faults(), ..brought }),
+        }
+    }
+
+    fn reply(&mut self, reply: &Reply<'_>, now_us: u64, registry: &impl Registry) -> bool {
+        self.tick_ms = reply.tick_ms;
+        self.timeline.served_by(registry.backend(reply.instance, reply.version), now_us);
+        match self.checker.reply(reply) {
+            Some(sent_us) => {
+                self.timeline.record(sent_us, now_us);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The run is over: what is still owed has been waited for until now.
+    pub fn finish(&mut self, now_us: u64) -> Faults {
+        let owed: Vec<u64> = self.checker.unanswered().collect();
+        for sent_us in owed {
+            self.timeline.record(sent_us, now_us);
+        }
+        self.checker.finish()
+    }
+}

@@ -1,0 +1,241 @@
+//! One bot's judgement of what it receives: computes what the game must have computed, and names each difference.
+//!
+//! After a difference the checker takes over the game's value, so that one fault counts once and not for the rest
+//! of the run. What never came shows at the end, in `finish`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::hero::Core;
+use crate::wire::{Input, Reply, Tick};
+
+/// How often each kind of fault was seen. All zero is the promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Faults {
+    /// Replies or ticks that never came, or frames whose effect is gone.
+    pub lost: u64,
+    /// Replies or ticks that came twice, or frames that took effect twice.
+    pub repeated: u64,
+    pub reordered: u64,
+    /// Right place, wrong content.
+    pub mismatched: u64,
+}
+
+impl Faults {
+    pub fn add(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.repeated += other.repeated;
+        self.reordered += other.reordered;
+        self.mismatched += other.mismatched;
+    }
+
+    /// What came on top of `before`.
+    pub fn since(&self, before: Self) -> Self {
+        Self {
+            lost: self.lost - before.lost,
+            repeated: self.repeated - before.repeated,
+            reordered: self.reordered - before.reordered,
+            mismatched: self.mismatched - before.mismatched,
+        }
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lost, repeated, reordered, mismatched } = self;
+        write!(f, "lost {lost}, repeated {repeated}, reordered {reordered}, mismatched {mismatched}")
+    }
+}
+
+/// A frame that waits for its reply.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    seq: u64,
+    sent_us: u64,
+}
+
+pub struct Checker {
+    seed: u64,
+    frame_bytes: usize,
+    faults: Faults,
+    /// The state after the last reply.
+    core: Core,
+    last_sent: u64,
+    /// Consecutive seqs, oldest first.
+    waiting: VecDeque<Sent>,
+    /// Overtaken by a later reply: late until they come, lost if they never do. Send times by seq.
+    overtaken: BTreeMap<u64, u64>,
+    last_tick: u64,
+    overtaken_ticks: BTreeSet<u64>,
+    /// The highest count a tick has shown: a reply that comes later with no more than that was overtaken by it.
+    tick_count: u64,
+    /// A frame made anew for comparison; kept for its allocation.
+    scratch: Vec<u8>,
+}
+
+impl Checker {
+    /// For a bot whose frames have `frame_bytes` bytes, without prefix.
+    pub fn new(seed: u64, frame_bytes: usize) -> Self {
+        Self {
+            seed,
+            frame_bytes,
+            faults: Faults::default(),
+            core: Core::default(),
+            last_sent: 0,
+            waiting: VecDeque::new(),
+            overtaken: BTreeMap::new(),
+            last_tick: 0,
+            overtaken_ticks: BTreeSet::new(),
+            tick_count: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The next frame to send; from now on a reply is owed.
+    pub fn next_input(&mut self, now_us: u64) -> Input {
+        self.last_sent += 1;
+        self.waiting.push_back(Sent { seq: self.last_sent, sent_us: now_us });
+        Input { seed: self.seed, seq: self.last_sent, sent_us: now_us }
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.last_sent
+    }
+
+    pub fn ticks(&self) -> u64 {
+        self.last_tick
+    }
+
+    pub fn faults(&self) -> Faults {
+        self.faults
+    }
+
+    /// Send times of the frames whose reply hasn't come.
+    pub fn unanswered(&self) -> impl Iterator<Item = u64> + '_ {
+        self.waiting.iter().map(|sent| sent.sent_us).chain(self.overtaken.values().copied())
+    }
+
+    pub fn is_settled(&self) -> bool {
+        self.waiting.is_empty() && self.overtaken.is_empty()
+    }
+
+    /// Takes a reply; returns the send time of the frame that it answers, unless it answers none.
+    pub fn reply(&mut self, reply: &Reply<'_>) -> Option<u64> {
+        let first = self.waiting.front().map_or(self.last_sent + 1, |sent| sent.seq);
+        if reply.seq > self.last_sent || reply.seq == 0 {
+            self.faults.mismatched += 1;
+            return None;
+        }
+        if reply.seq < first {
+            return self.late_or_repeated(reply);
+        }
+        let overtaken_before = self.overtaken.len();
+        let mut with_skipped = self.core;
+        while let Some(skipped) = self.waiting.pop_front_if(|sent| sent.seq < reply.seq) {
+            self.make_frame(skipped);
+            with_skipped.advance(&self.scratch);
+            self.overtaken.insert(skipped.seq, skipped.sent_us);
+        }
+        let skipped = (self.overtaken.len() - overtaken_before) as u64;
+        let sent = self.waiting.pop_front()?;
+        self.make_frame(sent);
+        self.check_echo(reply);
+        if reply.core.count <= self.tick_count && reply.core.count == self.core.count + 1 {
+            self.faults.reordered += 1;
+        }
+        self.check_core(&reply.core, with_skipped, skipped);
+        Some(sent.sent_us)
+    }
+
+    fn late_or_repeated(&mut self, reply: &Reply<'_>) -> Option<u64> {
+        let late = self.overtaken.remove(&reply.seq);
+        match late {
+            Some(_) => self.faults.reordered += 1,
+            None => self.faults.repeated += 1,
+        }
+        // Processed only now (out of order, or once more): the chain goes on from here.
+        if reply.core.count == self.core.count + 1 {
+            if let Some(sent_us) = late {
+                self.make_frame(Sent { seq: reply.seq, sent_us });
+                let mut expected = self.core;
+                expected.advance(&self.scratch);
+                self.faults.mismatched += u64::from(expected != reply.core);
+            }
+            self.core = reply.core;
+        }
+        late
+    }
+
+    /// `scratch` holds the answered frame; `with_skipped` is the state if the game also processed what it skipped.
+    fn check_core(&mut self, got: &Core, mut with_skipped: Core, skipped: u64) {
+        let mut alone = self.core;
+        alone.advance(&self.scratch);
+        with_skipped.advance(&self.scratch);
+        if *got != with_skipped && *got != alone {
+            if got.count > with_skipped.count {
+                self.faults.repeated += got.count - with_skipped.count;
+            } else if got.count + skipped < with_skipped.count {
+                self.faults.lost += with_skipped.count - skipped - got.count;
+            } else {
+                self.faults.mismatched += 1;
+            }
+        }
+        self.core = *got;
+    }
+
+    fn check_echo(&mut self, reply: &Reply<'_>) {
+        let expected = self.scratch.get(reply.head_bytes..).unwrap_or_default();
+        self.faults.mismatched += u64::from(reply.echo != expected);
+    }
+
+    fn make_frame(&mut self, sent: Sent) {
+        self.scratch.clear();
+        let input = Input { seed: self.seed, seq: sent.seq, sent_us: sent.sent_us };
+        input.encode(self.frame_bytes, &mut self.scratch);
+    }
+
+    pub fn tick(&mut self, tick: &Tick) {
+        if tick.number <= self.last_tick {
+            match self.overtaken_ticks.remove(&tick.number) {
+                true => self.faults.reordered += 1,
+                false => self.faults.repeated += 1,
+            }
+            return;
+        }
+        // A wild number is one fault, not billions of missing ticks.
+        if tick.number - self.last_tick > MAX_TICK_GAP {
+            self.faults.mismatched += 1;
+            return;
+        }
+        self.overtaken_ticks.extend(self.last_tick + 1..tick.number);
+        self.last_tick = tick.number;
+        if tick.count < self.core.count {
+            self.faults.reordered += 1;
+        } else if tick.count == self.core.count && tick.chain != self.core.chain {
+            self.faults.mismatched += 1;
+        }
+        self.tick_count = self.tick_count.max(tick.count);
+    }
+
+    /// A tick was due and didn't come.
+    pub fn tick_missing(&mut self) {
+        self.faults.lost += 1;
+    }
+
+    /// What hasn't come by now is lost.
+    pub fn finish(&mut self) -> Faults {
+        let missing = self.waiting.len() + self.overtaken.len() + self.overtaken_ticks.len();
+        self.faults.lost += missing as u64;
+        self.waiting.clear();
+        self.overtaken.clear();
+        self.overtaken_ticks.clear();
+        self.faults
+    }
+}
+
+const MAX_TICK_GAP: u64 = 100_000;
+
+#[cfg(test)]
+mod tests;

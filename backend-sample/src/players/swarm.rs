@@ -1,0 +1,364 @@
+//! All bots of one process: connects them, paces their frames, counts, and gives the verdict.
+//!
+//! One thread. A pacer sends what is due, each bot has a task that only reads.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::players::bot::{Bot, Brought, Registry};
+use crate::players::checker::Faults;
+use crate::players::control::{self, Output};
+use crate::players::report::{BackendShare, Event, Progress, Verdict, measure, millis, percentile};
+use crate::players::timeline::Timeline;
+
+/// Connects under way at once: below any listener's backlog.
+const CONNECTS_AT_ONCE: usize = 100;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first faults are told in words, the rest only counted.
+const MAX_NOTES: usize = 20;
+const READ_BYTES: usize = 64 * 1024;
+/// How often the end of the run is looked for, and unsent bytes are tried again.
+const SETTLE_STEP: Duration = Duration::from_millis(20);
+
+/// What to play.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Bots are spread over these in turn.
+    pub addresses: Vec<SocketAddr>,
+    pub count: usize,
+    /// Frames a second and bot; without meaning in a closed loop.
+    pub rate_hz: f64,
+    /// Without the length prefix.
+    pub frame_bytes: usize,
+    /// Each bot sends its next frame when the reply is there.
+    pub closed_loop: bool,
+    /// Source addresses 127.0.0.1 to 127.0.0.N in turn; 1: the system's choice.
+    pub sources: u8,
+    /// From when all bots are connected; None: until told to stop.
+    pub play: Option<Duration>,
+    /// How long replies may take after the last frame before they count as lost.
+    pub grace: Duration,
+}
+
+/// Plays to the end, taking orders on the way if there are any.
+pub async fn run(settings: Settings, orders: Option<control::Orders>, output: Output) -> Verdict {
+    let swarm = Rc::new(Swarm::new(settings));
+    let pacer = tokio::task::spawn_local(pace(swarm.clone()));
+    swarm.join(swarm.settings.count, None).await;
+    control::conduct(&swarm, orders, &output).await;
+    swarm.stopping.set(true);
+    swarm.settle().await;
+    pacer.abort();
+    swarm.verdict()
+}
+
+pub(super) struct Swarm {
+    pub settings: Settings,
+    started: Instant,
+    bots: RefCell<Vec<Rc<Bot>>>,
+    backends: RefCell<Vec<(u64, String)>>,
+    due: RefCell<BinaryHeap<Reverse<(u64, usize)>>>,
+    scratch: RefCell<Vec<u8>>,
+    pub events: RefCell<Vec<Event>>,
+    faults: Cell<Faults>,
+    sent: Cell<u64>,
+    received: Cell<u64>,
+    replied: Cell<u64>,
+    disconnects: Cell<u64>,
+    connect_failures: Cell<u64>,
+    notes: RefCell<Vec<String>>,
+    joined: Cell<usize>,
+    stopping: Cell<bool>,
+}
+
+impl Registry for Swarm {
+    fn backend(&self, instance: u64, version: &str) -> usize {
+        let mut backends = self.backends.borrow_mut();
+        // A handful of runs at most, the current ones last.
+        if let Some(index) = backends.iter().rposition(|(known, _)| *known == instance) {
+            return index;
+        }
+        backends.push((instance, version.to_owned()));
+        backends.len() - 1
+    }
+}
+
+fn count(cell: &Cell<u64>, more: u64) {
+    cell.set(cell.get() + more);
+}
+
+impl Swarm {
+    fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            started: Instant::now(),
+            bots: RefCell::default(),
+            backends: RefCell::default(),
+            due: RefCell::default(),
+            scratch: RefCell::new(vec![0; READ_BYTES]),
+            events: RefCell::default(),
+            faults: Cell::default(),
+            sent: Cell::default(),
+            received: Cell::default(),
+            replied: Cell::default(),
+            disconnects: Cell::default(),
+            connect_failures: Cell::default(),
+            notes: RefCell::default(),
+            joined: Cell::default(),
+            stopping: Cell::default(),
+        }
+    }
+
+    pub fn now_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
+    }
+
+    fn period_us(&self) -> u64 {
+        (1e6 / self.settings.rate_hz) as u64
+    }
+
+    fn note(&self, text: impl FnOnce() -> String) {
+        let mut notes = self.notes.borrow_mut();
+        if notes.len() < MAX_NOTES {
+            notes.push(format!("{:.3} s: {}", self.now_us() as f64 / 1e6, text()));
+        }
+    }
+
+    /// Lets `count` more bots in; returns how many were connected and how many weren't.
+    pub async fn join(self: &Rc<Self>, count: usize, address: Option<SocketAddr>) -> (u64, u64) {
+        let (mut connected, mut left) = (0, count);
+        while left > 0 {
+            let mut batch = JoinSet::new();
+            for _ in 0..left.min(CONNECTS_AT_ONCE) {
+                let index = self.joined.replace(self.joined.get() + 1);
+                let addresses = &self.settings.addresses;
+                let address = address.unwrap_or(addresses[index % addresses.len()]);
+                let swarm = self.clone();
+                batch.spawn_local(async move { swarm.connect(index, address).await });
+            }
+            left -= batch.len();
+            while let Some(result) = batch.join_next().await {
+                connected += u64::from(result.unwrap_or(false));
+            }
+        }
+        (connected, count as u64 - connected)
+    }
+
+    async fn connect(self: Rc<Self>, index: usize, address: SocketAddr) -> bool {
+        let attempt = tokio::time::timeout(CONNECT_TIMEOUT, self.dial(index, address)).await;
+        let stream = match attempt.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => stream,
+            Err(error) => {
+                count(&self.connect_failures, 1);
+                self.note(|| format!("player {index}: connecting to {address}: {error}"));
+                return false;
+            }
+        };
+        let seed = fastrand::u64(..);
+        let (bot, reader) = Bot::new(index, seed, self.settings.frame_bytes, stream);
+        let bot = Rc::new(bot);
+        let slot = self.bots.borrow().len();
+        self.bots.borrow_mut().push(bot.clone());
+        tokio::task::spawn_local(read(self.clone(), bot, reader));
+        // Spread over the period by the golden ratio, so that any number of bots sends evenly.
+        let phase = (index as f64 * 0.618_033_988_75).fract();
+        let wait_us = if self.settings.closed_loop { 0 } else { (phase * self.period_us() as f64) as u64 };
+        self.due.borrow_mut().push(Reverse((self.now_us() + wait_us, slot)));
+        true
+    }
+
+    async fn dial(&self, index: usize, address: SocketAddr) -> std::io::Result<TcpStream> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if self.settings.sources > 1 && address.is_ipv4() {
+            let last = 1 + (index % usize::from(self.settings.sources)) as u8;
+            socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0))?;
+        }
+        let stream = socket.connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn send(&self, bot: &Bot) {
+        count(&self.sent, u64::from(bot.send(self.settings.frame_bytes, self.now_us())));
+    }
+
+    fn brought(&self, bot: &Bot, brought: &Brought, faults_before: Faults) {
+        count(&self.received, brought.frames);
+        count(&self.replied, brought.replies);
+        if brought.faults != faults_before {
+            self.add_faults(bot, brought.faults, faults_before);
+        }
+        if self.settings.closed_loop && !self.stopping.get() {
+            (0..brought.replies).for_each(|_| self.send(bot));
+        }
+    }
+
+    fn add_faults(&self, bot: &Bot, now: Faults, before: Faults) {
+        let more = now.since(before);
+        let mut total = self.faults.get();
+        total.add(more);
+        self.faults.set(total);
+        self.note(|| format!("player {}: {more}", bot.index));
+    }
+
+    fn disconnected(&self, bot: &Bot, error: &std::io::Error) {
+        if bot.die() {
+            count(&self.disconnects, 1);
+            self.note(|| format!("player {} disconnected: {error}", bot.index));
+        }
+    }
+
+    /// Waits for what is owed: each reply, and one more tick, which a game that still lives must send.
+    async fn settle(&self) {
+        let deadline = Instant::now() + self.settings.grace;
+        let ticks: Vec<u64> =
+            self.bots.borrow().iter().map(|bot| bot.look(|it| it.checker.ticks())).collect();
+        let tick_owed = |bot: &Bot, before: u64| {
+            let (period_ms, ticks) = bot.look(|it| (it.tick_ms, it.checker.ticks()));
+            let period = Duration::from_millis(u64::from(period_ms));
+            bot.is_alive() && period_ms > 0 && period * 2 < self.settings.grace && ticks <= before
+        };
+        loop {
+            let bots = self.bots.borrow().clone();
+            bots.iter().for_each(|bot| bot.flush());
+            let owed = bots.iter().zip(&ticks).any(|(bot, before)| {
+                tick_owed(bot, *before) || (bot.is_alive() && bot.look(|it| !it.checker.is_settled()))
+            });
+            if !owed || Instant::now() > deadline {
+                break;
+            }
+            tokio::time::sleep(SETTLE_STEP).await;
+        }
+        for (bot, before) in self.bots.borrow().iter().zip(&ticks) {
+            let faults_before = bot.look(|it| it.checker.faults());
+            if tick_owed(bot, *before) {
+                bot.look(|it| it.checker.tick_missing());
+            }
+            let faults = bot.look(|it| it.finish(self.now_us()));
+            if faults != faults_before {
+                self.add_faults(bot, faults, faults_before);
+            }
+        }
+    }
+
+    fn by_backend(&self) -> Vec<BackendShare> {
+        let mut sessions: BTreeMap<usize, u64> = BTreeMap::new();
+        for bot in self.bots.borrow().iter().filter(|bot| bot.is_alive()) {
+            if let Some(backend) = bot.look(|it| it.timeline.backend()) {
+                *sessions.entry(backend).or_default() += 1;
+            }
+        }
+        let backends = self.backends.borrow();
+        let share = |(index, sessions): (usize, u64)| {
+            let (instance, version) = &backends[index];
+            BackendShare { instance: format!("{instance:016x}"), version: version.clone(), sessions }
+        };
+        sessions.into_iter().map(share).collect()
+    }
+
+    pub fn progress(&self) -> Progress {
+        let since_us = self.events.borrow().last().map(|event| event.begin_us);
+        let moved = |bot: &&Rc<Bot>| {
+            since_us.is_some_and(|since| bot.look(|it| it.timeline.moved_within(since, u64::MAX)).is_some())
+        };
+        let bots = self.bots.borrow();
+        let faults = self.faults.get();
+        Progress {
+            at_ms: self.now_us() / 1000,
+            connected: bots.iter().filter(|bot| bot.is_alive()).count() as u64,
+            sent: self.sent.get(),
+            received: self.received.get(),
+            replied: self.replied.get(),
+            moved: bots.iter().filter(moved).count() as u64,
+            lost: faults.lost,
+            repeated: faults.repeated,
+            reordered: faults.reordered,
+            mismatched: faults.mismatched,
+            disconnects: self.disconnects.get(),
+            connect_failures: self.connect_failures.get(),
+            by_backend: self.by_backend(),
+            answers: None,
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        let until_us = self.now_us();
+        let by_backend = self.by_backend();
+        let bots = self.bots.borrow();
+        let timelines: Vec<Timeline> =
+            bots.iter().map(|bot| bot.look(|it| std::mem::take(&mut it.timeline))).collect();
+        let timelines: Vec<&Timeline> = timelines.iter().collect();
+        let mut latencies: Vec<u32> = Vec::with_capacity(timelines.iter().map(|it| it.len()).sum());
+        timelines.iter().for_each(|timeline| latencies.extend(timeline.latencies_us()));
+        latencies.sort_unstable();
+        let faults = self.faults.get();
+        Verdict {
+            sessions: bots.len() as u64,
+            frames: self.sent.get(),
+            received: self.received.get(),
+            lost: faults.lost,
+            repeated: faults.repeated,
+            reordered: faults.reordered,
+            disconnects: self.disconnects.get(),
+            mismatched: faults.mismatched,
+            connect_failures: self.connect_failures.get(),
+            p50_ms: millis(percentile(&latencies, 0.50)),
+            p99_ms: millis(percentile(&latencies, 0.99)),
+            max_ms: millis(percentile(&latencies, 1.0)),
+            by_backend,
+            events: measure(&self.events.borrow(), &timelines, until_us),
+            notes: self.notes.take(),
+        }
+    }
+}
+
+/// Sends each bot's frames when they are due; in a closed loop only its first.
+async fn pace(swarm: Rc<Swarm>) {
+    let period_us = swarm.period_us();
+    loop {
+        let now_us = swarm.now_us();
+        while !swarm.stopping.get() {
+            let due = swarm.due.borrow_mut().pop_if_due(now_us);
+            let Some((due_us, slot)) = due else { break };
+            let bot = swarm.bots.borrow()[slot].clone();
+            if !bot.is_alive() {
+                continue;
+            }
+            swarm.send(&bot);
+            if !swarm.settings.closed_loop {
+                // Far behind (this process was stopped): go on from now, without a burst.
+                let next_us = (due_us + period_us).max(now_us.saturating_sub(period_us));
+                swarm.due.borrow_mut().push(Reverse((next_us, slot)));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+trait PopIfDue {
+    fn pop_if_due(&mut self, now_us: u64) -> Option<(u64, usize)>;
+}
+
+impl PopIfDue for BinaryHeap<Reverse<(u64, usize)>> {
+    fn pop_if_due(&mut self, now_us: u64) -> Option<(u64, usize)> {
+        self.peek().is_some_and(|Reverse((due_us, _))| *due_us <= now_us).then(|| self.pop())?.map(|it| it.0)
+    }
+}
+
+async fn read(swarm: Rc<Swarm>, bot: Rc<Bot>, mut reader: OwnedReadHalf) {
+    loop {
+        let before = bot.look(|it| it.checker.faults());
+        match bot.receive(&mut reader, &swarm.scratch, || swarm.now_us(), &*swarm).await {
+            Ok(brought) => swarm.brought(&bot, &brought, before),
+            Err(error) => return swarm.disconnected(&bot, &error),
+        }
+    }
+}

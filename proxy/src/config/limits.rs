@@ -1,0 +1,38 @@
+//! `[limits]`: the bounds of this process. A service's own bounds are in its document.
+
+use std::time::Duration;
+
+use super::reader::Section;
+
+const MIB: u64 = 1024 * 1024;
+const GIB: u64 = 1024 * MIB;
+
+/// Bounds of the process; where it says so, of each of its workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions on one worker, of all services; more are closed when accepted.
+    pub max_sessions: u32,
+    /// Bytes that one worker keeps for resending, queued and parked, states included.
+    pub kept_bytes: u64,
+    /// Bytes of states that one worker has under way; at least one largest state.
+    pub transfer_pool_bytes: u64,
+    /// How long a TLS handshake may take.
+    pub tls_handshake_timeout: Duration,
+    /// How long live sessions may go on after SIGTERM.
+    pub shutdown_deadline: Duration,
+}
+
+impl Limits {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let max_sessions = section.number("max_sessions", 10_000, 1..=1_000_000);
+        let limits = Self {
+            max_sessions: u32::try_from(max_sessions).unwrap_or(u32::MAX),
+            kept_bytes: section.number("kept_bytes", 256 * MIB, MIB..=1024 * GIB),
+            transfer_pool_bytes: section.number("transfer_pool_bytes", 64 * MIB, 64 * 1024..=64 * GIB),
+            tls_handshake_timeout: section.seconds("tls_handshake_timeout_s", 10, 1..=300),
+            shutdown_deadline: section.seconds("shutdown_deadline_s", 30, 0..=86_400),
+        };
+        section.finish();
+        limits
+    }
+}

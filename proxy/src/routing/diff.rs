@@ -1,0 +1,169 @@
+//! What differs between two tables, in lines for the log: what changed is the first thing to ask in an incident.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::table::{Backend, DrainOrder, Route, Service, Table};
+
+/// One document that came, went, or one of its fields that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Added { key: String, fields: String },
+    Removed { key: String },
+    Changed { key: String, field: &'static str, old: String, new: String },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Added { key, fields } => write!(f, "added {key}: {fields}"),
+            Self::Removed { key } => write!(f, "removed {key}"),
+            Self::Changed { key, field, old, new } => write!(f, "changed {key}: {field} {old} -> {new}"),
+        }
+    }
+}
+
+/// A document's fields, by name, as people would write them.
+type Fields = Vec<(&'static str, String)>;
+
+/// Every change that leads from `old` to `new`.
+#[must_use]
+pub fn difference(old: &Table, new: &Table) -> Vec<Change> {
+    let mut changes = Vec::new();
+    compare(&mut changes, "services", &old.services, &new.services, service_fields);
+    compare(&mut changes, "backends", &old.backends, &new.backends, backend_fields);
+    compare(&mut changes, "routes", &old.routes, &new.routes, route_fields);
+    compare(&mut changes, "drains", &old.drains, &new.drains, drain_fields);
+    changes
+}
+
+fn compare<K: Ord + fmt::Display, V: PartialEq>(
+    changes: &mut Vec<Change>,
+    kind: &str,
+    old: &BTreeMap<K, Arc<V>>,
+    new: &BTreeMap<K, Arc<V>>,
+    fields: fn(&V) -> Fields,
+) {
+    for (key, _) in old.iter().filter(|(key, _)| !new.contains_key(key)) {
+        changes.push(Change::Removed { key: format!("{kind}/{key}") });
+    }
+    for (key, value) in new {
+        let key_text = || format!("{kind}/{key}");
+        match old.get(key) {
+            None => changes.push(Change::Added { key: key_text(), fields: written(fields(value)) }),
+            // Documents that were not written again are shared between the tables.
+            Some(before) if Arc::ptr_eq(before, value) || before == value => {}
+            Some(before) => {
+                let pairs = fields(before).into_iter().zip(fields(value));
+                changes.extend(
+                    pairs.filter(|(a, b)| a.1 != b.1).map(|((field, old), (_, new))| Change::Changed {
+                        key: key_text(),
+                        field,
+                        old,
+                        new,
+                    }),
+                );
+            }
+        }
+    }
+}
+
+fn written(fields: Fields) -> String {
+    let fields: Vec<_> = fields.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    fields.join(" ")
+}
+
+fn service_fields(service: &Service) -> Fields {
+    let Service { name: _, framing, recovery, on_crash, limits, drain, trace } = service;
+    vec![
+        ("framing", format!("{framing:?}")),
+        ("recovery", format!("{recovery:?}")),
+        ("on_crash", format!("{on_crash:?}")),
+        ("limits", format!("{limits:?}")),
+        ("drain", format!("{drain:?}")),
+        ("trace", format!("{trace:?}")),
+    ]
+}
+
+fn backend_fields(backend: &Backend) -> Fields {
+    let Backend { id: _, address, version, weight, zone } = backend;
+    vec![
+        ("address", address.to_string()),
+        ("version", version.to_string()),
+        ("weight", weight.to_string()),
+        ("zone", or_dash(zone.as_deref())),
+    ]
+}
+
+fn route_fields(route: &Route) -> Fields {
+    let Route { name: _, listener, service, versions, prefer, matches } = route;
+    let versions: Vec<_> = versions.iter().map(|(version, share)| format!("{version}={share}")).collect();
+    let source = matches.source.map(|(base, length)| format!("{base}/{length}"));
+    vec![
+        ("listener", listener.to_string()),
+        ("service", service.to_string()),
+        ("versions", if versions.is_empty() { "-".to_owned() } else { versions.join(",") }),
+        ("prefer", format!("{prefer:?}").to_lowercase()),
+        ("sni", or_dash(matches.sni.as_deref())),
+        ("source", or_dash(source.as_deref())),
+    ]
+}
+
+fn drain_fields(drain: &DrainOrder) -> Fields {
+    let DrainOrder { backend: _, deadline, reason, instance } = drain;
+    vec![
+        ("deadline", deadline.map_or_else(|| "-".to_owned(), |deadline| format!("{deadline:?}"))),
+        ("reason", format!("{reason:?}")),
+        ("instance", or_dash(instance.map(|instance| instance.to_string()).as_deref())),
+    ]
+}
+
+fn or_dash(text: Option<&str>) -> String {
+    text.unwrap_or("-").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::{Documents, LastGood, compile};
+
+    fn table(documents: &[(&str, &str)]) -> Table {
+        let mut set = Documents::default();
+        documents.iter().for_each(|(key, text)| set.put(key, text.as_bytes(), 1));
+        let compiled = compile(&set, &LastGood::new(), 1);
+        assert_eq!(compiled.refused, []);
+        compiled.table
+    }
+
+    #[test]
+    fn each_change_is_one_line_with_old_and_new() {
+        let service = ("services/arena", r#"{"protocol": "link", "framing": {"kind": "length"}}"#);
+        let old = table(&[
+            service,
+            ("backends/arena/a", r#"{"address": "127.0.0.1:1", "version": "1.4"}"#),
+            (
+                "routes/public",
+                r#"{"listener": "game", "service": "arena", "versions": {"1.4": 95, "1.5": 5}}"#,
+            ),
+        ]);
+        let new = table(&[
+            service,
+            (
+                "routes/public",
+                r#"{"listener": "game", "service": "arena", "versions": {"1.4": 50, "1.5": 50}}"#,
+            ),
+            ("drains/arena/a", r#"{"reason": "deploy", "deadline_s": 60}"#),
+        ]);
+        let lines: Vec<_> = difference(&old, &new).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "removed backends/arena/a",
+                "changed routes/public: versions 1.4=95,1.5=5 -> 1.4=50,1.5=50",
+                "added drains/arena/a: deadline=60s reason=\"deploy\" instance=-",
+            ]
+        );
+        assert_eq!(difference(&new, &new), []);
+    }
+}

@@ -1,0 +1,78 @@
+//! `backends/<service>/<backend>`: where a backend listens, and what its share is.
+
+use serde::{Deserialize, Serialize};
+
+use super::{fault, key, line, within};
+use crate::config::FieldError;
+use crate::routing::address::BACKEND_ADDRESS;
+use crate::routing::table::{Backend, BackendAddress, BackendId};
+
+/// Largest weight and share: sums of them stay far from overflow.
+pub const MAX_WEIGHT: u32 = 1_000_000;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawBackend {
+    /// `host:port`, or `unix:/path`.
+    pub address: String,
+    /// Version of the game; routes give versions their shares.
+    pub version: String,
+    #[serde(default = "default_weight")]
+    pub weight: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+fn default_weight() -> u32 {
+    100
+}
+
+impl RawBackend {
+    pub fn check(self, id: BackendId) -> Result<Backend, FieldError> {
+        Ok(Backend {
+            id,
+            address: address(&self.address)?,
+            version: version("version", self.version)?.into(),
+            weight: within("weight", self.weight, 0..=MAX_WEIGHT)?,
+            zone: self.zone.map(|zone| key::config_name("zone", &zone)).transpose()?,
+        })
+    }
+}
+
+fn address(text: &str) -> Result<BackendAddress, FieldError> {
+    text.parse().map_err(|_| fault("address", super::strict::shorten(text), BACKEND_ADDRESS))
+}
+
+/// A version is the game's own word for a build: any short line.
+pub fn version(field: &str, text: String) -> Result<String, FieldError> {
+    if text.is_empty() || text.chars().any(char::is_whitespace) {
+        return Err(fault(field, super::strict::shorten(&text), "a version: 1 to 64 characters, no spaces"));
+    }
+    line(field, text, 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Document, Key};
+
+    fn field(text: &str) -> String {
+        Document::parse(&Key::parse("backends/arena/a").unwrap(), text.as_bytes()).unwrap_err().field
+    }
+
+    #[test]
+    fn a_bad_field_is_named() {
+        assert_eq!(field(r#"{"address": "nowhere", "version": "1"}"#), "address");
+        assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": ""}"#), "version");
+        assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "a b"}"#), "version");
+        assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "1", "weight": 1000001}"#), "weight");
+        assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "1", "zone": "a zone"}"#), "zone");
+    }
+
+    #[test]
+    fn weight_and_zone_have_defaults() {
+        let key = Key::parse("backends/arena/a").unwrap();
+        let text = br#"{"address": "127.0.0.1:7100", "version": "1.4"}"#;
+        let Document::Backend(backend) = Document::parse(&key, text).unwrap() else { panic!("a backend") };
+        assert_eq!((backend.weight, backend.zone.as_deref(), &*backend.version), (100, None, "1.4"));
+    }
+}

@@ -1,0 +1,101 @@
+//! Where a document stands: `services/<s>`, `backends/<s>/<b>`, `routes/<r>`, `drains/<s>/<b>`, `rollouts/<s>`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::fault;
+use crate::config::FieldError;
+use crate::routing::address::{NAME, is_name};
+use crate::routing::table::BackendId;
+
+/// A document's key below `config/`, or its path in a folder without `.json`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    Service(Arc<str>),
+    Backend(BackendId),
+    Route(Arc<str>),
+    Drain(BackendId),
+    Rollout(Arc<str>),
+}
+
+const KINDS: &str = "services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend> or rollouts/<service>";
+
+impl Key {
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        let mut parts = text.split('/');
+        let kind = parts.next().unwrap_or_default();
+        match (kind, parts.next(), parts.next(), parts.next()) {
+            ("services", Some(service), None, None) => Ok(Self::Service(name("key", service)?)),
+            ("backends", Some(service), Some(backend), None) => Ok(Self::Backend(id(service, backend)?)),
+            ("routes", Some(route), None, None) => Ok(Self::Route(name("key", route)?)),
+            ("drains", Some(service), Some(backend), None) => Ok(Self::Drain(id(service, backend)?)),
+            ("rollouts", Some(service), None, None) => Ok(Self::Rollout(name("key", service)?)),
+            _ => Err(fault("key", super::strict::shorten(text), KINDS)),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "services/{name}"),
+            Self::Backend(id) => write!(f, "backends/{id}"),
+            Self::Route(name) => write!(f, "routes/{name}"),
+            Self::Drain(id) => write!(f, "drains/{id}"),
+            Self::Rollout(name) => write!(f, "rollouts/{name}"),
+        }
+    }
+}
+
+fn id(service: &str, backend: &str) -> Result<BackendId, FieldError> {
+    Ok(BackendId { service: name("key", service)?, name: name("key", backend)? })
+}
+
+/// A name that stands in the bootstrap file: a listener's, a zone's.
+pub fn config_name(field: &str, text: &str) -> Result<Arc<str>, FieldError> {
+    if is_name(text) { Ok(text.into()) } else { Err(fault(field, super::strict::shorten(text), NAME)) }
+}
+
+/// A name in a key, or a reference to one: `[a-z0-9][a-z0-9._-]{0,62}`.
+pub fn name(field: &str, text: &str) -> Result<Arc<str>, FieldError> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = text.as_bytes();
+    let starts_well = bytes.first().is_some_and(|&first| plain(first));
+    if starts_well && bytes.len() <= 63 && bytes.iter().all(|&byte| plain(byte) || b"._-".contains(&byte)) {
+        return Ok(text.into());
+    }
+    let expected = "a name of 1 to 63 characters: a-z, 0-9, and after the first also . _ -";
+    Err(fault(field, super::strict::shorten(text), expected))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_back_as_it_was_written() {
+        for text in
+            ["services/arena", "backends/arena/a", "routes/eu.public_1", "drains/arena/a-2", "rollouts/arena"]
+        {
+            assert_eq!(Key::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_key_of_no_known_kind_or_shape_is_refused() {
+        let long = format!("services/{}", "a".repeat(64));
+        for text in [
+            "",
+            "service/arena",
+            "services",
+            "services/",
+            "services/a/b",
+            "backends/a",
+            "backends/a/b/c",
+            "routes/A",
+            &long,
+        ] {
+            assert_eq!(Key::parse(text).unwrap_err().field, "key", "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Every class of wrong service document is refused with the field's name.
+
+use super::super::{Document, Key};
+use super::*;
+
+fn parse(text: &str) -> Result<Arc<Service>, FieldError> {
+    match Document::parse(&Key::parse("services/arena").unwrap(), text.as_bytes())? {
+        Document::Service(service) => Ok(service),
+        other => panic!("not a service: {other:?}"),
+    }
+}
+
+/// The minimal document with one more field.
+fn with(more: &str) -> Result<Arc<Service>, FieldError> {
+    parse(&format!(r#"{{"protocol": "link", "framing": {{"kind": "length"}}, {more}}}"#))
+}
+
+fn field(more: &str) -> String {
+    with(more).unwrap_err().field
+}
+
+#[test]
+fn protocol_and_framing_are_all_that_is_needed() {
+    let service =
+        parse(r#"{"protocol": "link", "framing": {"kind": "length", "width": 4, "order": "big"}}"#).unwrap();
+    assert_eq!(service.limits.client_window_bytes, 262_144);
+    assert_eq!(service.limits.park_home, Duration::from_secs(30));
+    assert_eq!(service.drain.in_flight, 64);
+    assert_eq!(service.on_crash, OnCrash::Fresh);
+    assert_eq!(parse(r#"{"framing": {"kind": "length"}}"#).unwrap_err().field, "protocol");
+    assert_eq!(parse(r#"{"protocol": "link"}"#).unwrap_err().field, "framing");
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_by_name() {
+    for protocol in ["stream", "frames"] {
+        let error =
+            parse(&format!(r#"{{"protocol": "{protocol}", "framing": {{"kind": "length"}}}}"#)).unwrap_err();
+        assert_eq!((error.field.as_str(), error.value.as_str()), ("protocol", protocol));
+        assert!(error.expected.contains("not built yet"), "{error}");
+    }
+    for recovery in ["replay", "delta", "checkpoint"] {
+        let error = with(&format!(r#""recovery": "{recovery}""#)).unwrap_err();
+        assert_eq!((error.field.as_str(), error.value.as_str()), ("recovery", recovery));
+        assert!(error.expected.contains("not built yet"), "{error}");
+    }
+}
+
+#[test]
+fn a_bad_field_is_named_by_its_path() {
+    for (more, expected) in [
+        (r#""on_crash": "open""#, "on_crash"),
+        (r#""recovery": "maybe""#, "recovery"),
+        (r#""limits": {"max_sessions": 0}"#, "limits.max_sessions"),
+        (r#""limits": {"max_sessions": -1}"#, "limits.max_sessions"),
+        (r#""limits": {"max_sesions": 1}"#, "limits.max_sesions"),
+        (r#""limits": {"state_size_bytes": 67108865}"#, "limits.state_size_bytes"),
+        (r#""limits": {"liveness_ms": 1}"#, "limits.liveness_ms"),
+        (r#""limits": {"server_window_bytes": 67108865}"#, "limits.server_window_bytes"),
+        (r#""drain": {"per_second": 0}"#, "drain.per_second"),
+        (r#""drain": {"on_deadline": "shoot"}"#, "drain.on_deadline"),
+        (r#""drain": {"deadline_s": 86401}"#, "drain.deadline_s"),
+        (r#""trace": {"ratio": 1.5}"#, "trace.ratio"),
+        (r#""trace": {"slow_frame_ms": "1s"}"#, "trace.slow_frame_ms"),
+        (r#""weight": 5"#, "weight"),
+    ] {
+        assert_eq!(field(more), expected, "{more}");
+    }
+}
+
+#[test]
+fn a_framing_fault_is_named_by_its_path() {
+    for (framing, expected) in [
+        (r#"{"kind": "semaphore"}"#, "framing.kind"),
+        (r#"{"kind": "length", "width": 5}"#, "framing.width"),
+        (r#"{"kind": "length", "widht": 4}"#, "framing.widht"),
+        (r#"{"kind": "length", "width": "four"}"#, "framing.width"),
+        (r#"{}"#, "framing.kind"),
+    ] {
+        let text = format!(r#"{{"protocol": "link", "framing": {framing}}}"#);
+        assert_eq!(parse(&text).unwrap_err().field, expected, "{framing}");
+    }
+}
+
+#[test]
+fn a_window_holds_at_least_one_frame_of_the_largest_size() {
+    let text = |window: u64| {
+        format!(
+            r#"{{"protocol": "link", "framing": {{"kind": "length", "max_bytes": 1048576}},
+                "limits": {{"client_window_bytes": {window}, "server_window_bytes": 2000000}}}}"#
+        )
+    };
+    assert_eq!(parse(&text(1_048_575)).unwrap_err().field, "limits.client_window_bytes");
+    assert_eq!(parse(&text(1_048_576)).unwrap().limits.client_window_bytes, 1_048_576);
+}

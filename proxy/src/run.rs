@@ -1,0 +1,319 @@
+//! A proxy's life, in order: read the config, bind, follow the documents, serve, stop.
+//!
+//! The control plane (documents, servers, export, signals) runs on this thread's runtime; each worker has its own.
+
+mod drain_store;
+mod listeners;
+mod reload;
+mod workers;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use holdfast_protocol::InstanceId;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::view::RefusedView;
+use crate::admin::{self, AdminState, Surface};
+use crate::cli::Exit;
+use crate::config::{AdminBind, Config, Source as SourceConfig};
+use crate::source::cache::Cache;
+use crate::source::etcd::{self, Proxy, StatusNumbers};
+use crate::source::{Identity, Origin, Published, Publisher, Source, files};
+use crate::telemetry::export::{Export, ExportSettings};
+use crate::telemetry::logs;
+use crate::telemetry::metrics::{Metrics, MetricsSources};
+use workers::Workers;
+
+/// Status keys and their numbers change at most this often.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// Tasks of the control plane get this long to end.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Runs the proxy until SIGTERM. The exit code says whether it ended as it should.
+#[must_use]
+pub fn run(config_file: &Path) -> Exit {
+    let config = match Config::load(config_file) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("holdfast: {errors}");
+            return Exit::Failed;
+        }
+    };
+    if let Err(error) = logs::init(config.telemetry.logs, Some(&config.telemetry.log_filter)) {
+        eprintln!("holdfast: {error}");
+        return Exit::Failed;
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("holdfast: the runtime can't start: {error}");
+            return Exit::Failed;
+        }
+    };
+    let exit = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(END_TIMEOUT);
+    exit.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        eprintln!("holdfast: {error:#}");
+        Exit::Failed
+    })
+}
+
+async fn serve(config: Config) -> anyhow::Result<Exit> {
+    let started_at = SystemTime::now();
+    let mut signals = Signals::new()?;
+    let instance = InstanceId(fastrand::u128(..).to_be_bytes());
+    let identity = Arc::new(Identity::open(&config.proxy.data_dir, instance)?);
+    let bound = listeners::bind(&config)?;
+    let export = start_export(&config)?;
+    let mut workers = Workers::new(&config, instance, &export, bound.names_and_addresses());
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let (publisher, source) = Publisher::new();
+    workers.read_table_from(&source);
+    let state = Arc::new(admin_state(&config, &workers, &source, &export, started_at));
+    start_servers(&config, &state, &tasks, &shutdown).await?;
+    follow_documents(&config, &identity, &workers, publisher, &source, &tasks, &shutdown).await?;
+    tracing::info!(id = %config.proxy.id, %instance, version = env!("CARGO_PKG_VERSION"), "proxy starts");
+    let first_table = wait_for_table(&source, &mut signals).await;
+    let mut tls = bound.tls();
+    if first_table {
+        workers.start(bound)?;
+        state.set_listeners_bound();
+        tracing::info!(revision = source.table.load().revision, "ready");
+        supervise(&config, &mut workers, &source, &mut signals, &mut tls).await?;
+    }
+    state.set_stopping();
+    let dropped = workers.stop(config.limits.shutdown_deadline, &mut signals).await;
+    shutdown.cancel();
+    tasks.close();
+    if tokio::time::timeout(END_TIMEOUT, tasks.wait()).await.is_err() {
+        tracing::warn!("some tasks of the control plane didn't end in time");
+    }
+    export.shutdown(config.telemetry.flush_timeout).await;
+    if dropped > 0 {
+        tracing::error!(sessions = dropped, "stopped; state that no backend took was dropped");
+        return Ok(Exit::Failed);
+    }
+    tracing::info!("stopped");
+    Ok(Exit::Done)
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Stop,
+    Reload,
+}
+
+/// The signals that the proxy listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hang_up.recv() => Asked::Reload,
+        }
+    }
+
+    async fn stop(&mut self) {
+        while self.next().await != Asked::Stop {}
+    }
+}
+
+fn start_export(config: &Config) -> anyhow::Result<Export> {
+    let settings = ExportSettings::from_env(None, &config.proxy.id)?;
+    Ok(match settings {
+        Some(mut settings) => {
+            settings.worker_queue_spans = config.telemetry.span_queue;
+            Export::start(&settings)?
+        }
+        None => Export::disabled(),
+    })
+}
+
+fn admin_state(
+    config: &Config,
+    workers: &Workers,
+    source: &Source,
+    export: &Export,
+    started_at: SystemTime,
+) -> AdminState {
+    let kind = match config.source {
+        SourceConfig::Etcd(_) => "etcd",
+        SourceConfig::Files { .. } => "files",
+    };
+    let receiver = source.published.clone();
+    let published = move || published_view(kind, &receiver.borrow());
+    let for_metrics = published.clone();
+    let metrics = Metrics::new(MetricsSources {
+        workers: workers.counters(),
+        spans: export.stats(),
+        control: Box::new(move || for_metrics().control_view(started_at)),
+        started_at,
+        version: env!("CARGO_PKG_VERSION"),
+    });
+    AdminState {
+        proxy_id: config.proxy.id.to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        started_at,
+        workers: workers.commands(),
+        counters: workers.counters(),
+        published: Box::new(published),
+        listeners: workers.listener_infos(),
+        metrics,
+        drains: drain_store::of(&config.source),
+        listeners_bound: false.into(),
+        stopping: false.into(),
+    }
+}
+
+/// The source's state as the servers show it.
+fn published_view(source: &'static str, published: &Published) -> admin::Published {
+    let refused = published.refused.iter().map(|refusal| RefusedView {
+        key: refusal.key.clone(),
+        error: format!("{}: got {}, expected {}", refusal.field, refusal.value, refusal.expected),
+        since: refusal.since,
+        last_good: refusal.last_good,
+    });
+    admin::Published {
+        table: Arc::clone(&published.table),
+        origin: match published.origin {
+            Origin::Nothing => admin::Origin::Nothing,
+            Origin::Disk => admin::Origin::Disk,
+            Origin::Source => admin::Origin::Source,
+        },
+        source,
+        connected: published.connected,
+        last_contact: published.last_contact,
+        source_error: published.source_error.clone(),
+        refused: refused.collect(),
+        warnings: published.warnings.iter().map(|warning| format!("{}: {}", warning.key, warning.text)).collect(),
+    }
+}
+
+async fn start_servers(
+    config: &Config,
+    state: &Arc<AdminState>,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let health = admin::Listener::bind(&admin::Address::Tcp(config.health.to_string())).await?;
+    let address = match &config.admin {
+        AdminBind::Tcp(address) => admin::Address::Tcp(address.to_string()),
+        AdminBind::Unix(path) => admin::Address::Unix(path.clone()),
+    };
+    let orders = admin::Listener::bind(&address).await?;
+    tasks.spawn(admin::serve(health, Surface::Health, Arc::clone(state), shutdown.clone()));
+    tasks.spawn(admin::serve(orders, Surface::Admin, Arc::clone(state), shutdown.clone()));
+    Ok(())
+}
+
+async fn follow_documents(
+    config: &Config,
+    identity: &Arc<Identity>,
+    workers: &Workers,
+    mut publisher: Publisher,
+    source: &Source,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let origin = match &config.source {
+        SourceConfig::Etcd(etcd) => format!("etcd:{}", etcd.root),
+        SourceConfig::Files { path } => format!("files:{}", path.display()),
+    };
+    let cache = Cache::new(&config.proxy.data_dir, origin);
+    publisher.start_from(cache.read());
+    tasks.spawn(cache.keep(publisher.snapshots(), shutdown.clone()));
+    match &config.source {
+        SourceConfig::Files { path } => {
+            tasks.spawn(files::run(path.clone(), publisher, shutdown.clone()));
+        }
+        SourceConfig::Etcd(etcd) => {
+            let numbers = tell_numbers(workers, tasks, shutdown);
+            let proxy = Proxy::new(&config.proxy.id, Arc::clone(identity));
+            let etcd = Arc::new((**etcd).clone());
+            etcd::start(etcd, proxy, numbers, publisher, source, tasks, shutdown).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the numbers of the status key fresh.
+fn tell_numbers(
+    workers: &Workers,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> tokio::sync::watch::Receiver<StatusNumbers> {
+    let (sender, receiver) = tokio::sync::watch::channel(StatusNumbers::default());
+    let (counters, shutdown) = (workers.counters(), shutdown.clone());
+    tasks.spawn(async move {
+        while !shutdown.is_cancelled() {
+            let sessions = counters.iter().map(|counters| counters.sessions.get()).sum();
+            let parked = counters.iter().map(|counters| counters.parked.get()).sum();
+            sender.send_if_modified(|numbers| {
+                let changed = (numbers.sessions, numbers.parked) != (sessions, parked);
+                (numbers.sessions, numbers.parked) = (sessions, parked);
+                changed
+            });
+            tokio::select! {
+                () = tokio::time::sleep(STATUS_EVERY) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+    });
+    receiver
+}
+
+/// Clients wait in the listeners' backlog until it is known where they go. `false`: told to stop first.
+async fn wait_for_table(source: &Source, signals: &mut Signals) -> bool {
+    let mut published = source.published.clone();
+    let known = published.wait_for(|published| published.origin != Origin::Nothing);
+    tokio::select! {
+        known = known => known.is_ok(),
+        () = signals.stop() => false,
+    }
+}
+
+/// Passes on table changes and signals until it is time to stop.
+async fn supervise(
+    config: &Config,
+    workers: &mut Workers,
+    source: &Source,
+    signals: &mut Signals,
+    tls: &mut listeners::LiveTls,
+) -> anyhow::Result<()> {
+    let mut published = source.published.clone();
+    let mut config = config.clone();
+    loop {
+        tokio::select! {
+            changed = published.changed() => match changed {
+                Ok(()) => workers.tell_table_changed().await,
+                Err(_) => anyhow::bail!("the task that follows the documents ended"),
+            },
+            asked = signals.next() => match asked {
+                Asked::Stop => return Ok(()),
+                Asked::Reload => reload::reload(&mut config, tls),
+            },
+            worker = workers.ended() => anyhow::bail!("worker {worker} ended unexpectedly"),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The end of a session, from either side. State that the proxy holds is still attached once, so that the game can
+//! save it.
+
+use holdfast_protocol::Seq;
+use holdfast_protocol::message::{Ack, Close, Message, Rule};
+
+use super::effects::{Effects, LinkId, Note, Timer};
+use super::inbound::Arrival;
+use super::outbound::Kind;
+use super::{Client, Phase, Session};
+use crate::telemetry::counters::CloseReason;
+
+impl Session {
+    /// The client has sent its last byte; it may still listen.
+    pub fn client_finished<E: Effects>(&mut self, env: &mut E) {
+        if self.client == Client::Open {
+            self.client = Client::Half;
+            self.leave_word(Kind::CloseHalf, CloseReason::ClientClose, env);
+        }
+    }
+
+    /// The client is gone, or must go: what the game still sends is dropped.
+    pub fn client_gone<E: Effects>(&mut self, reason: CloseReason, env: &mut E) {
+        let before = std::mem::replace(&mut self.client, Client::Gone);
+        if before == Client::Gone || self.phase == Phase::Ended {
+            return;
+        }
+        self.handed(env);
+        if before == Client::Open {
+            self.leave_word(Kind::Close, reason, env);
+        }
+    }
+
+    /// Tells the game, behind the frames that wait, or ends at once when no game ever heard of the session.
+    fn leave_word<E: Effects>(&mut self, kind: Kind, reason: CloseReason, env: &mut E) {
+        self.ending.get_or_insert(reason);
+        match self.phase {
+            Phase::Ended | Phase::Closing { .. } => {}
+            Phase::Attaching { .. } | Phase::Parked if self.kept.is_none() && self.outbound.is_empty() => {
+                self.end(reason, env);
+            }
+            _ => {
+                self.outbound.push(kind, &[], holdfast_protocol::TraceContext::default(), 0, env);
+                if matches!(self.phase, Phase::Active { .. } | Phase::Replaying { .. }) {
+                    env.timer(Timer::Close, Some(self.service.limits.close_deadline));
+                }
+                self.pump(env);
+            }
+        }
+    }
+
+    /// The game has processed the client's CLOSE, and all before it.
+    pub(super) fn finish_client_close<E: Effects>(&mut self, env: &mut E) {
+        if self.client == Client::Gone && self.outbound.is_empty() {
+            let reason = self.ending.unwrap_or(CloseReason::ClientClose);
+            self.end(reason, env);
+        }
+    }
+
+    /// CLOSE from the backend: the client first gets all that came before it.
+    pub(super) fn backend_closes<E: Effects>(
+        &mut self,
+        link: LinkId,
+        close: &Close<'_>,
+        env: &mut E,
+    ) -> Result<(), Rule> {
+        if matches!(self.phase, Phase::Attaching { .. } | Phase::Closing { .. }) {
+            return Err(Rule::Unexpected);
+        }
+        self.acked(close.ack, close.epoch, env)?;
+        if self.phase == Phase::Ended {
+            return Ok(());
+        }
+        if self.inbound.arrive(close.seq, 0)? == Arrival::Again {
+            return Ok(());
+        }
+        self.drop_reservation(env);
+        env.timer(Timer::Answer, None);
+        self.phase = Phase::Closing { link };
+        if self.client == Client::Gone {
+            self.handed(env);
+        } else {
+            env.timer(Timer::Close, Some(self.service.limits.close_deadline));
+            env.finish_client();
+        }
+        Ok(())
+    }
+
+    /// The client has everything that the backend sent before its CLOSE.
+    pub(super) fn finish_backend_close<E: Effects>(&mut self, env: &mut E) {
+        if let Phase::Closing { link } = self.phase {
+            let data = self.inbound.take_ack();
+            let ack = Ack { subject: self.subject(), epoch: self.epoch, data, record: Seq::NONE };
+            env.send(link, &Message::Ack(ack));
+            let reason = self.ending.unwrap_or(CloseReason::BackendClose);
+            self.end(reason, env);
+        }
+    }
+
+    pub(super) fn close_is_late<E: Effects>(&mut self, env: &mut E) {
+        match self.phase {
+            Phase::Closing { .. } | Phase::Active { .. } | Phase::Replaying { .. } => {
+                let reason = self.ending.unwrap_or(CloseReason::BackendClose);
+                self.end(reason, env);
+            }
+            // A handoff is under way: it has deadlines of its own, and START sets this timer again.
+            _ => {}
+        }
+    }
+
+    /// Ends the session now, wherever it is.
+    pub fn end<E: Effects>(&mut self, reason: CloseReason, env: &mut E) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        self.drop_reservation(env);
+        if let Some(old) = self.old.take() {
+            self.release(old.link, old.epoch, env);
+        }
+        let asked = !matches!(self.phase, Phase::Attaching { asked: false, .. });
+        if let Some(link) = self.link().filter(|_| asked) {
+            self.release(link, self.epoch, env);
+        }
+        let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. });
+        if let Some(kept) = self.kept.take().filter(|_| homeless) {
+            env.note(Note::StateDropped { bytes: kept.bytes.len() as u64 });
+        }
+        self.phase = Phase::Ended;
+        env.settled(None);
+        env.ended(reason);
+    }
+}

@@ -1,0 +1,307 @@
+//! Leaving a backend: freeze, take the state, and what happens when that fails.
+
+use holdfast_protocol::Seq;
+use holdfast_protocol::message::{Attached, Credit, Freeze, Message, Rule, State, Thaw};
+
+use super::effects::{Effects, LinkId, Note, Step, Timer};
+use super::state::Incoming;
+use super::{Frozen, Order, Otherwise, Phase, Session};
+use crate::routing::table::OnCrash;
+use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult};
+
+/// What came of the order to move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    Yes,
+    /// It isn't active, or there is no room for its state: ask again later.
+    NotNow,
+}
+
+impl Session {
+    /// Begins to leave the backend. The caller has made sure that there is somewhere to go, or that parking is meant.
+    pub fn leave<E: Effects>(&mut self, order: Order, env: &mut E) -> Begun {
+        let Phase::Active { link } = self.phase else { return Begun::NotNow };
+        if !env.link_is_up(link) {
+            return Begun::NotNow;
+        }
+        let expected = self.last_state_bytes.unwrap_or(self.service.limits.state_size_bytes);
+        if !env.reserve(expected) {
+            return Begun::NotNow;
+        }
+        self.order = Some(order);
+        self.home = (order.otherwise == Otherwise::ParkForHome).then_some(link);
+        self.tried.clear();
+        self.phase = Phase::Freezing { link, reserved_bytes: expected, incoming: None };
+        env.note(Note::Freezing(order.cause));
+        self.send_freeze(link, expected, env);
+        Begun::Yes
+    }
+
+    pub(super) fn send_freeze<E: Effects>(&mut self, link: LinkId, credit_bytes: u64, env: &mut E) {
+        let trace = env.trace(Step::Freeze);
+        let (subject, epoch, client_seq) = (self.subject(), self.epoch, self.outbound.sent());
+        env.send(link, &Message::Freeze(Freeze { subject, epoch, client_seq, credit_bytes, trace }));
+        env.timer(Timer::Answer, Some(self.service.limits.freeze_timeout));
+    }
+
+    pub(super) fn state_chunk<E: Effects>(
+        &mut self,
+        link: LinkId,
+        chunk: &State<'_>,
+        env: &mut E,
+    ) -> Result<(), Rule> {
+        let max_bytes = self.service.limits.max_state_bytes;
+        let (acked, sent, had) = (self.outbound.acked(), self.outbound.sent(), self.inbound.had());
+        let (subject, epoch) = (self.subject(), self.epoch);
+        let (reserved_bytes, incoming) = match &mut self.phase {
+            Phase::Freezing { reserved_bytes, incoming, .. } => (reserved_bytes, incoming),
+            // The answer to a freeze that was given up.
+            Phase::Thawing { .. } => return Ok(()),
+            _ => return Err(Rule::StateUnasked),
+        };
+        if !chunk.is_final {
+            return Err(Rule::StateUnasked);
+        }
+        if incoming.is_none() {
+            let covers = chunk.client_seq >= acked && chunk.client_seq <= sent;
+            if !covers || chunk.server_seq != had || chunk.total_bytes > max_bytes {
+                return Err(Rule::StateOverrun);
+            }
+            env.note(Note::StateBegins);
+            self.last_state_bytes = Some(chunk.total_bytes);
+            if chunk.total_bytes > *reserved_bytes {
+                let more = chunk.total_bytes - *reserved_bytes;
+                if !env.reserve(more) {
+                    // Tried again when there is room for its real size.
+                    self.give_up_freeze(link, env);
+                    return Ok(());
+                }
+                *reserved_bytes = chunk.total_bytes;
+                env.send(link, &Message::Credit(Credit { subject, epoch, bytes: more }));
+            }
+        }
+        let whole = incoming.get_or_insert_with(|| Incoming::begin(chunk)).add(chunk, *reserved_bytes)?;
+        if whole {
+            self.state_is_whole(link, env);
+        }
+        Ok(())
+    }
+
+    /// STATE(final) is here: the proxy is the owner now.
+    fn state_is_whole<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Parked);
+        let Phase::Freezing { reserved_bytes, incoming: Some(incoming), .. } = phase else { return };
+        env.unreserve(reserved_bytes);
+        env.timer(Timer::Answer, None);
+        env.note(Note::StateKept { bytes: incoming.total_bytes() });
+        self.outbound.release(incoming.client_seq(), env);
+        self.outbound.rewind();
+        self.kept = Some(incoming.into_kept(env.state_format(link)));
+        self.old = Some(Frozen { link, epoch: self.epoch });
+        env.settled(None);
+        if self.home == Some(link) { self.park(env) } else { self.seek(env) }
+    }
+
+    /// The freeze didn't end, or its state doesn't fit now: go on where we are.
+    fn give_up_freeze<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        self.drop_reservation(env);
+        self.old = Some(Frozen { link, epoch: self.epoch });
+        self.thaw(env);
+    }
+
+    pub(super) fn drop_reservation<E: Effects>(&mut self, env: &mut E) {
+        if let Phase::Freezing { reserved_bytes, .. } = self.phase {
+            env.unreserve(reserved_bytes);
+        }
+    }
+
+    /// Asks the old backend to go on with the session, under a fresh epoch.
+    pub(super) fn thaw<E: Effects>(&mut self, env: &mut E) {
+        let Some(old) = self.old.take() else { return self.park(env) };
+        self.epoch = self.epoch.next();
+        self.phase = Phase::Thawing { link: old.link, old_epoch: old.epoch, answered_late: false };
+        env.settled(Some(old.link));
+        self.send_thaw(old.link, old.epoch, env);
+    }
+
+    pub(super) fn send_thaw<E: Effects>(
+        &mut self,
+        link: LinkId,
+        old_epoch: holdfast_protocol::Epoch,
+        env: &mut E,
+    ) {
+        let message = Thaw {
+            subject: self.subject(),
+            old_epoch,
+            epoch: self.epoch,
+            client_seq: self.outbound.acked(),
+            server_seq: self.inbound.had(),
+            record_seq: Seq::NONE,
+            server_window_bytes: self.inbound.open_window(self.service.limits.server_window_bytes),
+            trace: env.trace(Step::Thaw),
+        };
+        env.send(link, &Message::Thaw(message));
+        env.timer(Timer::Answer, Some(self.service.limits.freeze_timeout));
+    }
+
+    /// ATTACHED, the answer to ATTACH or to THAW.
+    pub(super) fn attached<E: Effects>(
+        &mut self,
+        link: LinkId,
+        attached: &Attached,
+        env: &mut E,
+    ) -> Result<(), Rule> {
+        match self.phase {
+            Phase::Attaching { .. } if self.chunks_left() => Err(Rule::Unexpected),
+            Phase::Attaching { .. } => {
+                self.taken_over(link, env);
+                Ok(())
+            }
+            Phase::Thawing { .. } if attached.epoch == self.epoch => {
+                self.thawed(link, env);
+                Ok(())
+            }
+            _ => Err(Rule::AttachedTwice),
+        }
+    }
+
+    fn thawed<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        env.timer(Timer::Answer, None);
+        self.kept = None;
+        self.outbound.rewind();
+        self.client_window_bytes = self.window_towards(link, env);
+        self.phase = Phase::Active { link };
+        self.back_in_play(env);
+        env.note(Note::Live { link });
+        if self.order.take().is_some() {
+            env.note(Note::HandoffDone(HandoffResult::Thawed));
+        }
+        self.pump(env);
+    }
+
+    /// The backend that this session depends on is gone, or broke a rule.
+    pub fn attachment_lost<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        if self.old.is_some_and(|old| old.link == link) {
+            self.old = None;
+        }
+        match self.phase {
+            Phase::Attaching { link: at, .. } if at == link => self.try_next(link, env),
+            Phase::Closing { link: at } if at == link => self.finish_backend_close(env),
+            Phase::Replaying { link: at }
+            | Phase::Active { link: at }
+            | Phase::Freezing { link: at, .. }
+            | Phase::Thawing { link: at, .. }
+                if at == link =>
+            {
+                self.crash(link, env);
+            }
+            _ => {}
+        }
+    }
+
+    fn crash<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        env.note(Note::Lost { link });
+        self.drop_reservation(env);
+        env.timer(Timer::Answer, None);
+        if let Some(old) = self.old.take() {
+            // What it holds is older than what the target did with it.
+            self.release(old.link, old.epoch, env);
+        }
+        self.home = None;
+        self.tried.clear();
+        self.order = Some(Order { cause: HandoffCause::Crash, otherwise: Otherwise::Park });
+        env.settled(None);
+        if self.kept.is_some() {
+            self.outbound.rewind();
+            return self.seek(env);
+        }
+        match self.service.on_crash {
+            OnCrash::Close => self.end(CloseReason::Crash, env),
+            OnCrash::Fresh => {
+                let frames = self.outbound.lose_sent(env);
+                env.note(Note::FramesLost(frames));
+                self.lost = true;
+                self.seek(env);
+            }
+        }
+    }
+
+    /// Nobody takes the session now: thaw it where it was, or keep it.
+    pub(super) fn nobody<E: Effects>(&mut self, env: &mut E) {
+        let may_thaw = self.order.is_none_or(|order| order.otherwise == Otherwise::Thaw);
+        match self.old {
+            Some(old) if may_thaw && self.kept.is_some() && env.link_is_up(old.link) => self.thaw(env),
+            _ => self.park(env),
+        }
+    }
+
+    pub(super) fn park<E: Effects>(&mut self, env: &mut E) {
+        if let Some(old) = self.old.take() {
+            self.release(old.link, old.epoch, env);
+        }
+        if self.park_expired {
+            return self.park_is_over(env);
+        }
+        self.phase = Phase::Parked;
+        self.tried.clear();
+        env.settled(None);
+        env.timer(Timer::Answer, None);
+        if std::mem::replace(&mut self.park_runs, true) {
+            return;
+        }
+        env.timer(Timer::Park, Some(self.service.limits.park_deadline));
+        if self.home.is_some() {
+            env.timer(Timer::Home, Some(self.service.limits.park_home));
+        }
+        if self.order.is_some() {
+            env.note(Note::HandoffDone(HandoffResult::Parked));
+        }
+    }
+
+    /// A backend came or changed: a parked session looks again.
+    pub fn look_again<E: Effects>(&mut self, env: &mut E) {
+        if self.phase == Phase::Parked {
+            self.seek(env);
+        }
+    }
+
+    pub(super) fn home_is_over<E: Effects>(&mut self, env: &mut E) {
+        self.home = None;
+        self.look_again(env);
+    }
+
+    pub(super) fn park_is_over<E: Effects>(&mut self, env: &mut E) {
+        self.park_expired = true;
+        if self.phase == Phase::Parked {
+            let reason = self.nobody_reason();
+            self.end(reason, env);
+        }
+    }
+
+    pub(super) fn answer_is_late<E: Effects>(&mut self, env: &mut E) {
+        match self.phase {
+            Phase::Attaching { link, asked, .. } => {
+                env.note(Note::Late { link });
+                if asked {
+                    self.release(link, self.epoch, env);
+                }
+                self.may_retry = true;
+                self.try_next(link, env);
+            }
+            Phase::Freezing { link, .. } => {
+                env.note(Note::Late { link });
+                self.give_up_freeze(link, env);
+            }
+            Phase::Thawing { link, old_epoch, answered_late: false } => {
+                self.phase = Phase::Thawing { link, old_epoch, answered_late: true };
+                env.timer(Timer::Answer, Some(self.service.limits.freeze_timeout));
+            }
+            Phase::Thawing { link, .. } => {
+                env.note(Note::Late { link });
+                self.release(link, self.epoch, env);
+                self.crash(link, env);
+            }
+            _ => {}
+        }
+    }
+}

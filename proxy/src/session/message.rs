@@ -1,0 +1,170 @@
+//! A message from a backend, checked against the session's phase and epoch, then acted on.
+
+use holdfast_protocol::message::{Data, FaultScope, Message, Refused, Rule, Subject};
+use holdfast_protocol::{Epoch, Seq, SessionId};
+
+use super::effects::{Effects, LinkId, Note};
+use super::inbound::Arrival;
+use super::{Client, Phase, Session};
+use crate::telemetry::counters::CloseReason;
+
+/// The session that a message is about; `None` for those of the link as a whole, or of a group.
+#[must_use]
+pub fn session_of(message: &Message<'_>) -> Option<SessionId> {
+    let subject = match message {
+        Message::Data(data) => return Some(data.session),
+        Message::Close(close) => return Some(close.session),
+        Message::Join(join) => return Some(join.session),
+        Message::Leave(leave) => return Some(leave.session),
+        Message::Attached(attached) => attached.subject,
+        Message::Refused(refused) => refused.subject,
+        Message::State(state) => state.subject,
+        Message::Ack(ack) => ack.subject,
+        Message::Credit(credit) => credit.subject,
+        Message::Record(record) => record.subject,
+        Message::Fault(fault) => match fault.scope {
+            FaultScope::Attachment(subject, _) => subject,
+            FaultScope::Link => return None,
+        },
+        _ => return None,
+    };
+    match subject {
+        Subject::Session(id) => Some(id),
+        Subject::Group(_) => None,
+    }
+}
+
+impl Session {
+    /// A message of this session from that link.
+    pub fn message<E: Effects>(&mut self, link: LinkId, message: &Message<'_>, env: &mut E) {
+        let Some(epoch) = epoch_of(message) else {
+            return self.broken(link, Err(Rule::Unexpected), env);
+        };
+        if !self.is_current(link, epoch) {
+            return env.note(Note::Stale);
+        }
+        let outcome = match message {
+            Message::Data(data) => self.data(data, env),
+            Message::Ack(ack) => self.acked(ack.data, ack.epoch, env),
+            Message::Close(close) => self.backend_closes(link, close, env),
+            Message::Attached(attached) => self.attached(link, attached, env),
+            Message::Refused(refused) => self.refused(link, refused, env),
+            Message::State(state) => self.state_chunk(link, state, env),
+            Message::Credit(credit) => self.credit(link, credit.bytes, env),
+            Message::Fault(fault) => {
+                env.note(Note::Failed { link, text: fault.text });
+                self.attachment_lost(link, env);
+                Ok(())
+            }
+            // Records, groups and requests to join one come with abilities that this proxy doesn't announce.
+            Message::Record(_) => Err(Rule::Unexpected),
+            Message::Join(_) | Message::Leave(_) => Err(Rule::Group),
+            _ => Err(Rule::Unexpected),
+        };
+        self.broken(link, outcome, env);
+    }
+
+    fn broken<E: Effects>(&mut self, link: LinkId, outcome: Result<(), Rule>, env: &mut E) {
+        if let Err(rule) = outcome {
+            self.fault(link, rule, env);
+        }
+    }
+
+    /// Of the current attachment, or of the one being attached. Until THAW is answered, the old epoch isn't stale.
+    fn is_current(&self, link: LinkId, epoch: Epoch) -> bool {
+        match self.phase {
+            Phase::Thawing { link: at, old_epoch, .. } => {
+                link == at && (epoch == self.epoch || epoch == old_epoch)
+            }
+            Phase::Attaching { link: at, asked, .. } => asked && link == at && epoch == self.epoch,
+            _ => self.speaking_to() == Some(link) && epoch == self.epoch,
+        }
+    }
+
+    fn data<E: Effects>(&mut self, data: &Data<'_>, env: &mut E) -> Result<(), Rule> {
+        if matches!(self.phase, Phase::Attaching { .. } | Phase::Closing { .. }) {
+            return Err(Rule::Unexpected);
+        }
+        self.acked(data.ack, data.epoch, env)?;
+        if self.phase == Phase::Ended {
+            return Ok(());
+        }
+        match self.inbound.arrive(data.seq, data.frame.len())? {
+            Arrival::Again => env.owe_ack(),
+            Arrival::New => {
+                self.confirm(data.epoch);
+                if self.client == Client::Gone {
+                    self.handed(env);
+                } else {
+                    env.deliver(data.seq, data.frame, &data.trace)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The game has processed client frames up to `seq`.
+    pub(super) fn acked<E: Effects>(&mut self, seq: Seq, epoch: Epoch, env: &mut E) -> Result<(), Rule> {
+        if matches!(self.phase, Phase::Attaching { .. }) {
+            return Err(Rule::Unexpected);
+        }
+        if seq > self.outbound.sent() {
+            return Err(Rule::AckBeyondSent);
+        }
+        if seq > self.outbound.acked() {
+            self.outbound.release(seq, env);
+            self.confirm(epoch);
+            self.finish_client_close(env);
+            self.pump(env);
+        }
+        Ok(())
+    }
+
+    /// The attachment has shown that it carries on: the state it was given is no longer needed.
+    fn confirm(&mut self, epoch: Epoch) {
+        if self.kept.as_ref().is_some_and(|kept| kept.given_to == Some(epoch)) {
+            self.kept = None;
+        }
+    }
+
+    fn refused<E: Effects>(&mut self, link: LinkId, refused: &Refused<'_>, env: &mut E) -> Result<(), Rule> {
+        env.note(Note::Refused { link, reason: refused.reason });
+        match self.phase {
+            Phase::Attaching { .. } => {
+                self.may_retry |= refused.retry;
+                self.try_next(link, env);
+                Ok(())
+            }
+            Phase::Thawing { .. } => {
+                self.attachment_lost(link, env);
+                Ok(())
+            }
+            _ => Err(Rule::Unexpected),
+        }
+    }
+
+    /// Why a session that nobody takes ends.
+    pub(super) fn nobody_reason(&self) -> CloseReason {
+        if self.kept.is_some() { CloseReason::ParkDeadline } else { CloseReason::NoBackend }
+    }
+}
+
+fn epoch_of(message: &Message<'_>) -> Option<Epoch> {
+    Some(match message {
+        Message::Data(data) => data.epoch,
+        Message::Close(close) => close.epoch,
+        Message::Attached(attached) => attached.epoch,
+        Message::Refused(refused) => refused.epoch,
+        Message::State(state) => state.epoch,
+        Message::Ack(ack) => ack.epoch,
+        Message::Credit(credit) => credit.epoch,
+        Message::Record(record) => record.epoch,
+        Message::Join(join) => join.epoch,
+        Message::Leave(leave) => leave.epoch,
+        Message::Fault(fault) => match fault.scope {
+            FaultScope::Attachment(_, epoch) => epoch,
+            FaultScope::Link => return None,
+        },
+        _ => return None,
+    })
+}

@@ -1,0 +1,234 @@
+//! A client's socket: bytes in become frames for its session, frames for it become bytes out.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::io::ReadBuf;
+
+use super::slot::{Seat, SessionKey, Slot};
+use super::stream::Stream;
+use super::{Worker, with_worker};
+use crate::routing::{Route, Service};
+use crate::session::Session;
+use crate::telemetry::counters::CloseReason;
+
+/// Reads of one client before others get their turn.
+const READS_A_TURN: usize = 4;
+/// A burst from one client is read in pieces of this size, so that one read fits a window.
+const READ_BYTES: usize = 64 * 1024;
+/// How long a client may take to notice that its session is over.
+const LINGER: Duration = Duration::from_secs(2);
+
+impl Worker {
+    /// A client has been accepted, and its route found.
+    pub fn open_session(
+        &mut self,
+        stream: Stream,
+        client: SocketAddr,
+        route: Arc<Route>,
+        service: Arc<Service>,
+    ) {
+        let id = holdfast_protocol::SessionId(fastrand::u128(..).to_be_bytes());
+        let session = Session::new(id, service, client.to_string().into());
+        let seat = Seat::new(stream, client, route, self.hub.now);
+        let key = self.slots.insert(Slot { session, seat });
+        self.by_id.insert(id, key);
+        self.hub.counters.sessions.add(1);
+        self.hub.counters.sessions_opened.add(1);
+        tracing::debug!(session = %id, %client, "session opened");
+        tokio::spawn(poll_fn(move |cx| with_worker(|worker| worker.poll_client(key, cx))));
+        self.drive(key, |session, fx| session.open(fx));
+    }
+
+    /// The turn of a client's task: ready when the client is gone.
+    fn poll_client(&mut self, key: SessionKey, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(slot) = self.slots.get_mut(key) else { return Poll::Ready(()) };
+        if !slot.seat.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            slot.seat.waker = Some(cx.waker().clone());
+        }
+        if !slot.seat.outbox.is_empty() || slot.seat.finishing {
+            self.write_client(key);
+        }
+        for _ in 0..READS_A_TURN {
+            let Some(slot) = self.slots.get_mut(key) else { return Poll::Ready(()) };
+            if slot.seat.stream.is_none() {
+                return Poll::Ready(());
+            }
+            if !slot.seat.reading || slot.seat.read_closed || slot.seat.finishing {
+                return Poll::Pending;
+            }
+            if self.read_client(key, cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn read_client(&mut self, key: SessionKey, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(Slot { seat: Seat { stream: Some(stream), .. }, .. }) = self.slots.get_mut(key) else {
+            return Poll::Ready(());
+        };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut buffer = ReadBuf::new(&mut scratch[..READ_BYTES]);
+        let read = stream.poll_read(cx, &mut buffer);
+        let count = buffer.filled().len();
+        match &read {
+            Poll::Ready(Ok(())) if count > 0 => self.client_bytes(key, &scratch[..count]),
+            Poll::Ready(Ok(())) => self.client_finished(key),
+            Poll::Ready(Err(error)) => self.client_failed(key, error),
+            Poll::Pending => {}
+        }
+        self.scratch = scratch;
+        read.map(|_| ())
+    }
+
+    fn client_finished(&mut self, key: SessionKey) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.seat.read_closed = true;
+        if !slot.seat.partial.is_empty() {
+            tracing::debug!(session = %slot.session.id(), bytes = slot.seat.partial.len(),
+                "the client ended within a frame");
+        }
+        self.drive(key, |session, fx| session.client_finished(fx));
+    }
+
+    fn client_failed(&mut self, key: SessionKey, error: &std::io::Error) {
+        let reason = match error.kind() {
+            std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => CloseReason::ClientClose,
+            _ => CloseReason::ClientError,
+        };
+        if let Some(slot) = self.slots.get(key) {
+            tracing::debug!(session = %slot.session.id(), %error, "the client's connection failed");
+        }
+        self.dismiss_client(key, reason);
+    }
+
+    /// The client's connection ends now; the game is still told.
+    pub(super) fn dismiss_client(&mut self, key: SessionKey, reason: CloseReason) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.seat.stream = None;
+        slot.seat.outbox.clear();
+        slot.seat.wake();
+        self.drive(key, |session, fx| session.client_gone(reason, fx));
+    }
+
+    fn client_bytes(&mut self, key: SessionKey, bytes: &[u8]) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if slot.seat.partial.is_empty() {
+            let Some((consumed, searched)) = self.cut_frames(key, bytes, 0) else { return };
+            if consumed < bytes.len()
+                && let Some(slot) = self.slots.get_mut(key)
+            {
+                slot.seat.partial.extend_from_slice(&bytes[consumed..]);
+                slot.seat.searched = searched;
+            }
+            return;
+        }
+        let mut partial = std::mem::take(&mut slot.seat.partial);
+        let searched = slot.seat.searched;
+        partial.extend_from_slice(bytes);
+        let Some((consumed, searched)) = self.cut_frames(key, &partial, searched) else { return };
+        partial.drain(..consumed);
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.seat.partial = if partial.is_empty() { Vec::new() } else { partial };
+            slot.seat.searched = searched;
+        }
+    }
+
+    /// Gives every whole frame to the session. Returns the bytes consumed, and how many of the rest hold no frame's
+    /// end; `None`: the client is dismissed.
+    fn cut_frames(&mut self, key: SessionKey, bytes: &[u8], mut searched: usize) -> Option<(usize, usize)> {
+        let mut at = 0;
+        let received = self.hub.clock.stamp(self.hub.now);
+        let outcome = self.drive(key, |session, fx| {
+            while at < bytes.len() {
+                let Some(cut) = fx.framing.cut_resumed(&bytes[at..], searched)? else {
+                    searched = bytes.len() - at;
+                    return Ok(());
+                };
+                let trace = fx.hub.ids.root(fx.trace_policy.ratio);
+                session.frame(&bytes[at + cut.frame.start..at + cut.frame.end], trace, received, fx);
+                at += cut.consumed;
+                searched = 0;
+            }
+            Ok::<(), crate::framing::FramingError>(())
+        })?;
+        if let Err(error) = outcome {
+            let slot = self.slots.get(key)?;
+            tracing::info!(session = %slot.session.id(), client = %slot.seat.client, %error, "bad frame");
+            self.dismiss_client(key, CloseReason::BadFrame);
+            return None;
+        }
+        Some((at, searched))
+    }
+
+    /// Everything that was delivered in this turn goes out, one write a client.
+    pub(super) fn flush_clients(&mut self) {
+        let mut dirty = std::mem::take(&mut self.hub.dirty_clients);
+        for key in dirty.drain(..) {
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.seat.dirty = false;
+                self.write_client(key);
+            }
+        }
+        // What was marked meanwhile stands in the new list; the old one lends it its capacity.
+        dirty.append(&mut self.hub.dirty_clients);
+        self.hub.dirty_clients = dirty;
+    }
+
+    fn write_client(&mut self, key: SessionKey) {
+        let Some(Slot { seat, .. }) = self.slots.get_mut(key) else { return };
+        let Some(stream) = &mut seat.stream else { return };
+        let waker = seat.waker.as_ref().unwrap_or(Waker::noop());
+        let mut cx = Context::from_waker(waker);
+        match seat.outbox.poll_out(stream, &mut cx) {
+            Poll::Pending => return,
+            Poll::Ready(Err(error)) => return self.client_failed(key, &error),
+            Poll::Ready(Ok(())) => {}
+        }
+        let buffer = std::mem::take(&mut seat.outbox.bytes);
+        if seat.finishing {
+            if let Some(stream) = seat.stream.take() {
+                tokio::spawn(linger(stream));
+            }
+            seat.wake();
+        }
+        self.hub.give_buffer(buffer);
+        self.drive(key, |session, fx| session.handed(fx));
+    }
+
+    /// Clients that aren't read don't show by reading that they are gone.
+    pub(super) fn look_for_hangups(&mut self) {
+        let hung: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| !slot.seat.reading || slot.seat.read_closed)
+            .filter(|(_, slot)| slot.seat.stream.as_ref().is_some_and(Stream::is_hung_up))
+            .map(|(key, _)| key)
+            .collect();
+        for key in hung {
+            self.dismiss_client(key, CloseReason::ClientClose);
+        }
+    }
+}
+
+/// Ends a connection so that the client gets its last bytes: a socket closed with unread input would reset it.
+async fn linger(mut stream: Stream) {
+    let mut discard = [0u8; 4096];
+    let until_closed = async {
+        poll_fn(|cx| stream.poll_shutdown(cx)).await?;
+        loop {
+            let mut buffer = ReadBuf::new(&mut discard);
+            poll_fn(|cx| stream.poll_read(cx, &mut buffer)).await?;
+            if buffer.filled().is_empty() {
+                return Ok::<(), std::io::Error>(());
+            }
+        }
+    };
+    // Whether the client answers in time or not, the connection ends here.
+    let _ = tokio::time::timeout(LINGER, until_closed).await;
+}

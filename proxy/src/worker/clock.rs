@@ -1,0 +1,109 @@
+//! What is due when: sessions' waits, owed acks, drains' pace, links' liveness. One task sleeps until the first.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::dial::IDLE_LINK;
+use super::link::LinkState;
+use super::slot::TIMERS;
+use super::{Worker, with_worker};
+
+/// How often links and silent clients are looked after.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Runs what is due, for as long as the worker lives.
+pub async fn run(moved: Arc<Notify>) {
+    loop {
+        let due = with_worker(|worker| worker.clock_due);
+        let sleep = tokio::time::sleep_until(due.unwrap_or_else(|| Instant::now() + LOOK_EVERY).into());
+        tokio::select! {
+            () = sleep => with_worker(Worker::on_time),
+            () = moved.notified() => {}
+        }
+    }
+}
+
+impl Worker {
+    /// Sets the clock to the first thing due; wakes its task only if that is earlier than what it sleeps for.
+    pub(super) fn set_clock(&mut self) {
+        let timers = self.hub.timers.first().map(|(due, ..)| *due);
+        let drains = self.hub.draining.iter().filter_map(|id| self.hub.link(*id).drain.as_ref()?.due()).min();
+        let returns = self.may_bring_back().then_some(self.hub.now);
+        let due =
+            [timers, drains, returns, self.hub.owed_due, Some(self.next_look)].into_iter().flatten().min();
+        let earlier = match (due, self.clock_due) {
+            (Some(due), Some(before)) => due < before,
+            (due, None) => due.is_some(),
+            (None, Some(_)) => false,
+        };
+        if earlier {
+            self.clock_due = due;
+            self.clock_moved.notify_one();
+        }
+    }
+
+    fn on_time(&mut self) {
+        self.clock_due = None;
+        let now = self.hub.now;
+        while let Some((due, key, number)) = self.hub.timers.first().copied() {
+            if due > now {
+                break;
+            }
+            self.hub.timers.remove(&(due, key, number));
+            let index = usize::from(number);
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.seat.timers[index] = None;
+            }
+            self.drive(key, |session, fx| session.timer(TIMERS[index], fx));
+        }
+        if self.hub.owed_due.is_some_and(|due| due <= now) {
+            self.send_owed_acks();
+        }
+        self.run_drains();
+        self.bring_back();
+        if self.next_look <= now {
+            self.next_look = now + LOOK_EVERY;
+            self.look_after_links();
+            self.look_for_hangups();
+            self.look_at_stop();
+        }
+    }
+
+    fn send_owed_acks(&mut self) {
+        self.hub.owed_due = None;
+        for key in std::mem::take(&mut self.hub.owed_acks) {
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.seat.owes_ack = false;
+                self.drive(key, |session, fx| session.send_ack(fx));
+            }
+        }
+    }
+
+    fn look_after_links(&mut self) {
+        let now = self.hub.now;
+        for id in self.hub.link_ids() {
+            let link = self.hub.link(id);
+            if link.state != LinkState::Up {
+                continue;
+            }
+            let service = self.hub.table.services.get(&*link.backend.id.service);
+            let liveness = service.map_or(Duration::from_secs(3), |service| service.limits.liveness);
+            let silence = link.silence(now);
+            if silence >= liveness {
+                tracing::warn!(backend = %link.backend.id, silence_ms = silence.as_millis(), "the backend is silent");
+                self.hub.link_mut(id).doom(format!("silent for {} ms", silence.as_millis()));
+                self.backend_gone(id);
+            } else if silence >= liveness / 3 && !link.pinged {
+                self.ping(id);
+            } else if link.sessions > 0 || self.hub.is_local(&link.backend.id) || self.is_wanted(id) {
+                self.hub.link_mut(id).idle_since = now;
+            } else if now.saturating_duration_since(link.idle_since) > IDLE_LINK
+                && self.keys_on(id).is_empty()
+            {
+                self.hub.link_mut(id).doom("idle".to_owned());
+            }
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! A session's effects on this worker: messages go to links' outboxes, frames to the client's, notes to telemetry.
+
+use std::time::Duration;
+
+use holdfast_protocol::message::{Message, Rule};
+use holdfast_protocol::{Seq, TraceContext, codec};
+
+use super::hub::{ACK_DELAY, Hub};
+use super::link::LinkState;
+use super::slot::{Seat, SessionKey, timer_index};
+use super::trace::{HandoffTrace, frame_span};
+use crate::routing::BackendId;
+use crate::routing::pick::{Candidate, pick};
+use crate::session::outbound::{Entry, Kind};
+use crate::session::{Effects, LinkId, Note, Step, Timer, Wanted};
+use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult, PAUSE_BUCKETS};
+
+/// The world of one session, for the length of one input.
+pub struct Fx<'a> {
+    pub key: SessionKey,
+    pub id: holdfast_protocol::SessionId,
+    pub framing: &'a crate::framing::Framing,
+    pub trace_policy: crate::routing::table::TracePolicy,
+    pub service: &'a std::sync::Arc<str>,
+    pub seat: &'a mut Seat,
+    pub hub: &'a mut Hub,
+}
+
+impl Effects for Fx<'_> {
+    fn send(&mut self, link: LinkId, message: &Message<'_>) {
+        let counters = &self.hub.counters;
+        if let Message::Data(data) = message {
+            counters.frames_to_backend.add(1);
+            counters.bytes_to_backend.add(data.frame.len() as u64);
+            if data.again {
+                counters.frames_again.add(1);
+            }
+        }
+        let to = self.hub.link_mut(link);
+        if to.state == LinkState::Up && to.stream.is_some() {
+            codec::encode(message, &mut to.outbox.bytes);
+            self.hub.mark_link(link);
+        }
+    }
+
+    fn link_is_up(&self, link: LinkId) -> bool {
+        self.hub.link(link).is_up()
+    }
+
+    fn client_window_bytes(&self, link: LinkId) -> u32 {
+        self.hub.link(link).peer.as_ref().map_or(u32::MAX, |peer| peer.client_window_bytes)
+    }
+
+    fn state_credit_bytes(&self, link: LinkId) -> u64 {
+        self.hub.link(link).peer.as_ref().map_or(0, |peer| peer.state_credit_bytes)
+    }
+
+    fn state_format(&self, link: LinkId) -> String {
+        self.hub.link(link).peer.as_ref().map_or_else(String::new, |peer| peer.writes_format.clone())
+    }
+
+    fn pick(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
+        let picked = self.candidate(wanted)?;
+        self.hub.demand(picked);
+        Some(picked)
+    }
+
+    fn settled(&mut self, link: Option<LinkId>) {
+        if let Some(before) = self.seat.link.take() {
+            let link = self.hub.link_mut(before);
+            link.sessions = link.sessions.saturating_sub(1);
+        }
+        if let Some(link) = link {
+            self.hub.link_mut(link).sessions += 1;
+        }
+        self.seat.link = link;
+    }
+
+    fn reserve(&mut self, bytes: u64) -> bool {
+        let reserved = self.hub.reserved_bytes;
+        let kept = self.hub.counters.kept_bytes.get();
+        let fits = reserved == 0 || reserved + bytes <= self.hub.config.transfer_pool_bytes;
+        if fits && kept + reserved + bytes <= self.hub.config.kept_bytes {
+            self.hub.reserved_bytes += bytes;
+            return true;
+        }
+        false
+    }
+
+    fn unreserve(&mut self, bytes: u64) {
+        self.hub.reserved_bytes = self.hub.reserved_bytes.saturating_sub(bytes);
+    }
+
+    fn has_chunks(&mut self, link: LinkId) {
+        let transfers = &mut self.hub.link_mut(link).transfers;
+        if !transfers.contains(&self.key) {
+            transfers.push_back(self.key);
+        }
+        self.hub.mark_link(link);
+    }
+
+    fn deliver(&mut self, _seq: Seq, frame: &[u8], _trace: &TraceContext) -> Result<(), Rule> {
+        if self.seat.outbox.bytes.capacity() == 0 {
+            self.seat.outbox.bytes = self.hub.take_buffer();
+        }
+        if let Err(error) = self.framing.write(frame, &mut self.seat.outbox.bytes) {
+            tracing::warn!(session = %self.id, %error, "the backend's frame can't be written to the client");
+            return Err(if frame.len() > self.framing.max_frame_bytes() {
+                Rule::FrameTooLarge
+            } else {
+                Rule::Malformed
+            });
+        }
+        self.hub.counters.frames_to_client.add(1);
+        self.hub.counters.bytes_to_client.add(frame.len() as u64);
+        self.mark_client();
+        Ok(())
+    }
+
+    fn read_client(&mut self, on: bool) {
+        self.seat.reading = on;
+        if on {
+            self.seat.wake();
+        }
+    }
+
+    fn finish_client(&mut self) {
+        self.seat.finishing = true;
+        self.mark_client();
+    }
+
+    fn owe_ack(&mut self) {
+        if !self.seat.owes_ack {
+            self.seat.owes_ack = true;
+            self.hub.owed_acks.push(self.key);
+            if self.hub.owed_due.is_none() {
+                self.hub.owed_due = Some(self.hub.now + ACK_DELAY);
+            }
+        }
+    }
+
+    fn timer(&mut self, timer: Timer, after: Option<Duration>) {
+        let index = timer_index(timer);
+        let number = u8::try_from(index).expect("four timers");
+        if let Some(due) = self.seat.timers[index].take() {
+            self.hub.timers.remove(&(due, self.key, number));
+        }
+        if let Some(after) = after {
+            let due = self.hub.now + after;
+            self.seat.timers[index] = Some(due);
+            self.hub.timers.insert((due, self.key, number));
+        }
+    }
+
+    fn trace(&mut self, step: Step) -> TraceContext {
+        let (now, clock) = (self.hub.now, self.hub.clock);
+        match &mut self.seat.handoff {
+            Some(handoff) => {
+                let name = match step {
+                    Step::Freeze => "freeze",
+                    Step::Attach => "attach",
+                    Step::Thaw => "thaw",
+                };
+                handoff.phase(name, &mut self.hub.ids, &clock, now)
+            }
+            None => self.hub.ids.root(self.trace_policy.ratio),
+        }
+    }
+
+    fn processed(&mut self, entry: &Entry<'_>) {
+        if entry.kind != Kind::Frame || !self.hub.tracer.enabled() {
+            return;
+        }
+        let took_us = self.hub.clock.stamp(self.hub.now).saturating_sub(entry.received);
+        if entry.trace.sampled || u128::from(took_us) >= self.trace_policy.slow_frame.as_micros() {
+            let span = frame_span(entry, self.id.to_string(), &self.hub.clock, self.hub.now);
+            self.hub.tracer.end(span);
+        }
+    }
+
+    fn note(&mut self, note: Note<'_>) {
+        match note {
+            Note::Freezing(cause) => self.handoff_begins(cause),
+            Note::StateBegins => self.phase("state"),
+            Note::StateKept { bytes } => self.state_kept(bytes),
+            Note::Attaching { link } => self.attaching(link),
+            Note::Attached { .. } => self.phase("replay"),
+            Note::Live { .. } => self.phase("flush"),
+            Note::HandoffDone(result) => self.handoff_done(result),
+            Note::Refused { link, reason } => self.failed(link, "refused", reason),
+            Note::Late { link } => self.failed(link, "late", "no answer in time"),
+            Note::Lost { link } => self.lost(link),
+            Note::Fault { link, rule } => {
+                self.hub.counters.session_faults.add(1);
+                let backend = self.name(link);
+                tracing::warn!(session = %self.id, %backend, rule = ?rule, "the backend broke a rule of the link");
+            }
+            Note::Failed { link, text } => {
+                self.hub.counters.session_faults.add(1);
+                let backend = self.name(link);
+                tracing::warn!(session = %self.id, %backend, text, "the backend gave the session up");
+            }
+            Note::Stale => self.hub.counters.stale_messages.add(1),
+            Note::FramesLost(frames) => self.hub.counters.frames_lost.add(frames),
+            Note::StateDropped { bytes } => {
+                self.hub.counters.states_dropped.add(1);
+                tracing::error!(session = %self.id, bytes, "state dropped: no backend took the session in time");
+            }
+        }
+    }
+
+    fn ended(&mut self, reason: CloseReason) {
+        self.hub.counters.sessions_closed[reason as usize].add(1);
+        for timer in super::slot::TIMERS {
+            self.timer(timer, None);
+        }
+        let age_s = self.hub.now.saturating_duration_since(self.seat.opened).as_secs();
+        match reason {
+            CloseReason::ClientClose | CloseReason::BackendClose | CloseReason::Shutdown => {
+                tracing::debug!(session = %self.id, reason = reason.name(), age_s, "session closed");
+            }
+            _ => tracing::info!(session = %self.id, reason = reason.name(), age_s, "session closed"),
+        }
+        if self.seat.handoff.is_some() {
+            self.handoff_done(HandoffResult::Closed);
+        }
+        self.hub.ended.push(self.key);
+    }
+
+    fn take_buffer(&mut self) -> Vec<u8> {
+        self.hub.take_buffer()
+    }
+
+    fn give_buffer(&mut self, buffer: Vec<u8>) {
+        self.hub.give_buffer(buffer);
+    }
+}
+
+impl Fx<'_> {
+    /// Every backend of the service that may take the session, then the pick among them.
+    pub fn candidate(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
+        let table = std::sync::Arc::clone(&self.hub.table);
+        let route = table.routes.get(&*self.seat.route.name).unwrap_or(&self.seat.route).clone();
+        let first = BackendId { service: self.service.clone(), name: "".into() };
+        let listed = table.backends.range(first..).take_while(|(id, _)| id.service == *self.service);
+        let mut links = Vec::new();
+        let mut candidates = Vec::new();
+        for (id, backend) in listed {
+            let link = self.hub.link_for(backend);
+            let may = wanted.home.is_none_or(|home| home == link) && !wanted.tried.contains(&link);
+            if may && self.hub.link(link).takes(wanted.format) {
+                links.push(link);
+                let zone = &self.hub.config.zone;
+                candidates.push(Candidate {
+                    backend,
+                    sessions: self.hub.link(link).sessions,
+                    local: self.hub.is_local(id),
+                    same_zone: zone.is_some() && backend.zone == *zone,
+                });
+            }
+        }
+        if wanted.home.is_some() {
+            return links.first().copied();
+        }
+        pick(self.id, &route.versions, route.prefer, &candidates).map(|index| links[index])
+    }
+
+    fn mark_client(&mut self) {
+        if !self.seat.dirty {
+            self.seat.dirty = true;
+            self.hub.dirty_clients.push(self.key);
+        }
+    }
+
+    fn name(&self, link: LinkId) -> String {
+        self.hub.link(link).backend.id.to_string()
+    }
+
+    fn handoff_begins(&mut self, cause: HandoffCause) {
+        let from = self.seat.link.map_or_else(String::new, |link| self.name(link));
+        self.seat.handoff = Some(HandoffTrace::begin(&mut self.hub.ids, cause, from, self.hub.now));
+    }
+
+    fn phase(&mut self, name: &'static str) {
+        let (now, clock) = (self.hub.now, self.hub.clock);
+        if let Some(handoff) = &mut self.seat.handoff {
+            handoff.phase(name, &mut self.hub.ids, &clock, now);
+        }
+    }
+
+    fn state_kept(&mut self, bytes: u64) {
+        let (now, clock) = (self.hub.now, self.hub.clock);
+        if let Some(handoff) = &mut self.seat.handoff {
+            handoff.state_bytes = bytes;
+            handoff.end_phase(&clock, now, None);
+        }
+    }
+
+    fn attaching(&mut self, link: LinkId) {
+        let to = self.name(link);
+        if let Some(handoff) = &mut self.seat.handoff {
+            handoff.to = Some(to);
+        }
+    }
+
+    fn failed(&mut self, link: LinkId, what: &'static str, reason: &str) {
+        let backend = self.name(link);
+        tracing::warn!(session = %self.id, %backend, what, reason, "a backend didn't take the session");
+        let (now, clock) = (self.hub.now, self.hub.clock);
+        if let Some(handoff) = &mut self.seat.handoff {
+            handoff.end_phase(&clock, now, Some(format!("{what}: {reason}")));
+        }
+    }
+
+    fn lost(&mut self, link: LinkId) {
+        let backend = self.name(link);
+        tracing::warn!(session = %self.id, %backend, "the session's backend is gone");
+        if self.seat.handoff.is_none() {
+            let crash = HandoffCause::Crash;
+            self.seat.handoff = Some(HandoffTrace::begin(&mut self.hub.ids, crash, backend, self.hub.now));
+        }
+    }
+
+    fn handoff_done(&mut self, result: HandoffResult) {
+        let Some(handoff) = &self.seat.handoff else { return };
+        self.hub.counters.handoffs[handoff.cause as usize][result as usize].add(1);
+        if result == HandoffResult::Parked {
+            self.phase("park");
+            return self.settle_drain(result);
+        }
+        let Some(handoff) = self.seat.handoff.take() else { return };
+        let (now, clock) = (self.hub.now, self.hub.clock);
+        let counters = &self.hub.counters;
+        let pause = now.saturating_duration_since(handoff.begun);
+        if matches!(result, HandoffResult::Moved | HandoffResult::Thawed) {
+            let seconds = pause.as_secs_f64();
+            let bucket =
+                PAUSE_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(PAUSE_BUCKETS.len());
+            counters.pause_buckets[bucket].add(1);
+            counters.pause_sum_us.add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
+        }
+        let trace_id = holdfast_protocol::InstanceId(handoff.trace_id());
+        tracing::debug!(session = %self.id, trace_id = %trace_id, from = %handoff.from,
+            to = handoff.to.as_deref().unwrap_or("-"), result = result.name(), pause_us = pause.as_micros(), "handoff");
+        self.settle_drain(result);
+        if self.hub.tracer.enabled() {
+            for span in handoff.finish(self.id.to_string(), result, &clock, now) {
+                self.hub.tracer.end(span);
+            }
+        }
+    }
+
+    /// The drain that this session left under gets its place back.
+    fn settle_drain(&mut self, result: HandoffResult) {
+        let Some(link) = self.seat.leaving.take() else { return };
+        let now = self.hub.now;
+        if let Some(drain) = &mut self.hub.link_mut(link).drain {
+            match result {
+                HandoffResult::Thawed => drain.thawed(self.key, now),
+                _ => drain.finished(),
+            }
+        }
+    }
+}

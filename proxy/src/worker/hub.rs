@@ -1,0 +1,195 @@
+//! What all sessions of a worker share: links, buffers, timers, counters. A session's effects touch its own seat and
+//! this.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use holdfast_protocol::SessionId;
+
+use super::WorkerConfig;
+use super::link::{Link, LinkState};
+use super::slot::SessionKey;
+use super::trace::Clock;
+use crate::routing::{Backend, BackendId, Table};
+use crate::session::LinkId;
+use crate::telemetry::counters::Counters;
+use crate::telemetry::ids::Ids;
+use crate::telemetry::tracer::Tracer;
+
+/// Owed acks wait this long for DATA that carries them.
+pub const ACK_DELAY: Duration = Duration::from_millis(100);
+/// A link's outbox is written at the end of the poll, or when it holds this much.
+const LINK_FLUSH_BYTES: usize = 128 * 1024;
+/// Buffers that the pool keeps, and the capacity above which a buffer isn't kept.
+const POOL_BUFFERS: usize = 1024;
+const POOL_BUFFER_BYTES: usize = 16 * 1024;
+const NEW_BUFFER_BYTES: usize = 512;
+
+/// Session ids are random: eight of their bytes are as good a hash as any.
+#[derive(Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let mut word = [0u8; 8];
+        for (to, from) in word.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        self.0 ^= u64::from_le_bytes(word);
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+}
+
+pub type ById = HashMap<SessionId, SessionKey, BuildHasherDefault<IdHasher>>;
+
+/// The shared part of a worker.
+pub struct Hub {
+    pub config: Arc<WorkerConfig>,
+    pub table: Arc<Table>,
+    pub links: Vec<Link>,
+    pub link_of: HashMap<BackendId, LinkId>,
+    /// Links on which a drain runs.
+    pub draining: Vec<LinkId>,
+    /// Links made since the last look, whose tasks are to be started.
+    pub new_links: Vec<LinkId>,
+    pub counters: Arc<Counters>,
+    pub tracer: Tracer,
+    pub ids: Ids,
+    pub clock: Clock,
+    /// The time of the poll that is being handled.
+    pub now: Instant,
+    pub timers: BTreeSet<(Instant, SessionKey, u8)>,
+    pub owed_acks: Vec<SessionKey>,
+    pub owed_due: Option<Instant>,
+    pub dirty_clients: Vec<SessionKey>,
+    pub dirty_links: Vec<LinkId>,
+    /// Sessions that ended during this turn.
+    pub ended: Vec<SessionKey>,
+    /// Parked sessions that may look for a backend again, and how many of them are attaching.
+    pub returning: std::collections::VecDeque<SessionKey>,
+    pub returning_in_flight: u32,
+    /// STATE bytes under way into the proxy.
+    pub reserved_bytes: u64,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Hub {
+    pub fn new(config: Arc<WorkerConfig>, table: Arc<Table>) -> Self {
+        Self {
+            table,
+            links: Vec::new(),
+            link_of: HashMap::new(),
+            draining: Vec::new(),
+            new_links: Vec::new(),
+            counters: Arc::clone(&config.counters),
+            tracer: config.tracer.clone(),
+            ids: Ids::default(),
+            clock: Clock::new(),
+            now: Instant::now(),
+            timers: BTreeSet::new(),
+            owed_acks: Vec::new(),
+            owed_due: None,
+            dirty_clients: Vec::new(),
+            dirty_links: Vec::new(),
+            ended: Vec::new(),
+            returning: std::collections::VecDeque::new(),
+            returning_in_flight: 0,
+            reserved_bytes: 0,
+            buffers: Vec::new(),
+            config,
+        }
+    }
+
+    pub fn link(&self, id: LinkId) -> &Link {
+        &self.links[id.0 as usize]
+    }
+
+    pub fn link_mut(&mut self, id: LinkId) -> &mut Link {
+        &mut self.links[id.0 as usize]
+    }
+
+    pub fn link_ids(&self) -> impl Iterator<Item = LinkId> + use<> {
+        (0..u32::try_from(self.links.len()).unwrap_or(u32::MAX)).map(LinkId)
+    }
+
+    /// The link to this backend; made when first asked for, dialled when first needed.
+    pub fn link_for(&mut self, backend: &Arc<Backend>) -> LinkId {
+        if let Some(id) = self.link_of.get(&backend.id) {
+            return *id;
+        }
+        let id = LinkId(u32::try_from(self.links.len()).expect("fewer than 2^32 backends"));
+        let mut link = Link::new(Arc::clone(backend), self.now);
+        link.causes.key = self.table.drains.get(&backend.id).map(|order| (Arc::clone(order), self.now));
+        self.links.push(link);
+        self.link_of.insert(backend.id.clone(), id);
+        self.new_links.push(id);
+        id
+    }
+
+    pub fn is_local(&self, backend: &BackendId) -> bool {
+        self.config.local.as_ref().is_some_and(|(local, _)| local == backend)
+    }
+
+    pub fn mark_link(&mut self, id: LinkId) {
+        let link = self.link_mut(id);
+        if !link.dirty {
+            link.dirty = true;
+            self.dirty_links.push(id);
+        }
+        if self.link(id).outbox.waiting() > LINK_FLUSH_BYTES {
+            self.write_link(id);
+        }
+    }
+
+    /// Writes what the link's socket takes. `true`: all is out.
+    pub fn write_link(&mut self, id: LinkId) -> bool {
+        let link = self.link_mut(id);
+        let Some(stream) = &mut link.stream else {
+            link.outbox.clear();
+            return true;
+        };
+        let noop = std::task::Waker::noop();
+        let waker = link.waker.clone().unwrap_or_else(|| noop.clone());
+        match link.outbox.poll_out(stream, &mut Context::from_waker(&waker)) {
+            Poll::Ready(Ok(())) => {
+                if link.outbox.bytes.capacity() > 4 * LINK_FLUSH_BYTES {
+                    link.outbox.bytes.shrink_to(LINK_FLUSH_BYTES);
+                }
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                link.doom(format!("write: {error}"));
+                true
+            }
+            Poll::Pending => false,
+        }
+    }
+
+    /// Somebody needs this link.
+    pub fn demand(&self, id: LinkId) {
+        let link = self.link(id);
+        if matches!(link.state, LinkState::Idle | LinkState::Dead) {
+            link.demand.notify_one();
+        }
+    }
+
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(NEW_BUFFER_BYTES))
+    }
+
+    pub fn give_buffer(&mut self, mut buffer: Vec<u8>) {
+        let fits = buffer.capacity() > 0 && buffer.capacity() <= POOL_BUFFER_BYTES;
+        if fits && self.buffers.len() < POOL_BUFFERS {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+}

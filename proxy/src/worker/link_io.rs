@@ -1,0 +1,193 @@
+//! A link that is up: messages in go to their sessions, outboxes go out at the end of the poll.
+
+use std::task::{Context, Poll};
+
+use holdfast_protocol::message::{Fault, FaultScope, Message, Ping, Pong, Rule};
+use holdfast_protocol::{codec, decode};
+use tokio::io::ReadBuf;
+
+use super::Worker;
+use super::link::{LinkState, OwnDrain};
+use crate::session::LinkId;
+use crate::session::message::session_of;
+
+/// Reads of one link before others get their turn.
+const READS_A_TURN: usize = 8;
+/// STATE chunks join an outbox only while it holds less than this, so that DATA never waits behind many of them.
+const CHUNKS_BELOW_BYTES: usize = 64 * 1024;
+
+impl Worker {
+    /// The turn of a link's task. Ready: the connection is over, for this reason.
+    pub(super) fn poll_link(&mut self, id: LinkId, cx: &mut Context<'_>) -> Poll<String> {
+        let link = self.hub.link_mut(id);
+        if !link.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            link.waker = Some(cx.waker().clone());
+        }
+        if !link.outbox.is_empty() {
+            self.flush_link(id);
+        }
+        for _ in 0..READS_A_TURN {
+            if let Some(reason) = self.hub.link_mut(id).doomed.take() {
+                return Poll::Ready(reason);
+            }
+            match self.read_link(id, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(reason)) => return Poll::Ready(reason),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn read_link(&mut self, id: LinkId, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut buffer = ReadBuf::new(&mut scratch);
+        let now = self.hub.now;
+        let link = self.hub.link_mut(id);
+        let Some(stream) = &mut link.stream else {
+            self.scratch = scratch;
+            return Poll::Ready(Err("no stream".to_owned()));
+        };
+        let read = stream.poll_read(cx, &mut buffer);
+        let count = buffer.filled().len();
+        let outcome = match read {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(format!("read: {error}"))),
+            Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err("closed by the backend".to_owned())),
+            Poll::Ready(Ok(())) => {
+                link.last_heard = now;
+                link.pinged = false;
+                Poll::Ready(self.link_bytes(id, &scratch[..count]))
+            }
+        };
+        self.scratch = scratch;
+        outcome
+    }
+
+    pub(super) fn link_bytes(&mut self, id: LinkId, bytes: &[u8]) -> Result<(), String> {
+        let mut inbox = std::mem::take(&mut self.hub.link_mut(id).inbox);
+        let result = if inbox.is_empty() {
+            self.messages(id, bytes).map(|consumed| inbox.extend_from_slice(&bytes[consumed..]))
+        } else {
+            inbox.extend_from_slice(bytes);
+            self.messages(id, &inbox).map(|consumed| {
+                inbox.drain(..consumed);
+            })
+        };
+        if inbox.is_empty() && inbox.capacity() > 1024 * 1024 {
+            inbox = Vec::new();
+        }
+        self.hub.link_mut(id).inbox = inbox;
+        result
+    }
+
+    /// Acts on every whole message. Returns the bytes consumed.
+    fn messages(&mut self, id: LinkId, bytes: &[u8]) -> Result<usize, String> {
+        let mut at = 0;
+        loop {
+            match decode(&bytes[at..], codec::MAX_MESSAGE_BYTES) {
+                Ok(Some((message, length))) => {
+                    self.message(id, &message)?;
+                    at += length;
+                }
+                Ok(None) => return Ok(at),
+                Err(error) => return Err(self.link_fault(id, Rule::Malformed, &error.to_string())),
+            }
+        }
+    }
+
+    fn message(&mut self, id: LinkId, message: &Message<'_>) -> Result<(), String> {
+        if let Some(session) = session_of(message) {
+            match self.by_id.get(&session).copied() {
+                Some(key) => {
+                    self.drive(key, |session, fx| session.message(id, message, fx));
+                }
+                // It has ended here; its RELEASE is on the way.
+                None => self.hub.counters.stale_messages.add(1),
+            }
+            return Ok(());
+        }
+        match message {
+            Message::Ping(ping) => {
+                let attachments = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+                self.send_on_link(id, &Message::Pong(Pong { nonce: ping.nonce, attachments }));
+            }
+            Message::Pong(pong) => self.hub.link_mut(id).attachments = Some(pong.attachments),
+            Message::Drain(drain) => {
+                let deadline = self.hub.now + std::time::Duration::from_millis(u64::from(drain.deadline_ms));
+                let own = OwnDrain { deadline, returns: drain.returns, reason: drain.reason.to_owned() };
+                self.hub.link_mut(id).causes.own = Some(own);
+                self.review_drain(id);
+            }
+            Message::Undrain => {
+                self.hub.link_mut(id).causes.own = None;
+                self.review_drain(id);
+            }
+            Message::Fault(fault) => {
+                self.hub.counters.link_faults.add(1);
+                return Err(format!("the backend says: {:?}: {}", fault.rule, fault.text));
+            }
+            Message::Hello(_) | Message::Welcome(_) => {
+                return Err(self.link_fault(id, Rule::Handshake, "a second handshake"));
+            }
+            other => {
+                let text = format!("{} is not for a proxy, or not of a session", other.type_name());
+                return Err(self.link_fault(id, Rule::Unexpected, &text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer broke a rule of the link as a whole: it is told, and the connection ends.
+    fn link_fault(&mut self, id: LinkId, rule: Rule, text: &str) -> String {
+        self.hub.counters.link_faults.add(1);
+        self.send_on_link(id, &Message::Fault(Fault { scope: FaultScope::Link, rule, text }));
+        self.hub.write_link(id);
+        format!("the backend broke the link's rule {rule:?}: {text}")
+    }
+
+    pub(super) fn send_on_link(&mut self, id: LinkId, message: &Message<'_>) {
+        let link = self.hub.link_mut(id);
+        if link.state == LinkState::Up && link.stream.is_some() {
+            codec::encode(message, &mut link.outbox.bytes);
+            self.hub.mark_link(id);
+        }
+    }
+
+    pub(super) fn ping(&mut self, id: LinkId) {
+        self.hub.link_mut(id).pinged = true;
+        self.send_on_link(id, &Message::Ping(Ping { nonce: 0 }));
+    }
+
+    /// Everything for links goes out: DATA and control first, STATE chunks in turn behind them.
+    pub(super) fn flush_links(&mut self) {
+        let mut dirty = std::mem::take(&mut self.hub.dirty_links);
+        for id in dirty.drain(..) {
+            self.hub.link_mut(id).dirty = false;
+            self.flush_link(id);
+        }
+        dirty.append(&mut self.hub.dirty_links);
+        self.hub.dirty_links = dirty;
+    }
+
+    fn flush_link(&mut self, id: LinkId) {
+        loop {
+            self.add_chunks(id);
+            let out = self.hub.write_link(id);
+            if !out || self.hub.link(id).transfers.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn add_chunks(&mut self, id: LinkId) {
+        while self.hub.link(id).outbox.waiting() < CHUNKS_BELOW_BYTES {
+            let Some(key) = self.hub.link_mut(id).transfers.pop_front() else { return };
+            let more = self.drive(key, |session, fx| session.link() == Some(id) && session.send_chunk(fx));
+            if more == Some(true) {
+                self.hub.link_mut(id).transfers.push_back(key);
+            }
+        }
+    }
+}

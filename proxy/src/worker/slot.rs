@@ -1,0 +1,105 @@
+//! A session's place on its worker: the machine, and the seat (socket, buffers, waits) that it drives.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use slotmap::new_key_type;
+
+use super::stream::{Outbox, Stream};
+use super::trace::HandoffTrace;
+use crate::routing::Route;
+use crate::session::{LinkId, Session, Timer};
+
+new_key_type! {
+    /// A session of this worker; a key of an ended session finds nothing.
+    pub struct SessionKey;
+}
+
+pub struct Slot {
+    pub session: Session,
+    pub seat: Seat,
+}
+
+/// Everything of a session that isn't its machine.
+pub struct Seat {
+    /// Absent once the client is gone.
+    pub stream: Option<Stream>,
+    pub client: SocketAddr,
+    pub route: Arc<Route>,
+    pub opened: Instant,
+    /// Client bytes that aren't a whole frame yet.
+    pub partial: Vec<u8>,
+    /// Bytes of `partial` in which no frame's end was found.
+    pub searched: usize,
+    pub outbox: Outbox,
+    /// Close the connection when the outbox is empty.
+    pub finishing: bool,
+    pub reading: bool,
+    /// The client's end of stream has been read.
+    pub read_closed: bool,
+    /// Wakes the task that serves the client.
+    pub waker: Option<Waker>,
+    /// It stands in the worker's list of clients with fresh bytes.
+    pub dirty: bool,
+    /// It stands in the worker's list of owed acks.
+    pub owes_ack: bool,
+    /// The link that counts this session as its own.
+    pub link: Option<LinkId>,
+    /// The draining link that this session is leaving under a drain's pace.
+    pub leaving: Option<LinkId>,
+    /// It holds one of the places for attaching out of a park.
+    pub returning: bool,
+    pub timers: [Option<Instant>; 4],
+    pub handoff: Option<HandoffTrace>,
+    /// Bytes that this session adds to the worker's gauge.
+    pub kept_bytes: u64,
+    pub parked: bool,
+}
+
+impl Seat {
+    pub fn new(stream: Stream, client: SocketAddr, route: Arc<Route>, now: Instant) -> Self {
+        Self {
+            stream: Some(stream),
+            client,
+            route,
+            opened: now,
+            partial: Vec::new(),
+            searched: 0,
+            outbox: Outbox::default(),
+            finishing: false,
+            reading: true,
+            read_closed: false,
+            waker: None,
+            dirty: false,
+            owes_ack: false,
+            link: None,
+            leaving: None,
+            returning: false,
+            timers: [None; 4],
+            handoff: None,
+            kept_bytes: 0,
+            parked: false,
+        }
+    }
+
+    /// Lets the client's task look at the seat again.
+    pub fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// The index of a timer in `Seat::timers`.
+pub fn timer_index(timer: Timer) -> usize {
+    match timer {
+        Timer::Answer => 0,
+        Timer::Park => 1,
+        Timer::Home => 2,
+        Timer::Close => 3,
+    }
+}
+
+pub const TIMERS: [Timer; 4] = [Timer::Answer, Timer::Park, Timer::Home, Timer::Close];

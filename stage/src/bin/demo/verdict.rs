@@ -1,0 +1,85 @@
+//! The end: what the players found, for a person or for a script.
+
+use std::fmt::Write;
+
+use holdfast_stage::Verdict;
+use serde_json::{Value, json};
+
+pub struct Outcome {
+    pub verdict: Verdict,
+    /// What should have happened and didn't.
+    pub failures: Vec<String>,
+}
+
+impl Outcome {
+    pub fn is_good(&self) -> bool {
+        self.verdict.is_clean() && self.failures.is_empty()
+    }
+
+    /// The public fields, and no others.
+    pub fn json(&self) -> Value {
+        let Verdict { sessions, frames, lost, repeated, reordered, disconnects, events, .. } = &self.verdict;
+        json!({
+            "sessions": sessions,
+            "frames": frames,
+            "lost": lost,
+            "repeated": repeated,
+            "reordered": reordered,
+            "disconnects": disconnects,
+            "events": events,
+        })
+    }
+
+    pub fn table(&self) -> String {
+        let Verdict { sessions, frames, lost, repeated, reordered, disconnects, .. } = self.verdict;
+        let mut out = format!("\n  {sessions} sessions, {frames} frames, each checked\n\n");
+        for (name, count) in
+            [("lost", lost), ("repeated", repeated), ("reordered", reordered), ("disconnects", disconnects)]
+        {
+            let _ = writeln!(out, "  {name:<13} {count:>6}");
+        }
+        if self.verdict.mismatched > 0 {
+            let _ = writeln!(out, "  {:<13} {:>6}", "wrong content", self.verdict.mismatched);
+        }
+        out.push_str(&self.events());
+        for failure in self.failures.iter().chain(&self.verdict.notes) {
+            let _ = writeln!(out, "  ! {failure}");
+        }
+        let last = match self.is_good() {
+            true => "Nobody noticed more than the pauses above.",
+            false => "Something went wrong: see above.",
+        };
+        let _ = writeln!(out, "  {last}");
+        out
+    }
+
+    fn events(&self) -> String {
+        let mut out = String::from(
+            "\n  ┌──────────────────┬───────┬───────────┬────────────────────────────────┬───────────┐\n",
+        );
+        out.push_str(
+            "  │ event            │ moved │      took │ pause    p50     p99       max │ quiet p99 │\n",
+        );
+        out.push_str(
+            "  ├──────────────────┼───────┼───────────┼────────────────────────────────┼───────────┤\n",
+        );
+        for event in &self.verdict.events {
+            let _ = writeln!(
+                out,
+                "  │ {:<16} │ {:>5} │ {:>6.0} ms │ {:>9.1} {:>7.1} {:>9.1} ms │ {:>6.1} ms │",
+                event.name,
+                event.moved,
+                event.took_ms,
+                event.pause_p50_ms,
+                event.pause_p99_ms,
+                event.pause_max_ms,
+                event.quiet_p99_ms
+            );
+        }
+        out.push_str(
+            "  └──────────────────┴───────┴───────────┴────────────────────────────────┴───────────┘\n",
+        );
+        out.push_str("  A pause is the longest a player waited for a reply during the event; quiet is just before it.\n\n");
+        out
+    }
+}
