@@ -4,6 +4,8 @@
 //! part), the fixed part, the variable part; all little-endian. Decoding borrows, never allocates, never panics and
 //! never looks beyond the message's own bytes.
 
+pub mod capability;
+
 mod error;
 mod flags;
 mod header;

@@ -66,7 +66,7 @@ pub struct Hello<'a> {
     pub max_frame_bytes: u32,
     /// How long silence may last before the proxy calls the backend gone.
     pub liveness_ms: u32,
-    /// Bit set of optional abilities; none is defined in version 1.
+    /// Bit set of optional abilities, see [`capability`](crate::codec::capability).
     pub capabilities: u64,
     pub proxy: &'a str,
     pub service: &'a str,
@@ -165,7 +165,7 @@ pub struct Attached {
     pub server_seq: Seq,
 }
 
-/// The backend can't take the session.
+/// The backend can't take the session; to the backend: a JOIN or LEAVE can't be met.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Refused<'a> {
     pub subject: Subject,

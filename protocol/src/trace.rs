@@ -1,4 +1,4 @@
-//! A W3C trace context in 29 bytes, after the binary-format draft (https://w3c.github.io/trace-context-binary/):
+//! A W3C trace context in 29 bytes, after the binary-format draft (<https://w3c.github.io/trace-context-binary/>):
 //! version 0, then field 0 (trace id, 16 bytes), field 1 (parent span id, 8 bytes), field 2 (flags, 1 byte).
 //!
 //! A trace never costs a frame: bytes of another version or shape read as "none", not as an error.

@@ -17,15 +17,8 @@ use crate::message::MessageType as Type;
 #[inline]
 pub fn read<'a>(header: &Header, fixed: &'a [u8], variable: &'a [u8]) -> Result<Message<'a>, DecodeError> {
     let mut fields = Fields::new(header, fixed, variable);
+    let fields = &mut fields;
     match header.message_type {
-        Type::Data => read_data(&mut fields).map(Message::Data),
-        Type::Ack => read_ack(&mut fields).map(Message::Ack),
-        _ => read_other(&mut fields),
-    }
-}
-
-fn read_other<'a>(fields: &mut Fields<'a, '_>) -> Result<Message<'a>, DecodeError> {
-    match fields.message_type() {
         Type::Data => read_data(fields).map(Message::Data),
         Type::Ack => read_ack(fields).map(Message::Ack),
         Type::Hello => read_hello(fields).map(Message::Hello),

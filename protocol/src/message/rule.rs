@@ -125,3 +125,20 @@ impl std::fmt::Display for Rule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_has_a_number_of_its_own_and_an_unknown_one_survives() {
+        for (index, rule) in Rule::ALL.into_iter().enumerate() {
+            assert_eq!(usize::from(rule.number()), index + 1, "{rule}");
+            assert_eq!(Rule::from_number(rule.number()), rule);
+        }
+        for number in [0, Rule::ALL.len() as u16 + 1, u16::MAX] {
+            assert_eq!(Rule::from_number(number), Rule::Other(number));
+            assert_eq!(Rule::Other(number).number(), number);
+        }
+    }
+}

@@ -3,8 +3,11 @@
 mod any_message;
 
 use any_message::{any_encoded, any_parts, with_message};
-use holdfast_protocol::message::Message;
-use holdfast_protocol::{HEADER_BYTES, MAX_MESSAGE_BYTES, MessageType, decode, decode_first, encode};
+use holdfast_protocol::message::{Data, Drain, Message};
+use holdfast_protocol::{
+    DATA_OVERHEAD_BYTES, Epoch, HEADER_BYTES, MAX_MESSAGE_BYTES, MessageType, Seq, SessionId, TraceContext,
+    decode, decode_first, encode, encode_data, encode_data_head,
+};
 use proptest::prelude::*;
 
 fn decoded(bytes: &[u8]) -> (Message<'_>, usize) {
@@ -101,5 +104,50 @@ proptest! {
         let error = decode(&bytes[..HEADER_BYTES], bytes.len() - 1).unwrap_err();
         prop_assert_eq!(error.name(), "too_large");
         prop_assert!(decode(&bytes, bytes.len()).unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_stray_http_request_is_told_apart_from_a_link() {
+    let error = decode_first(b"GET / HTTP/1.1", MAX_MESSAGE_BYTES).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "not a Holdfast link: it should begin with HELLO or WELCOME, got \"GET / HT\""
+    );
+    assert_eq!(decode_first(b"GET /", MAX_MESSAGE_BYTES), Ok(None));
+}
+
+#[test]
+fn a_string_too_long_for_its_length_is_cut_at_a_character() {
+    let reason = "\u{e9}".repeat(40_000);
+    let mut bytes = Vec::new();
+    encode(&Message::Drain(Drain { deadline_ms: 0, returns: false, reason: &reason }), &mut bytes);
+    let Message::Drain(drain) = decoded(&bytes).0 else { panic!("a DRAIN") };
+    assert_eq!(drain.reason.len(), 65_534);
+    assert!(reason.starts_with(drain.reason));
+}
+
+#[test]
+fn a_data_head_and_its_frame_are_a_whole_data() {
+    let mut data = any_data();
+    data.frame = b"frame";
+    let mut whole = Vec::new();
+    encode_data(&data, &mut whole);
+    let gathered = [encode_data_head(&data).as_slice(), data.frame].concat();
+    assert_eq!(gathered, whole);
+    assert_eq!(whole.len(), DATA_OVERHEAD_BYTES + data.frame.len());
+    assert_eq!(decoded(&whole).0, Message::Data(data));
+}
+
+fn any_data() -> Data<'static> {
+    Data {
+        session: SessionId([7; 16]),
+        epoch: Epoch(1),
+        seq: Seq(2),
+        ack: Seq(3),
+        record: Seq(4),
+        again: true,
+        trace: TraceContext { trace_id: [1; 16], span_id: [2; 8], sampled: true },
+        frame: b"",
     }
 }

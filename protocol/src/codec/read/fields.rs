@@ -3,7 +3,7 @@
 use crate::codec::header::Header;
 use crate::codec::{DecodeError, MAGIC, flags};
 use crate::ids::{Epoch, GroupId, InstanceId, Seq, SessionId};
-use crate::message::{ATTACHMENT_ENTRY_BYTES, MessageType, Subject};
+use crate::message::{ATTACHMENT_ENTRY_BYTES, Subject};
 use crate::trace::TraceContext;
 
 pub struct Fields<'a, 'h> {
@@ -16,10 +16,6 @@ impl<'a, 'h> Fields<'a, 'h> {
     #[inline]
     pub fn new(header: &'h Header, fixed: &'a [u8], variable: &'a [u8]) -> Self {
         Self { header, fixed, variable }
-    }
-
-    pub fn message_type(&self) -> MessageType {
-        self.header.message_type
     }
 
     #[inline]
