@@ -82,6 +82,7 @@ pub struct Worker {
     clock_moved: Arc<Notify>,
     clock_due: Option<Instant>,
     next_look: Instant,
+    next_return: Instant,
     stopping: Option<control::Stopping>,
 }
 
@@ -123,12 +124,16 @@ pub fn run(
         clock_moved: Arc::clone(&clock_moved),
         clock_due: None,
         next_look: Instant::now(),
+        next_return: Instant::now(),
         stopping: None,
     };
     WORKER.set(Some(worker));
     runtime.block_on(control::serve(listeners, commands, clock_moved));
-    runtime.shutdown_timeout(Duration::from_millis(100));
+    // Sockets go while their runtime is still there.
+    let guard = runtime.enter();
     WORKER.set(None);
+    drop(guard);
+    runtime.shutdown_timeout(Duration::from_millis(100));
     Ok(())
 }
 

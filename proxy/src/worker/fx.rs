@@ -306,7 +306,12 @@ impl Fx<'_> {
 
     fn failed(&mut self, link: LinkId, what: &'static str, reason: &str) {
         let backend = self.name(link);
-        tracing::warn!(session = %self.id, %backend, what, reason, "a backend didn't take the session");
+        let now = self.hub.now;
+        if self.hub.link_mut(link).may_complain(now) {
+            tracing::warn!(session = %self.id, %backend, what, reason, "a backend didn't take a session");
+        } else {
+            tracing::debug!(session = %self.id, %backend, what, reason, "a backend didn't take the session");
+        }
         let (now, clock) = (self.hub.now, self.hub.clock);
         if let Some(handoff) = &mut self.seat.handoff {
             handoff.end_phase(&clock, now, Some(format!("{what}: {reason}")));
@@ -315,7 +320,7 @@ impl Fx<'_> {
 
     fn lost(&mut self, link: LinkId) {
         let backend = self.name(link);
-        tracing::warn!(session = %self.id, %backend, "the session's backend is gone");
+        tracing::debug!(session = %self.id, %backend, "the session's backend is gone");
         if self.seat.handoff.is_none() {
             let crash = HandoffCause::Crash;
             self.seat.handoff = Some(HandoffTrace::begin(&mut self.hub.ids, crash, backend, self.hub.now));
