@@ -3,4 +3,10 @@
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod weights;
