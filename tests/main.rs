@@ -1,6 +1,8 @@
 //! End to end, with real processes: each file keeps one promise to the operator or the player.
 
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod reload;

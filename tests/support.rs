@@ -1,3 +1,5 @@
 //! What several promises need beyond the stage.
 
+pub mod client;
+pub mod impostor;
 pub mod scene;
