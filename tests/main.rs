@@ -3,12 +3,20 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod drain;
+#[cfg(test)]
+mod invariants;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod shutdown;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod weights;
