@@ -94,9 +94,11 @@ async fn a_cut_link_is_resumed_by_a_newer_one() {
     let listed: Vec<_> =
         welcome.attachments.iter().map(|entry| (entry.client_seq.0, entry.server_seq.0)).collect();
     assert_eq!(listed, [(1, 1)]);
+    assert!(first.is_closed().await, "the older link is closed");
+    second.say(&[attach(1, AttachMode::Resume)]).await;
+    assert!(matches!(second.next().await, Message::Attached(_)));
     let Message::Data(resent) = second.next().await else { panic!("expected DATA") };
     assert!(resent.again && resent.frame == b"1 a");
-    assert!(first.is_closed().await, "the older link is closed");
     second.say(&[data(1, 2, b"b")]).await;
     let Message::Data(answer) = second.next().await else { panic!("expected DATA") };
     assert_eq!(answer.frame, b"2 b");
