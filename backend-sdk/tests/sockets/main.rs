@@ -190,3 +190,15 @@ async fn players_are_served_without_a_proxy_too() {
     tokio::time::timeout(DEADLINE, served).await.expect("it ends").unwrap().unwrap();
     assert_eq!(player.read(&mut answer).await.unwrap_or(0), 0, "the player is let go");
 }
+
+#[tokio::test]
+async fn a_silent_proxy_is_asked_for_a_sign_of_life_and_then_its_link_is_closed() {
+    let (address, _handle, _served) = serve("127.0.0.1:0").await;
+    let mut proxy = Proxy::connect(&address).await;
+    let hello = holdfast_protocol::message::Hello { liveness_ms: 600, ..hello(1, 0) };
+    proxy.say(&[Message::Hello(hello)]).await;
+    assert!(matches!(proxy.next().await, Message::Welcome(_)));
+    assert!(matches!(proxy.next().await, Message::Ping(_)));
+    let closed = async { while !proxy.is_closed().await {} };
+    tokio::time::timeout(DEADLINE, closed).await.expect("the link is closed");
+}
