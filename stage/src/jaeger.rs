@@ -78,9 +78,9 @@ impl Jaeger {
         &mut self.process
     }
 
-    /// For a browser.
+    /// For a browser: the trace as JSON (Jaeger built by Go has no pages of its own).
     pub fn link(&self, trace_id: &str) -> String {
-        format!("http://{}/trace/{trace_id}", self.query)
+        format!("http://{}/api/traces/{trace_id}?prettyPrint=true", self.query)
     }
 
     /// The newest traces with such a span, at most `limit`.
