@@ -30,7 +30,7 @@ use holdfast_protocol::InstanceId;
 use slotmap::SlotMap;
 use tokio::sync::{Notify, mpsc};
 
-use crate::routing::{BackendAddress, BackendId, Table};
+use crate::routing::{BackendAddress, BackendId, Service, Table};
 use crate::session::Session;
 use crate::telemetry::counters::Counters;
 use crate::telemetry::tracer::Tracer;
@@ -54,12 +54,22 @@ pub struct WorkerConfig {
     pub table: Arc<ArcSwap<Table>>,
     pub counters: Arc<Counters>,
     pub tracer: Tracer,
+    /// Share of frames that are sampled where the service's document doesn't say.
+    pub ratio: f64,
+    /// From the environment: wins over every document.
+    pub forced_ratio: Option<f64>,
     pub max_sessions: u64,
     /// Bytes of frames and state kept for sessions; above it no session is frozen.
     pub kept_bytes: u64,
     /// Bytes of state that may be on their way into the proxy at once.
     pub transfer_pool_bytes: u64,
     pub close_deadline: Duration,
+}
+
+impl WorkerConfig {
+    fn ratio(&self, service: &Service) -> f64 {
+        self.forced_ratio.or(service.trace.ratio).unwrap_or(self.ratio)
+    }
 }
 
 /// All that lives on a worker's thread.
@@ -140,13 +150,14 @@ impl Worker {
             key,
             id: slot.session.id(),
             framing: &service.framing,
-            trace_policy: service.trace,
+            slow_frame: service.trace.slow_frame,
+            ratio: self.hub.config.ratio(&service),
             service: &service.name,
             seat: &mut slot.seat,
             hub: &mut self.hub,
         };
         let result = input(&mut slot.session, &mut fx);
-        account(&slot.session, &mut slot.seat, &self.hub.counters);
+        self.hub.parked_anew |= account(&slot.session, &mut slot.seat, &self.hub.counters);
         if slot.seat.returning && !slot.session.is_attaching() {
             slot.seat.returning = false;
             self.hub.returning_in_flight = self.hub.returning_in_flight.saturating_sub(1);
@@ -162,6 +173,7 @@ impl Worker {
         while let Some(link) = self.hub.new_links.pop() {
             dial::spawn(self, link);
         }
+        self.hurry_dials();
         self.set_clock();
     }
 
@@ -196,16 +208,19 @@ impl Worker {
     }
 }
 
-/// Keeps the worker's gauges in step with one session.
-fn account(session: &Session, seat: &mut Seat, counters: &Counters) {
+/// Keeps the worker's gauges in step with one session. `true`: it has just been parked.
+fn account(session: &Session, seat: &mut Seat, counters: &Counters) -> bool {
     let kept_bytes = session.kept_bytes();
     if kept_bytes != seat.kept_bytes {
         counters.kept_bytes.add(kept_bytes.wrapping_sub(seat.kept_bytes));
         seat.kept_bytes = kept_bytes;
     }
     let parked = matches!(session.phase(), crate::session::Phase::Parked);
-    if parked != seat.parked {
-        seat.parked = parked;
-        if parked { counters.parked.add(1) } else { counters.parked.sub(1) }
+    let changed = parked != std::mem::replace(&mut seat.parked, parked);
+    match (changed, parked) {
+        (true, true) => counters.parked.add(1),
+        (true, false) => counters.parked.sub(1),
+        (false, _) => {}
     }
+    changed && parked
 }

@@ -30,6 +30,7 @@ pub struct Workers {
     config: Config,
     instance: InstanceId,
     tracer: Tracer,
+    forced_ratio: Option<f64>,
     table: Arc<ArcSwap<Table>>,
     counters: Vec<Arc<Counters>>,
     senders: Vec<mpsc::Sender<Command>>,
@@ -54,6 +55,7 @@ impl Workers {
             config: config.clone(),
             instance,
             tracer: export.tracer(),
+            forced_ratio: export.ratio(),
             table: Arc::new(ArcSwap::from_pointee(Table::empty())),
             counters: (0..count).map(|_| Arc::default()).collect(),
             senders,
@@ -79,7 +81,10 @@ impl Workers {
     }
 
     pub fn listener_infos(&self) -> Vec<ListenerInfo> {
-        let info = |(name, address): &(Arc<str>, SocketAddr)| ListenerInfo { name: name.to_string(), address: *address };
+        let info = |(name, address): &(Arc<str>, SocketAddr)| ListenerInfo {
+            name: name.to_string(),
+            address: *address,
+        };
         self.listeners.iter().map(info).collect()
     }
 
@@ -114,6 +119,8 @@ impl Workers {
             table: Arc::clone(&self.table),
             counters: Arc::clone(&self.counters[usize::from(index)]),
             tracer: self.tracer.clone(),
+            ratio: self.config.telemetry.ratio,
+            forced_ratio: self.forced_ratio,
             max_sessions: u64::from(self.config.limits.max_sessions),
             kept_bytes: self.config.limits.kept_bytes,
             transfer_pool_bytes: self.config.limits.transfer_pool_bytes,

@@ -21,6 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_LAST: Duration = Duration::from_millis(1000);
+/// The longest wait while sessions are parked: players feel it.
+const BACKOFF_PARKED: Duration = Duration::from_millis(50);
 /// An idle link to another host is closed after this.
 pub const IDLE_LINK: Duration = Duration::from_secs(30);
 
@@ -72,9 +74,11 @@ pub fn spawn(worker: &Worker, id: LinkId) {
                 }
                 Err(error) => {
                     with_worker(|worker| worker.dial_failed(id, &error));
-                    let jitter = 0.5 + fastrand::f64();
-                    tokio::time::sleep(backoff.mul_f64(jitter)).await;
-                    backoff = (backoff * 2).min(BACKOFF_LAST);
+                    let pause = backoff.mul_f64(0.5 + fastrand::f64());
+                    // Sessions that were parked meanwhile make it urgent.
+                    let hurried = timeout(pause, demand.notified()).await.is_ok();
+                    let longest = with_worker(|worker| worker.longest_backoff());
+                    backoff = if hurried { BACKOFF_FIRST } else { (backoff * 2).min(longest) };
                 }
             }
         }
@@ -170,6 +174,18 @@ impl Worker {
             // Looked after until it is back, or is taken off the list.
             LinkState::Dead => listed,
             _ => link.sessions > 0 || (listed && self.hub.is_local(&link.backend.id)),
+        }
+    }
+
+    fn longest_backoff(&self) -> Duration {
+        if self.hub.counters.parked.get() > 0 { BACKOFF_PARKED } else { BACKOFF_LAST }
+    }
+
+    /// Sessions have just been parked: backends that are away are asked for at once.
+    pub(super) fn hurry_dials(&mut self) {
+        if std::mem::take(&mut self.hub.parked_anew) {
+            let away = self.hub.links.iter().filter(|link| link.state == LinkState::Dead);
+            away.for_each(|link| link.demand.notify_one());
         }
     }
 
@@ -305,6 +321,8 @@ impl Worker {
             link.causes.own = None;
             link.state = LinkState::Dead;
             tracing::info!(backend = %link.backend.id, "the backend ended its drain and left");
+        } else if sessions == 0 {
+            tracing::info!(backend = %link.backend.id, reason, "link closed");
         } else {
             tracing::warn!(backend = %link.backend.id, sessions, reason, "link lost");
         }

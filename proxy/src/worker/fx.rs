@@ -20,7 +20,8 @@ pub struct Fx<'a> {
     pub key: SessionKey,
     pub id: holdfast_protocol::SessionId,
     pub framing: &'a crate::framing::Framing,
-    pub trace_policy: crate::routing::table::TracePolicy,
+    pub ratio: f64,
+    pub slow_frame: Duration,
     pub service: &'a std::sync::Arc<str>,
     pub seat: &'a mut Seat,
     pub hub: &'a mut Hub,
@@ -163,7 +164,7 @@ impl Effects for Fx<'_> {
                 };
                 handoff.phase(name, &mut self.hub.ids, &clock, now)
             }
-            None => self.hub.ids.root(self.trace_policy.ratio),
+            None => self.hub.ids.root(self.ratio),
         }
     }
 
@@ -172,7 +173,7 @@ impl Effects for Fx<'_> {
             return;
         }
         let took_us = self.hub.clock.stamp(self.hub.now).saturating_sub(entry.received);
-        if entry.trace.sampled || u128::from(took_us) >= self.trace_policy.slow_frame.as_micros() {
+        if entry.trace.sampled || u128::from(took_us) >= self.slow_frame.as_micros() {
             let span = frame_span(entry, self.id.to_string(), &self.hub.clock, self.hub.now);
             self.hub.tracer.end(span);
         }

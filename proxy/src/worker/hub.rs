@@ -73,6 +73,8 @@ pub struct Hub {
     pub dirty_links: Vec<LinkId>,
     /// Sessions that ended during this turn.
     pub ended: Vec<SessionKey>,
+    /// Sessions have been parked in this turn.
+    pub parked_anew: bool,
     /// Parked sessions that may look for a backend again, and how many of them are attaching.
     pub returning: std::collections::VecDeque<SessionKey>,
     pub returning_in_flight: u32,
@@ -100,6 +102,7 @@ impl Hub {
             dirty_clients: Vec::new(),
             dirty_links: Vec::new(),
             ended: Vec::new(),
+            parked_anew: false,
             returning: std::collections::VecDeque::new(),
             returning_in_flight: 0,
             reserved_bytes: 0,

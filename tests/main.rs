@@ -1,0 +1,3 @@
+//! End to end, with real processes: each file keeps one promise to the operator or the player.
+
+mod support;

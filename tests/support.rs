@@ -1,0 +1,1 @@
+//! What several promises need beyond the stage.
