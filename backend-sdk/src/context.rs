@@ -1,0 +1,175 @@
+//! [`Context`]: all that a handler may ask of the world and do to it.
+//!
+//! Time, random numbers, timers and async work go through here and nowhere else, so that a session is a pure function
+//! of its inputs. What a handler does is only collected ([`Effects`]); it takes effect when the handler has returned,
+//! and not at all when it panics.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+use holdfast_protocol::{Epoch, SessionId, TraceContext};
+
+use crate::game::Tag;
+
+/// Async work that a handler began.
+pub(crate) type Work = Pin<Box<dyn Future<Output = Vec<u8>> + Send + 'static>>;
+
+/// What stays the same as long as a session is here.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub session: SessionId,
+    /// As `ip:port`.
+    pub client: Box<str>,
+    pub service: Box<str>,
+}
+
+/// What one handler did.
+#[derive(Default)]
+pub(crate) struct Effects {
+    /// All frames sent, one after the other.
+    pub bytes: Vec<u8>,
+    /// Their lengths.
+    pub lengths: Vec<usize>,
+    pub timers: Vec<TimerChange>,
+    pub work: Vec<(Tag, Work)>,
+    pub close: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TimerChange {
+    Every(Tag, Duration),
+    After(Tag, Duration),
+    Cancel(Tag),
+}
+
+impl Effects {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.lengths.clear();
+        self.timers.clear();
+        self.work.clear();
+        self.close = false;
+    }
+}
+
+/// A handler's view of its session and of the world. Never blocks.
+pub struct Context<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) epoch: Epoch,
+    pub(crate) input: u64,
+    pub(crate) now: SystemTime,
+    pub(crate) trace: TraceContext,
+    pub(crate) state_format: &'a str,
+    pub(crate) random: &'a mut fastrand::Rng,
+    pub(crate) effects: &'a mut Effects,
+}
+
+impl Context<'_> {
+    /// The session's id: the same from the player's connect to the end, whichever process serves it.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.place.session
+    }
+
+    /// The player's address as `ip:port`.
+    #[must_use]
+    pub fn client(&self) -> &str {
+        &self.place.client
+    }
+
+    /// The service through which the player came.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        &self.place.service
+    }
+
+    /// Grows each time the session changes its process, and each time a move is called off. A store that refuses
+    /// writes of an older epoch is safe from a process that doesn't know yet that it has been replaced.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Numbers the session's inputs (frames, timers, results of work), also across moves: (session, input) names this
+    /// call of a handler for good, and is the key to make an effect outside the game idempotent with.
+    ///
+    /// It grows with each input; in [`crate::Game::open`] it is that of the last input before (0: none).
+    #[must_use]
+    pub fn input(&self) -> u64 {
+        self.input
+    }
+
+    /// Sends a frame to the player. Never blocks and never fails; frames arrive in the order of these calls.
+    ///
+    /// A frame over the link's limit ends this session (it could never be delivered).
+    pub fn send(&mut self, frame: &[u8]) {
+        self.effects.bytes.extend_from_slice(frame);
+        self.effects.lengths.push(frame.len());
+    }
+
+    /// Ends the session once all that was sent has left. [`crate::Session::closed`] is called right after this handler.
+    pub fn close(&mut self) {
+        self.effects.close = true;
+    }
+
+    /// Calls [`crate::Session::timer`] each `period` (at least a millisecond), beginning one period from now. A timer
+    /// that has the tag already is replaced. Periods that were missed are skipped, not made up for.
+    pub fn every(&mut self, tag: Tag, period: Duration) {
+        self.effects.timers.push(TimerChange::Every(tag, period));
+    }
+
+    /// Calls [`crate::Session::timer`] once, after `delay`. A timer that has the tag already is replaced.
+    pub fn after(&mut self, tag: Tag, delay: Duration) {
+        self.effects.timers.push(TimerChange::After(tag, delay));
+    }
+
+    /// Removes the timer that has the tag, if there is one.
+    pub fn cancel(&mut self, tag: Tag) {
+        self.effects.timers.push(TimerChange::Cancel(tag));
+    }
+
+    /// The time at which this input was taken. Use this, not the clock: it is the same when the input is replayed.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.now
+    }
+
+    /// A random number. Use this, not a generator of your own: it is the same when the input is replayed.
+    pub fn random(&mut self) -> u64 {
+        self.random.u64(..)
+    }
+
+    /// Runs async work (a database, a web service) beside the session; what it returns comes back as an input:
+    /// [`crate::Session::finished`] with the same tag.
+    ///
+    /// Unfinished work doesn't move with the session: note in the state what is under way, and let
+    /// [`crate::Game::open`] begin it again. When the session is closed, the work runs to its end and its result is
+    /// dropped. Work that panics ends the session.
+    pub fn spawn(&mut self, tag: Tag, work: impl Future<Output = Vec<u8>> + Send + 'static) {
+        self.effects.work.push((tag, Box::pin(work)));
+    }
+
+    /// The trace context of this input, for calls to other systems; all zero when there is none.
+    #[must_use]
+    pub fn trace(&self) -> TraceContext {
+        self.trace
+    }
+
+    /// The name of the format of the bytes in [`crate::Opening::State`]; empty outside of `open`.
+    #[must_use]
+    pub fn state_format(&self) -> &str {
+        self.state_format
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("session", &self.place.session)
+            .field("epoch", &self.epoch)
+            .field("input", &self.input)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,107 @@
+//! ATTACH: who is taken, and who isn't and why.
+
+use holdfast_protocol::message::{Attach, AttachMode, AttachmentPhase, Credit, Refused, Rule, Subject};
+use holdfast_protocol::{Epoch, Message, SessionId};
+
+use super::Peer;
+use super::attachment::{Attachment, Loading, Next};
+use super::fault::Fault;
+use crate::context::Place;
+use crate::game::Game;
+
+/// A reason not to take a session: whether asking again may help, and what to tell the operator.
+type Refusing = (bool, String);
+
+impl<G: Game> Peer<G> {
+    pub(super) fn attach(&mut self, attach: &Attach<'_>) {
+        let Subject::Session(session) = attach.subject else {
+            return self.refuse(attach.subject, attach.epoch, false, "groups aren't served");
+        };
+        let existing = self.attachments.get(&session).map(|had| (had.epoch(), had.link_phase()));
+        if let Some((epoch, phase)) = existing {
+            if epoch > attach.epoch {
+                self.counts.stale += 1;
+                return;
+            }
+            let is_loaded = phase != AttachmentPhase::Loading;
+            if epoch == attach.epoch && is_loaded && attach.mode == AttachMode::Resume {
+                return self.with(session, |attachment, desk| attachment.resume(desk, attach));
+            }
+            if epoch == attach.epoch && matches!(phase, AttachmentPhase::Active | AttachmentPhase::Frozen) {
+                let text = "ATTACH of an epoch that is attached already";
+                return self.fail(session, &Fault::new(Rule::Unexpected, text));
+            }
+            // An older one here is stale, and one of the same epoch begins anew: its answer was lost in a cut.
+            self.remove(session, Next::Forget);
+        }
+        match self.check(attach) {
+            Ok(loading) => self.take(session, attach, loading),
+            Err((retry, reason)) => self.refuse(attach.subject, attach.epoch, retry, &reason),
+        }
+    }
+
+    fn take(&mut self, session: SessionId, attach: &Attach<'_>, loading: Loading) {
+        let place = Place { session, client: attach.client.into(), service: attach.service.into() };
+        self.loading_bytes = self.loading_bytes.saturating_add(loading.total());
+        let total = loading.total();
+        let attachment = Attachment::new(attach, place, loading, self.population.enter());
+        self.attachments.insert(session, attachment);
+        if attach.mode == AttachMode::Fresh {
+            return self.open(session);
+        }
+        let credit = self.desk.settings.state_credit_bytes;
+        if total > credit {
+            let (subject, epoch) = (attach.subject, attach.epoch);
+            self.desk.say(&Message::Credit(Credit { subject, epoch, bytes: total - credit }));
+        }
+    }
+
+    /// Whether the session can be taken, by what ATTACH says of it.
+    fn check(&self, attach: &Attach<'_>) -> Result<Loading, Refusing> {
+        let settings = &self.desk.settings;
+        if attach.group.is_some() {
+            return Err((false, "groups aren't served".into()));
+        }
+        if self.attachments.len() >= settings.max_sessions {
+            return Err((
+                true,
+                format!("{} sessions are the limit of a proxy worker", settings.max_sessions),
+            ));
+        }
+        match attach.mode {
+            AttachMode::Fresh if attach.lost => Ok(Loading::Lost),
+            AttachMode::Fresh => Ok(Loading::Fresh),
+            AttachMode::Resume => Err((false, "no such attachment".into())),
+            AttachMode::State => self.check_state(attach),
+        }
+    }
+
+    fn check_state(&self, attach: &Attach<'_>) -> Result<Loading, Refusing> {
+        let settings = &self.desk.settings;
+        let (total, max) = (attach.state_total_bytes, settings.max_state_bytes);
+        if !settings.reads(attach.format) {
+            let (format, reads) = (attach.format, settings.reads_list());
+            return Err((false, format!("state format {format:?} isn't one of {reads:?}")));
+        }
+        if total > max {
+            return Err((false, format!("state of {total} bytes, the limit is {max}")));
+        }
+        if total == 0 {
+            return Err((false, "state of 0 bytes, an envelope has 20 or more".into()));
+        }
+        if self.loading_bytes.saturating_add(total) > settings.max_loading_bytes {
+            let (loading, max) = (self.loading_bytes, settings.max_loading_bytes);
+            return Err((true, format!("{loading} bytes of state are being loaded, the limit is {max}")));
+        }
+        let Subject::Session(session) = attach.subject else {
+            return Err((false, "groups aren't served".into()));
+        };
+        let total = usize::try_from(total).map_err(|_| (false, format!("state of {total} bytes")))?;
+        Ok(Loading::state(session, total, attach.format, attach.trace))
+    }
+
+    pub(super) fn refuse(&mut self, subject: Subject, epoch: Epoch, retry: bool, reason: &str) {
+        tracing::warn!(?subject, %epoch, retry, reason, "session refused");
+        self.desk.say(&Message::Refused(Refused { subject, epoch, retry, reason }));
+    }
+}

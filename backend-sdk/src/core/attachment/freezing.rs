@@ -1,0 +1,198 @@
+//! Giving the state away (FREEZE, CHECKPOINT), and going on after all (THAW) or after a cut (resume).
+
+use holdfast_protocol::message::{Attach, Checkpoint, Freeze, State, Thaw};
+use holdfast_protocol::{Message, STATE_CHUNK_BYTES, Seq};
+use tracing::Span;
+
+use super::super::desk::Desk;
+use super::super::envelope;
+use super::super::fault::Fault;
+use super::input::caught;
+use super::{Attachment, Held, Next, Phase};
+use crate::game::Session;
+use crate::trace;
+
+/// A state on its way to the proxy.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    bytes: Vec<u8>,
+    offset: usize,
+    credit: u64,
+    is_final: bool,
+    client_seq: Seq,
+    server_seq: Seq,
+    /// Ends with the last chunk.
+    _span: Option<Span>,
+}
+
+impl Sending {
+    fn can_send(&self) -> bool {
+        self.credit > 0 && self.offset < self.bytes.len()
+    }
+}
+
+impl<S: Session> Attachment<S> {
+    pub fn freeze(&mut self, desk: &mut Desk, freeze: &Freeze) -> Result<Next, Fault> {
+        match self.phase {
+            Phase::Loading(_) => return Err(Fault::unexpected("FREEZE", "loading")),
+            // It ends by itself; if that lasts too long, the proxy thaws it and tries again.
+            Phase::Closing => return Ok(Next::Stay),
+            Phase::Inert(..) | Phase::Active(_) | Phase::Frozen(..) => {}
+        }
+        self.clear_inbox(desk);
+        self.received = self.processed;
+        self.timers.stop(desk.now.at, &mut desk.schedule);
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Closing) {
+            Phase::Inert(session, held) => Phase::Frozen(session, held),
+            Phase::Active(session) => Phase::Frozen(session, Held::default()),
+            other => other,
+        };
+        self.send_state(desk, freeze.credit_bytes, true, Some(freeze.trace))
+    }
+
+    pub fn checkpoint(&mut self, desk: &mut Desk, checkpoint: &Checkpoint) -> Result<Next, Fault> {
+        match self.phase {
+            Phase::Active(_) => self.send_state(desk, checkpoint.credit_bytes, false, None),
+            Phase::Closing => Ok(Next::Stay),
+            Phase::Loading(_) | Phase::Inert(..) | Phase::Frozen(..) => {
+                Err(Fault::unexpected("CHECKPOINT", self.phase_name()))
+            }
+        }
+    }
+
+    fn send_state(
+        &mut self,
+        desk: &mut Desk,
+        credit: u64,
+        is_final: bool,
+        trace: Option<holdfast_protocol::TraceContext>,
+    ) -> Result<Next, Fault> {
+        let (session, close) = match &self.phase {
+            Phase::Frozen(session, held) => (session, held.close),
+            Phase::Active(session) => (session, false),
+            Phase::Loading(_) | Phase::Inert(..) | Phase::Closing => return Ok(Next::Stay),
+        };
+        let span = trace.and_then(|trace| trace::snapshot(self.place.session, trace));
+        let snapshot = {
+            let _entered = span.as_ref().map(Span::enter);
+            caught("snapshot", || session.snapshot())?
+        };
+        let bytes = envelope::write(self.inputs, close, self.outbox.unsent(), &snapshot);
+        if let Some(span) = &span {
+            span.record("bytes", bytes.len());
+        }
+        self.sending = Some(Sending {
+            bytes,
+            offset: 0,
+            credit,
+            is_final,
+            client_seq: self.processed,
+            server_seq: self.outbox.last_sent(),
+            _span: span,
+        });
+        if credit > 0 {
+            desk.transfers.push_back(self.place.session);
+        }
+        Ok(Next::Stay)
+    }
+
+    /// So much more of the state may be sent.
+    pub fn credit(&mut self, desk: &mut Desk, bytes: u64) {
+        let Some(sending) = &mut self.sending else { return };
+        let was_stuck = !sending.can_send();
+        sending.credit = sending.credit.saturating_add(bytes);
+        if was_stuck && sending.can_send() {
+            desk.transfers.push_back(self.place.session);
+        }
+    }
+
+    /// Sends one chunk, if the credit allows; says whether there is more to send at once.
+    pub fn send_chunk(&mut self, desk: &mut Desk) -> bool {
+        let (subject, epoch) = (self.subject(), self.epoch);
+        let Some(sending) = self.sending.as_mut().filter(|sending| sending.can_send()) else { return false };
+        let credit = usize::try_from(sending.credit).unwrap_or(usize::MAX);
+        let length = STATE_CHUNK_BYTES.min(sending.bytes.len() - sending.offset).min(credit);
+        desk.say(&Message::State(State {
+            subject,
+            epoch,
+            is_final: sending.is_final,
+            total_bytes: sending.bytes.len() as u64,
+            offset_bytes: sending.offset as u64,
+            client_seq: sending.client_seq,
+            server_seq: sending.server_seq,
+            record_seq: Seq::NONE,
+            members: 0,
+            chunk: &sending.bytes[sending.offset..sending.offset + length],
+        }));
+        sending.offset += length;
+        sending.credit -= length as u64;
+        if sending.offset == sending.bytes.len() {
+            self.sending = None;
+            return false;
+        }
+        sending.can_send()
+    }
+
+    /// Goes on under a new epoch. Also for one that has been thawed already, but whose answer was lost in a cut.
+    pub fn thaw(&mut self, desk: &mut Desk, thaw: &Thaw) -> Result<Next, Fault> {
+        if matches!(self.phase, Phase::Loading(_) | Phase::Inert(..)) {
+            return Err(Fault::unexpected("THAW", self.phase_name()));
+        }
+        self.epoch = thaw.epoch;
+        self.sending = None;
+        self.clear_inbox(desk);
+        self.received = self.processed;
+        self.unacked = 0;
+        self.check_had(thaw.server_seq)?;
+        self.outbox.set_window(thaw.server_seq, thaw.server_window_bytes);
+        let answer = self.attached();
+        desk.say(&answer);
+        self.resend(desk, thaw.server_seq);
+        self.activate(desk)?;
+        self.run_waiting(desk)
+    }
+
+    /// The link is back, and the proxy says what it has.
+    pub fn resume(&mut self, desk: &mut Desk, attach: &Attach<'_>) -> Result<Next, Fault> {
+        self.check_had(attach.server_seq)?;
+        self.outbox.set_window(attach.server_seq, attach.server_window_bytes);
+        let answer = self.attached();
+        desk.say(&answer);
+        self.resend(desk, attach.server_seq);
+        self.run_waiting(desk)
+    }
+
+    fn check_had(&self, had: Seq) -> Result<(), Fault> {
+        let sent = self.outbox.last_sent();
+        if had <= sent {
+            return Ok(());
+        }
+        let text = format!("the proxy has server seq {had}, last sent is {sent}");
+        Err(Fault::new(holdfast_protocol::message::Rule::AckBeyondSent, text))
+    }
+
+    fn resend(&mut self, desk: &mut Desk, had: Seq) {
+        if desk.link.is_some() {
+            self.outbox.resend(self.head(), had, &mut desk.out);
+        }
+    }
+
+    /// The link is up again: says once more what may have been lost with the old one.
+    pub fn link_up(&mut self, desk: &mut Desk) {
+        self.ack_turn = super::AckTurn::None;
+        if matches!(self.phase, Phase::Loading(_)) {
+            return;
+        }
+        self.resend(desk, Seq::NONE);
+        self.pump(desk);
+        if self.processed > Seq::NONE {
+            self.owe_ack(desk, 1);
+        }
+    }
+
+    /// Half a state is of no use without its link. Says whether the attachment can wait for the next one.
+    pub fn link_lost(&mut self) -> bool {
+        self.sending = None;
+        !matches!(self.phase, Phase::Loading(_))
+    }
+}

@@ -1,0 +1,160 @@
+//! Messages from the proxy, each to what it is about.
+//!
+//! What names an epoch that isn't current is dropped and counted. A rule broken inside a session ends that attachment;
+//! only what can't be said on this link at all ends the link.
+
+use holdfast_protocol::message::{FaultScope, Pong, Rule, State, Subject, Thaw};
+use holdfast_protocol::{Epoch, Message, SessionId};
+
+use super::Peer;
+use super::attachment::{Attachment, Next, Opened};
+use super::desk::{Desk, Now};
+use super::fault::Fault;
+use crate::game::Game;
+
+impl<G: Game> Peer<G> {
+    /// Takes one message.
+    ///
+    /// # Errors
+    /// A fault of the link: it is to be told to the proxy, and the link closed.
+    pub fn receive(&mut self, message: &Message<'_>, now: Now) -> Result<(), Fault> {
+        self.desk.now = now;
+        match message {
+            Message::Data(data) => {
+                self.current(data.session, data.epoch, |attachment, desk| attachment.data(desk, data));
+            }
+            Message::Ack(ack) => {
+                self.about(ack.subject, ack.epoch, |attachment, desk| attachment.ack(desk, ack))
+            }
+            Message::Attach(attach) => self.attach(attach),
+            Message::Start(start) => {
+                self.about(start.subject, start.epoch, |attachment, desk| attachment.start(desk));
+            }
+            Message::Freeze(freeze) => {
+                self.about(freeze.subject, freeze.epoch, |attachment, desk| attachment.freeze(desk, freeze));
+            }
+            Message::Thaw(thaw) => self.thaw(thaw),
+            Message::Release(release) => {
+                self.about(release.subject, release.epoch, |_, _| Ok(Next::Forget));
+            }
+            Message::State(state) => self.state(state),
+            Message::Checkpoint(checkpoint) => {
+                self.about(checkpoint.subject, checkpoint.epoch, |attachment, desk| {
+                    attachment.checkpoint(desk, checkpoint)
+                })
+            }
+            Message::Credit(credit) => self.about(credit.subject, credit.epoch, |attachment, desk| {
+                attachment.credit(desk, credit.bytes);
+                Ok(Next::Stay)
+            }),
+            Message::Close(close) => {
+                self.current(close.session, close.epoch, |attachment, desk| attachment.close(desk, close));
+            }
+            Message::Ping(ping) => {
+                let pong = Pong { nonce: ping.nonce, attachments: self.population.get() };
+                self.desk.say(&Message::Pong(pong));
+            }
+            // Life, and nothing more.
+            Message::Pong(_) => {}
+            Message::Fault(fault) => return self.fault(fault),
+            Message::Record(record) => {
+                self.about(record.subject, record.epoch, |_, _| {
+                    Err(Fault::unexpected("RECORD", "not replaying"))
+                });
+            }
+            Message::Hello(_) => return Err(Fault::new(Rule::Handshake, "a second HELLO")),
+            Message::Welcome(_)
+            | Message::Attached(_)
+            | Message::Refused(_)
+            | Message::Join(_)
+            | Message::Leave(_)
+            | Message::Drain(_)
+            | Message::Undrain => {
+                let text = "a message that only a backend may send";
+                return Err(Fault::new(Rule::Unexpected, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs something on the session's attachment if `epoch` is the current one.
+    fn current(
+        &mut self,
+        session: SessionId,
+        epoch: Epoch,
+        action: impl FnOnce(&mut Attachment<G::Session>, &mut Desk) -> Result<Next, Fault>,
+    ) {
+        if self.attachments.get(&session).is_some_and(|attachment| attachment.epoch() == epoch) {
+            self.with(session, action);
+        } else {
+            self.counts.stale += 1;
+        }
+    }
+
+    fn about(
+        &mut self,
+        subject: Subject,
+        epoch: Epoch,
+        action: impl FnOnce(&mut Attachment<G::Session>, &mut Desk) -> Result<Next, Fault>,
+    ) {
+        match subject {
+            Subject::Session(session) => self.current(session, epoch, action),
+            // A group is never attached, so whatever is said about one is stale.
+            Subject::Group(_) => self.counts.stale += 1,
+        }
+    }
+
+    fn thaw(&mut self, thaw: &Thaw) {
+        let Subject::Session(session) = thaw.subject else {
+            return self.refuse(thaw.subject, thaw.epoch, false, "groups aren't served");
+        };
+        let Some(epoch) = self.attachments.get(&session).map(Attachment::epoch) else {
+            return self.refuse(thaw.subject, thaw.epoch, false, "no such attachment");
+        };
+        if epoch != thaw.old_epoch && epoch != thaw.epoch || thaw.epoch < epoch {
+            self.counts.stale += 1;
+            return;
+        }
+        self.with(session, |attachment, desk| attachment.thaw(desk, thaw));
+    }
+
+    fn state(&mut self, state: &State<'_>) {
+        let mut is_whole = false;
+        self.about(state.subject, state.epoch, |attachment, _| {
+            is_whole = attachment.collect(state)?;
+            Ok(Next::Stay)
+        });
+        if let (true, Subject::Session(session)) = (is_whole, state.subject) {
+            self.open(session);
+        }
+    }
+
+    /// Lets the game open a session whose state is there, and answers.
+    pub(super) fn open(&mut self, session: SessionId) {
+        let Some(attachment) = self.attachments.get_mut(&session) else { return };
+        let epoch = attachment.epoch();
+        self.loading_bytes = self.loading_bytes.saturating_sub(attachment.loading_bytes());
+        match attachment.open(&*self.game, &mut self.desk) {
+            Ok(Opened::Inert) => {
+                let answer = attachment.attached();
+                self.desk.say(&answer);
+            }
+            Ok(Opened::Refused(refusal)) => {
+                self.remove(session, Next::Forget);
+                self.refuse(Subject::Session(session), epoch, refusal.retry, &refusal.reason);
+            }
+            Err(fault) => self.fail(session, &fault),
+        }
+    }
+
+    fn fault(&mut self, fault: &holdfast_protocol::message::Fault<'_>) -> Result<(), Fault> {
+        match fault.scope {
+            FaultScope::Link => Err(Fault::new(fault.rule, format!("told by the proxy: {}", fault.text))),
+            FaultScope::Attachment(subject, epoch) => {
+                tracing::warn!(?subject, %epoch, rule = ?fault.rule, reason = fault.text, "the proxy reports a fault");
+                self.about(subject, epoch, |_, _| Ok(Next::Forget));
+                Ok(())
+            }
+        }
+    }
+}

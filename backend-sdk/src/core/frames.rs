@@ -1,0 +1,121 @@
+//! [`FrameQueue`]: frames one after the other in a single buffer, and the [`Pool`] that empty queues go back to.
+//!
+//! A session takes a queue when it has something to keep, and gives it back when it has not: an idle session holds no
+//! buffer, and a busy one allocates nothing per frame.
+
+use std::collections::VecDeque;
+
+use holdfast_protocol::TraceContext;
+
+/// What stands at a place of one of a session's sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Data,
+    Close { half: bool },
+}
+
+/// One frame, without its bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Entry {
+    pub kind: Kind,
+    pub bytes: usize,
+    pub trace: TraceContext,
+}
+
+/// What a frame counts in a window: an empty one isn't free.
+pub(crate) fn cost(bytes: usize) -> usize {
+    bytes.max(1)
+}
+
+/// What a frame takes in memory, about.
+pub(crate) fn footprint(bytes: usize) -> usize {
+    bytes + size_of::<Entry>()
+}
+
+/// Frames in order, their bytes in one buffer.
+#[derive(Debug, Default)]
+pub(crate) struct FrameQueue {
+    bytes: Vec<u8>,
+    /// Where the first frame begins: what lies before has been taken.
+    head: usize,
+    entries: VecDeque<Entry>,
+}
+
+impl FrameQueue {
+    pub fn push(&mut self, kind: Kind, trace: TraceContext, frame: &[u8]) {
+        self.bytes.extend_from_slice(frame);
+        self.entries.push_back(Entry { kind, bytes: frame.len(), trace });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The frame at `index`, whose bytes begin `offset` bytes after the first frame's.
+    pub fn at(&self, index: usize, offset: usize) -> Option<(Entry, &[u8])> {
+        let entry = *self.entries.get(index)?;
+        let begin = self.head + offset;
+        Some((entry, &self.bytes[begin..begin + entry.bytes]))
+    }
+
+    /// All frames from `index` on, `offset` as in [`Self::at`].
+    pub fn from(&self, index: usize, offset: usize) -> impl Iterator<Item = (Entry, &[u8])> {
+        let mut begin = self.head + offset;
+        self.entries.iter().skip(index).map(move |entry| {
+            let frame = &self.bytes[begin..begin + entry.bytes];
+            begin += entry.bytes;
+            (*entry, frame)
+        })
+    }
+
+    /// Takes the first frame off.
+    pub fn pop(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        self.head += entry.bytes;
+        if self.entries.is_empty() {
+            self.bytes.clear();
+            self.head = 0;
+        } else if self.head > self.bytes.len() / 2 && self.head > COMPACT_BYTES {
+            self.bytes.drain(..self.head);
+            self.head = 0;
+        }
+        Some(entry)
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+        self.head = 0;
+    }
+
+    fn is_small(&self) -> bool {
+        self.bytes.capacity() <= POOLED_BYTES && self.entries.capacity() <= POOLED_ENTRIES
+    }
+}
+
+/// Below this, moving bytes to the front isn't worth it.
+const COMPACT_BYTES: usize = 4 * 1024;
+/// Larger queues are freed, not kept.
+const POOLED_BYTES: usize = 64 * 1024;
+const POOLED_ENTRIES: usize = 1024;
+/// How many empty queues are kept.
+const POOLED_QUEUES: usize = 256;
+
+/// Empty queues, for whoever needs one next.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    free: Vec<Box<FrameQueue>>,
+}
+
+impl Pool {
+    pub fn take(&mut self) -> Box<FrameQueue> {
+        self.free.pop().unwrap_or_default()
+    }
+
+    pub fn give(&mut self, mut queue: Box<FrameQueue>) {
+        if self.free.len() < POOLED_QUEUES && queue.is_small() {
+            queue.clear();
+            self.free.push(queue);
+        }
+    }
+}

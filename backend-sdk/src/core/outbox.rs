@@ -1,0 +1,149 @@
+//! [`Outbox`]: a session's server frames from `send` to the proxy's ack.
+//!
+//! The first `sent` frames have been written to the link and wait for their ack; the others wait for room in the
+//! window and have no sequence number yet. Invariant: a frame leaves only by an ack or with the session.
+
+use holdfast_protocol::message::{Close, Data};
+use holdfast_protocol::{Epoch, Message, Seq, SessionId, TraceContext, encode};
+
+use super::fault::Fault;
+use super::frames::{Entry, FrameQueue, Kind, Pool, cost, footprint};
+use holdfast_protocol::message::Rule;
+
+/// What each DATA says besides its frame.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    pub session: SessionId,
+    pub epoch: Epoch,
+    /// Last client frame that the game has processed.
+    pub ack: Seq,
+}
+
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queue: Option<Box<FrameQueue>>,
+    /// Frames at the front that have been written to a link.
+    sent: usize,
+    /// Their bytes.
+    sent_bytes: usize,
+    /// What they count in the window.
+    sent_cost: usize,
+    /// What all frames here take in memory, about.
+    footprint: usize,
+    /// Last server seq that the proxy has acked.
+    acked: Seq,
+    window: usize,
+}
+
+impl Outbox {
+    /// `last` is the last server seq that the proxy has.
+    pub fn new(last: Seq, window_bytes: u32) -> Self {
+        let window = window_bytes as usize;
+        Self { queue: None, sent: 0, sent_bytes: 0, sent_cost: 0, footprint: 0, acked: last, window }
+    }
+
+    /// Last server seq that was given.
+    pub fn last_sent(&self) -> Seq {
+        Seq(self.acked.0.saturating_add(self.sent as u64))
+    }
+
+    pub fn footprint(&self) -> usize {
+        self.footprint
+    }
+
+    pub fn push(&mut self, pool: &mut Pool, kind: Kind, trace: TraceContext, frame: &[u8]) {
+        self.footprint += footprint(frame.len());
+        self.queue.get_or_insert_with(|| pool.take()).push(kind, trace, frame);
+    }
+
+    /// Writes frames while the window has room; one may exceed it when nothing is in flight. Says whether it wrote.
+    pub fn pump(&mut self, head: Head, out: &mut Vec<u8>) -> bool {
+        let Some(queue) = &self.queue else { return false };
+        let before = self.sent;
+        while let Some((entry, frame)) = queue.at(self.sent, self.sent_bytes) {
+            if self.sent > 0 && self.sent_cost + cost(entry.bytes) > self.window {
+                break;
+            }
+            self.sent += 1;
+            self.sent_bytes += entry.bytes;
+            self.sent_cost += cost(entry.bytes);
+            let seq = Seq(self.acked.0.saturating_add(self.sent as u64));
+            write(head, seq, false, entry, frame, out);
+        }
+        self.sent > before
+    }
+
+    /// Writes once more what is in flight after `had`.
+    pub fn resend(&self, head: Head, had: Seq, out: &mut Vec<u8>) {
+        let Some(queue) = &self.queue else { return };
+        for (index, (entry, frame)) in queue.from(0, 0).take(self.sent).enumerate() {
+            let seq = Seq(self.acked.0.saturating_add(1 + index as u64));
+            if seq > had {
+                write(head, seq, true, entry, frame, out);
+            }
+        }
+    }
+
+    /// Drops what the proxy has handed on. An older ack says nothing new.
+    pub fn ack(&mut self, pool: &mut Pool, seq: Seq) -> Result<(), Fault> {
+        if seq > self.last_sent() {
+            let text = format!("ack of server seq {seq}, last sent is {}", self.last_sent());
+            return Err(Fault::new(Rule::AckBeyondSent, text));
+        }
+        let Some(queue) = &mut self.queue else { return Ok(()) };
+        while self.acked < seq {
+            let Some(entry) = queue.pop() else { break };
+            self.acked = self.acked.next();
+            self.sent -= 1;
+            self.sent_bytes -= entry.bytes;
+            self.sent_cost -= cost(entry.bytes);
+            self.footprint -= footprint(entry.bytes);
+        }
+        if queue.is_empty() {
+            self.recycle(pool);
+        }
+        Ok(())
+    }
+
+    /// The proxy has told anew how much window is left after `had`. What it has but hasn't acked still counts, so the
+    /// bound on what is in flight is both together, but never more than it ever granted at once.
+    pub fn set_window(&mut self, had: Seq, left_bytes: u32) {
+        let left = left_bytes as usize;
+        let held = usize::try_from(had.since(self.acked)).unwrap_or(usize::MAX).min(self.sent);
+        let queue = self.queue.as_deref();
+        let held_cost: usize =
+            queue.map_or(0, |queue| queue.from(0, 0).take(held).map(|(entry, _)| cost(entry.bytes)).sum());
+        self.window = left.saturating_add(held_cost).min(self.window.max(left));
+    }
+
+    /// Frames that no link has seen.
+    pub fn unsent(&self) -> impl Iterator<Item = (Entry, &[u8])> {
+        let (sent, offset) = (self.sent, self.sent_bytes);
+        self.queue.iter().flat_map(move |queue| queue.from(sent, offset))
+    }
+
+    /// Whether all that was sent has been acked.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_none()
+    }
+
+    pub fn recycle(&mut self, pool: &mut Pool) {
+        if let Some(queue) = self.queue.take() {
+            pool.give(queue);
+        }
+        (self.sent, self.sent_bytes, self.sent_cost, self.footprint) = (0, 0, 0, 0);
+    }
+}
+
+fn write(head: Head, seq: Seq, again: bool, entry: Entry, frame: &[u8], out: &mut Vec<u8>) {
+    let Head { session, epoch, ack } = head;
+    let (record, trace) = (Seq::NONE, entry.trace);
+    let message = match entry.kind {
+        Kind::Data => Message::Data(Data { session, epoch, seq, ack, record, again, trace, frame }),
+        Kind::Close { half } => {
+            let reason = "closed by the game";
+            Message::Close(Close { session, epoch, seq, ack, record, half, again, reason })
+        }
+    };
+    encode(&message, out);
+}

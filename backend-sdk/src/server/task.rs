@@ -1,0 +1,205 @@
+//! [`PeerTask`]: owns one proxy worker's [`Peer`] and its link. What is readable is read in a batch, its handlers run,
+//! and all that they sent leaves in one write.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Sleep;
+
+use super::link::{Link, LinkError};
+use super::peers::{NewLink, PeerId, Shared};
+use super::work::Workers;
+use crate::core::{DrainOrder, JobId, Now, Peer};
+use crate::game::Game;
+
+/// A link is lost after this many times the proxy's liveness deadline without a byte: the proxy pings more often.
+const SILENCE_FACTOR: u32 = 4;
+const MIN_SILENCE: Duration = Duration::from_secs(10);
+/// With nothing due, the task looks around this often.
+const IDLE_TICK: Duration = Duration::from_secs(60);
+
+pub(super) struct PeerTask<G: Game> {
+    id: PeerId,
+    shared: Arc<Shared<G>>,
+    peer: Peer<G>,
+    link: Option<LiveLink>,
+    links: mpsc::Receiver<NewLink>,
+    drain: watch::Receiver<Option<DrainOrder>>,
+    workers: Workers,
+    sleep: Pin<Box<Sleep>>,
+}
+
+struct LiveLink {
+    link: Link,
+    heard: Instant,
+    /// Longest silence.
+    silence: Duration,
+}
+
+enum Event {
+    Ready(std::io::Result<()>),
+    /// A timer is due, or there is more to write.
+    Due,
+    Work(JobId, Option<Vec<u8>>),
+    Link(NewLink),
+    Drain,
+    Stop,
+}
+
+impl<G: Game> PeerTask<G> {
+    pub fn new(shared: Arc<Shared<G>>, id: PeerId, links: mpsc::Receiver<NewLink>) -> Self {
+        let (game, settings) = (Arc::clone(&shared.game), Arc::clone(&shared.settings));
+        let peer = Peer::new(game, settings, shared.population.clone(), Now::real(), fastrand::u64(..));
+        let mut drain = shared.drain.clone();
+        // An order given before counts as news.
+        drain.mark_changed();
+        let sleep = Box::pin(tokio::time::sleep(IDLE_TICK));
+        Self { id, shared, peer, link: None, links, drain, workers: Workers::default(), sleep }
+    }
+
+    /// Serves until the peer has neither link nor sessions, or the server stops.
+    pub async fn run(mut self, first: NewLink) {
+        self.take_link(first);
+        loop {
+            self.push();
+            match self.next_event().await {
+                Event::Ready(Ok(())) => self.read(),
+                Event::Ready(Err(error)) => self.lose_link(&error.into()),
+                Event::Due => {}
+                Event::Work(job, result) => self.peer.finished(job, result, Now::real()),
+                Event::Link(link) => self.take_link(link),
+                Event::Drain => {
+                    let order = *self.drain.borrow_and_update();
+                    order.into_iter().for_each(|order| self.peer.drain(order, Now::real()));
+                }
+                Event::Stop => break,
+            }
+            self.tick();
+            if self.link.is_none() && self.peer.is_idle() {
+                match self.shared.peers.retire(self.id, &mut self.links) {
+                    Some(link) => self.take_link(link),
+                    None => return,
+                }
+            }
+        }
+        self.stop().await;
+    }
+
+    async fn next_event(&mut self) -> Event {
+        self.set_alarm();
+        let more = self.peer.has_more() && self.link.as_ref().is_some_and(|live| live.link.is_written());
+        let link = self.link.as_ref();
+        tokio::select! {
+            ready = ready(link), if link.is_some() => Event::Ready(ready),
+            () = tokio::task::yield_now(), if more => Event::Due,
+            () = self.sleep.as_mut() => Event::Due,
+            (job, result) = self.workers.next(), if !self.workers.is_empty() => Event::Work(job, result),
+            Some(link) = self.links.recv() => Event::Link(link),
+            Ok(()) = self.drain.changed() => Event::Drain,
+            () = self.shared.stop.cancelled() => Event::Stop,
+        }
+    }
+
+    /// An alarm that comes too early does no harm, so it is only ever put forward.
+    fn set_alarm(&mut self) {
+        let silent_at = self.link.as_ref().map(|live| live.heard + live.silence);
+        let due = [self.peer.next_due(), silent_at].into_iter().flatten().min();
+        let due = due.map_or_else(|| tokio::time::Instant::now() + IDLE_TICK, tokio::time::Instant::from_std);
+        if due < self.sleep.deadline() || self.sleep.is_elapsed() {
+            self.sleep.as_mut().reset(due);
+        }
+    }
+
+    fn take_link(&mut self, new: NewLink) {
+        let NewLink { mut link, hello } = new;
+        if let Err(fault) = self.peer.link_up(&hello.as_hello(), Now::real()) {
+            tracing::warn!(address = link.address, %fault, "link refused");
+            link.say_fault(&fault);
+            return;
+        }
+        let sessions = self.peer.attachments();
+        let (proxy, worker, generation) = (&hello.proxy, hello.peer.worker, hello.generation);
+        tracing::info!(address = link.address, proxy, worker, generation, sessions, "link up");
+        let silence = Duration::from_millis(hello.liveness_ms.into()).saturating_mul(SILENCE_FACTOR);
+        self.link = Some(LiveLink { link, heard: Instant::now(), silence: silence.max(MIN_SILENCE) });
+        self.take_messages();
+    }
+
+    fn read(&mut self) {
+        let Some(live) = &mut self.link else { return };
+        match live.link.read() {
+            Ok(true) => {
+                live.heard = Instant::now();
+                self.take_messages();
+            }
+            Ok(false) => {}
+            Err(error) => self.lose_link(&error),
+        }
+    }
+
+    fn take_messages(&mut self) {
+        let Some(live) = &mut self.link else { return };
+        let now = Now::real();
+        let max = self.shared.settings.max_message_bytes();
+        let outcome = live.link.messages(max, |message| self.peer.receive(message, now));
+        if let Err(error) = outcome {
+            self.lose_link(&error);
+        }
+    }
+
+    fn lose_link(&mut self, error: &LinkError) {
+        let Some(LiveLink { mut link, .. }) = self.link.take() else { return };
+        if let Some(fault) = error.fault() {
+            self.peer.flush(false);
+            let _ = link.write(self.peer.output());
+            link.say_fault(&fault);
+        }
+        let sessions = self.peer.attachments();
+        tracing::info!(address = link.address, reason = %error, sessions, "link lost");
+        self.peer.link_lost(Now::real());
+    }
+
+    fn tick(&mut self) {
+        let now = Now::real();
+        if self.peer.next_due().is_some_and(|due| due <= now.at) {
+            self.peer.tick(now);
+        }
+        if self.link.as_ref().is_some_and(|live| live.heard + live.silence <= now.at) {
+            let silent = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            self.lose_link(&silent.into());
+        }
+    }
+
+    /// Ends the batch: begins work, and writes what there is.
+    fn push(&mut self) {
+        for order in self.peer.job_orders() {
+            self.workers.obey(order);
+        }
+        let Some(live) = &mut self.link else { return };
+        self.peer.flush(live.link.is_written());
+        if let Err(error) = live.link.write(self.peer.output()) {
+            self.lose_link(&error.into());
+        }
+    }
+
+    /// Work that a session's end began is let finish; the server bounds how long.
+    async fn stop(mut self) {
+        self.push();
+        while !self.workers.is_empty() {
+            tokio::select! {
+                (job, result) = self.workers.next() => self.peer.finished(job, result, Now::real()),
+                () = self.shared.halt.cancelled() => return,
+            }
+            self.push();
+        }
+    }
+}
+
+async fn ready(link: Option<&LiveLink>) -> std::io::Result<()> {
+    match link {
+        Some(live) => live.link.ready().await.map(drop),
+        None => std::future::pending().await,
+    }
+}
