@@ -14,7 +14,11 @@ pub mod message;
 pub mod outbound;
 pub mod resume;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use holdfast_protocol::message::{
@@ -31,7 +35,7 @@ use crate::routing::Service;
 use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult};
 
 /// Who may be served by whom, and where the session is on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// A backend is being asked to take the session. `asked`: ATTACH is on the link.
     Attaching {
@@ -57,7 +61,6 @@ pub enum Phase {
     Thawing {
         link: LinkId,
         old_epoch: Epoch,
-        answered_late: bool,
     },
     /// No backend can take it yet.
     Parked,
@@ -69,7 +72,7 @@ pub enum Phase {
 }
 
 /// The client's side of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Client {
     Open,
     /// It has sent its last byte and still listens.
@@ -78,13 +81,13 @@ pub enum Client {
 }
 
 /// What a handoff is for, and what becomes of the session when no backend takes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Order {
     pub cause: HandoffCause,
     pub otherwise: Otherwise,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Otherwise {
     /// Thaw it where it was: the process stays.
     Thaw,
@@ -95,17 +98,33 @@ pub enum Otherwise {
 }
 
 /// An attachment that is frozen on its old backend while the session moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Frozen {
     link: LinkId,
     epoch: Epoch,
 }
 
-#[derive(Debug, Clone)]
+/// The service's rules for this session. They never change, so they tell no two states of a session apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rules(Arc<Service>);
+
+impl Hash for Rules {
+    fn hash<H: Hasher>(&self, _state: &mut H) {}
+}
+
+impl Deref for Rules {
+    type Target = Arc<Service>;
+
+    fn deref(&self) -> &Arc<Service> {
+        &self.0
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Session {
     id: SessionId,
     epoch: Epoch,
-    service: Arc<Service>,
+    service: Rules,
     client_address: Arc<str>,
     phase: Phase,
     outbound: Outbound,
@@ -113,6 +132,8 @@ pub struct Session {
     /// A state with which a backend can continue; kept until its new attachment has shown a sign of life.
     kept: Option<KeptState>,
     old: Option<Frozen>,
+    /// ATTACH(resume) is on the link, and its ATTACHED isn't here.
+    resuming: bool,
     order: Option<Order>,
     /// The backend that a parked session waits for.
     home: Option<LinkId>,
@@ -140,13 +161,14 @@ impl Session {
         Self {
             id,
             epoch: Epoch::default(),
-            service,
+            service: Rules(service),
             client_address,
             phase: Phase::Parked,
             outbound: Outbound::default(),
             inbound: Inbound::default(),
             kept: None,
             old: None,
+            resuming: false,
             order: None,
             home: None,
             tried: Vec::new(),
@@ -241,6 +263,7 @@ impl Session {
 
     /// A backend has it: the waits of its stay in the proxy are over, the wait for its end may run.
     fn back_in_play<E: Effects>(&mut self, env: &mut E) {
+        env.timer(Timer::Answer, None);
         self.home = None;
         self.tried.clear();
         if std::mem::take(&mut self.park_runs) {
@@ -250,6 +273,10 @@ impl Session {
         self.park_expired = false;
         if self.client != Client::Open {
             env.timer(Timer::Close, Some(self.service.limits.close_deadline));
+        }
+        if self.inbound.owes_ack() {
+            // It fell due while there was nobody to tell.
+            env.owe_ack();
         }
     }
 
