@@ -1,1 +1,3 @@
 //! What several promises need beyond the stage.
+
+pub mod scene;
