@@ -185,7 +185,7 @@ fn start_haproxy(stage: &Stage, backend: &Arena) -> Result<(SocketAddr, u32, Run
     let address = free_address()?;
     let plain = backend.plain_address().context("an arena with a plain side")?;
     let config = format!(
-        "global\n  nbthread 1\n  maxconn 20000\n\
+        "global\n  nbthread 1\n  maxconn 8000\n\
          defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
          listen game\n  bind {address}\n  server arena {plain}\n"
     );

@@ -19,8 +19,8 @@ use crate::players::control::{self, Output};
 use crate::players::report::{BackendShare, Event, Progress, Verdict, measure, millis, percentile};
 use crate::players::timeline::Timeline;
 
-/// Connects under way at once: below any listener's backlog.
-const CONNECTS_AT_ONCE: usize = 100;
+/// Connects under way at once: well below a listener's usual backlog of 128.
+const CONNECTS_AT_ONCE: usize = 50;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first faults are told in words, the rest only counted.
 const MAX_NOTES: usize = 20;

@@ -400,4 +400,9 @@ impl<S: Session> Attachment<S> {
             desk.pool.give(queue);
         }
     }
+
+    #[cfg(test)]
+    pub fn holds_no_buffer(&self) -> bool {
+        self.inbox.is_none() && self.outbox.is_empty() && self.sending.is_none()
+    }
 }
