@@ -87,8 +87,8 @@ pub struct RunArgs {
 /// Check a config, a document or a folder of documents; change nothing
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each mistake is one line: file or key, field, the value found, what was expected.
-Exits 0 if everything holds, 1 if anything doesn't.
+Each mistake is one line: file or key, field, the value found, what was
+expected. Exits 0 if everything holds, 1 if anything doesn't.
 
 Examples:
   holdfast check holdfast.toml
@@ -102,7 +102,7 @@ pub struct CheckArgs {
 /// What is asked of a running proxy.
 #[derive(Debug, Subcommand)]
 pub enum Ask {
-    /// Show what the proxy is doing: sessions, table, backends, running drains
+    /// Show what the proxy is doing: sessions, table, backends, drains
     #[command(after_help = "\
 Examples:
   holdfast status
@@ -117,7 +117,7 @@ numbers and sizes. Logs carry the id as the field `session`.
 
 Examples:
   holdfast sessions
-  holdfast sessions --limit 1000 --json | jq '.sessions[] | select(.phase == \"parked\")'")]
+  holdfast sessions --limit 1000 --json | jq '.sessions[].client'")]
     Sessions {
         /// How many at most
         #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
@@ -146,7 +146,7 @@ pub struct DrainArgs {
     /// The backend
     #[arg(value_name = "SERVICE/BACKEND", value_parser = backend)]
     pub backend: String,
-    /// Time for the move, such as 30s, 5m or 1h [default: the service's]
+    /// Time for it, as 30s, 5m or 1h [default: the service's]
     #[arg(long, value_name = "TIME", value_parser = deadline)]
     pub deadline: Option<Duration>,
     /// Shown to whoever looks at the drain
@@ -155,7 +155,7 @@ pub struct DrainArgs {
     /// This proxy alone; no key is written
     #[arg(long)]
     pub local: bool,
-    /// Show progress until this proxy has no session left there
+    /// Follow it until this proxy has no session there
     #[arg(long)]
     pub wait: bool,
 }

@@ -14,7 +14,9 @@ use holdfast_protocol::message::{Ack, Attach, Attached, AttachmentPhase, Data, R
 use holdfast_protocol::{Epoch, Message, Seq};
 
 use self::freezing::Sending;
-pub(crate) use self::input::{Input, call, caught};
+#[cfg(feature = "plain")]
+pub(crate) use self::input::call;
+pub(crate) use self::input::{Input, caught};
 pub(crate) use self::loading::{Loading, Opened};
 use super::desk::Desk;
 use super::fault::Fault;

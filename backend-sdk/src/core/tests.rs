@@ -6,4 +6,5 @@ mod links;
 mod moving;
 mod random;
 mod sessions;
+mod traces;
 mod world;

@@ -16,7 +16,8 @@ pub(super) fn ready(state: &AdminState) -> ReadyView {
         (stopping, "nothing: the proxy is stopping"),
     ]
     .into_iter()
-    .filter_map(|(holds, what)| holds.then(|| what.to_owned()))
+    .filter(|(holds, _)| *holds)
+    .map(|(_, what)| what.to_owned())
     .collect();
     ReadyView {
         ready: waiting_for.is_empty(),

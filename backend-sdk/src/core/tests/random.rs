@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_protocol::message::{Attach, AttachMode, Record, RecordKind};
-use holdfast_protocol::{Epoch, Message, Seq, TraceContext, decode};
+use holdfast_protocol::{Epoch, Message, Seq, decode};
 use proptest::prelude::*;
 
 use super::world::*;
@@ -62,7 +62,6 @@ fn attach_state(number: u8, epoch: u64, state_total_bytes: u64) -> Message<'stat
 }
 
 fn record(number: u8, epoch: u64, seq: u64) -> Message<'static> {
-    let _ = TraceContext::NONE;
     Message::Record(Record {
         subject: subject(number),
         epoch: Epoch(epoch),

@@ -12,6 +12,8 @@ const CONFIG_ENDPOINT: &str = "telemetry.otlp_endpoint";
 const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 const MAX_QUEUE_SIZE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
+const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
+const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 const SCHEDULE_DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY";
 
 const DEFAULT_QUEUE_SPANS: usize = 8_192;
@@ -50,6 +52,8 @@ pub struct ExportSettings {
     pub queue_spans: usize,
     /// Spans that may wait between the workers and the forwarding task; the config may say otherwise.
     pub worker_queue_spans: usize,
+    /// From `OTEL_TRACES_SAMPLER`: wins over every ratio in config and documents.
+    pub ratio: Option<f64>,
     schedule_delay: Option<Duration>,
 }
 
@@ -95,6 +99,7 @@ impl ExportSettings {
             instance_id: attribute("service.instance.id").unwrap_or_else(|| proxy_id.to_owned()),
             queue_spans: queue_spans(&get)?,
             worker_queue_spans: DEFAULT_WORKER_QUEUE_SPANS,
+            ratio: sampler_ratio(&get)?,
             schedule_delay: get(SCHEDULE_DELAY).is_none().then_some(DEFAULT_SCHEDULE_DELAY),
         }))
     }
@@ -148,6 +153,24 @@ fn endpoint(
     // Only the signal's own variable is a whole URL.
     let whole = protocol == OtlpProtocol::Grpc || name == TRACES_ENDPOINT;
     Ok(Some(if whole { value } else { format!("{}/v1/traces", value.trim_end_matches('/')) }))
+}
+
+/// The samplers are parent-based here either way: a child always follows its parent.
+fn sampler_ratio(get: &impl Fn(&str) -> Option<String>) -> Result<Option<f64>, ExportError> {
+    let Some(sampler) = get(SAMPLER) else { return Ok(None) };
+    match sampler.strip_prefix("parentbased_").unwrap_or(&sampler) {
+        "always_on" => Ok(Some(1.0)),
+        "always_off" => Ok(Some(0.0)),
+        "traceidratio" => {
+            let Some(argument) = get(SAMPLER_ARG) else { return Ok(Some(1.0)) };
+            let ratio = argument.trim().parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+            ratio.map(Some).ok_or_else(|| invalid(SAMPLER_ARG, &argument, "a number from 0 to 1"))
+        }
+        _ => {
+            let expected = "always_on, always_off or traceidratio, each also with parentbased_ before it";
+            Err(invalid(SAMPLER, &sampler, expected))
+        }
+    }
 }
 
 fn queue_spans(get: &impl Fn(&str) -> Option<String>) -> Result<usize, ExportError> {
@@ -216,6 +239,21 @@ mod tests {
         assert_eq!((read.service_name.as_str(), read.instance_id.as_str()), ("edge", "7"));
         let named = settings(&[attributes, ("OTEL_SERVICE_NAME", "front")], Some("http://c:1"));
         assert_eq!(named.unwrap().unwrap().service_name, "front");
+    }
+
+    #[test]
+    fn a_sampler_is_a_ratio() {
+        let ratio = |variables: &[_]| settings(variables, Some("http://c:1")).map(|read| read.unwrap().ratio);
+        assert_eq!(ratio(&[]), Ok(None));
+        assert_eq!(ratio(&[(SAMPLER, "always_off")]), Ok(Some(0.0)));
+        assert_eq!(ratio(&[(SAMPLER, "parentbased_always_on")]), Ok(Some(1.0)));
+        assert_eq!(ratio(&[(SAMPLER, "traceidratio")]), Ok(Some(1.0)));
+        assert_eq!(ratio(&[(SAMPLER, "parentbased_traceidratio"), (SAMPLER_ARG, "0.25")]), Ok(Some(0.25)));
+        for argument in ["2", "-0.1", "NaN", "some"] {
+            let error = ratio(&[(SAMPLER, "traceidratio"), (SAMPLER_ARG, argument)]).unwrap_err();
+            assert!(error.to_string().contains("a number from 0 to 1"), "{argument}");
+        }
+        assert!(ratio(&[(SAMPLER, "jaeger_remote")]).is_err());
     }
 
     #[test]
