@@ -1,1 +1,6 @@
 //! What several promises need beyond the stage.
+
+pub mod fleet;
+pub mod logs;
+pub mod program;
+pub mod scene;

@@ -15,7 +15,11 @@ use crate::config::{Config, ConfigErrors, FieldError, Source};
 #[must_use]
 pub fn command(path: &Path, json: bool) -> Exit {
     let report = Report::of(path);
-    if json { println!("{}", report.json()) } else { println!("{report}") }
+    if json {
+        println!("{}", report.json())
+    } else {
+        println!("{report}")
+    }
     if report.is_ok() { Exit::Done } else { Exit::Failed }
 }
 

@@ -206,7 +206,11 @@ fn published_view(source: &'static str, published: &Published) -> admin::Publish
         last_contact: published.last_contact,
         source_error: published.source_error.clone(),
         refused: refused.collect(),
-        warnings: published.warnings.iter().map(|warning| format!("{}: {}", warning.key, warning.text)).collect(),
+        warnings: published
+            .warnings
+            .iter()
+            .map(|warning| format!("{}: {}", warning.key, warning.text))
+            .collect(),
     }
 }
 

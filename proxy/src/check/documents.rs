@@ -16,7 +16,12 @@ impl Report {
         let found = match scan(root) {
             Ok(found) => found,
             Err(error) => {
-                report.add(Severity::Error, root, None, FieldError::new("folder", error, "a readable folder"));
+                report.add(
+                    Severity::Error,
+                    root,
+                    None,
+                    FieldError::new("folder", error, "a readable folder"),
+                );
                 return report;
             }
         };
@@ -104,7 +109,8 @@ mod tests {
     fn a_folder_reports_what_only_shows_between_documents() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("routes")).unwrap();
-        std::fs::write(folder.path().join("routes/r.json"), r#"{"listener": "game", "service": "nowhere"}"#).unwrap();
+        std::fs::write(folder.path().join("routes/r.json"), r#"{"listener": "game", "service": "nowhere"}"#)
+            .unwrap();
         let text = Report::of_folder(folder.path()).to_string();
         assert!(text.contains("service: got") && text.contains("nowhere"), "{text}");
     }

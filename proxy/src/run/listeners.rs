@@ -49,7 +49,8 @@ pub fn bind(config: &Config) -> anyhow::Result<Bound> {
         }
         let tls = match &listener.tls {
             Some(files) => {
-                let server = server_config(files).with_context(|| format!("listener {:?}: tls", listener.name))?;
+                let server =
+                    server_config(files).with_context(|| format!("listener {:?}: tls", listener.name))?;
                 Some(Arc::new(ArcSwap::from(server)))
             }
             None => None,
@@ -88,7 +89,8 @@ impl Bound {
     }
 
     pub fn tls(&self) -> LiveTls {
-        let with_tls = self.listeners.iter().filter_map(|one| Some((Arc::clone(&one.name), one.tls.clone()?)));
+        let with_tls =
+            self.listeners.iter().filter_map(|one| Some((Arc::clone(&one.name), one.tls.clone()?)));
         with_tls.collect()
     }
 

@@ -79,7 +79,10 @@ impl Workers {
     }
 
     pub fn listener_infos(&self) -> Vec<ListenerInfo> {
-        let info = |(name, address): &(Arc<str>, SocketAddr)| ListenerInfo { name: name.to_string(), address: *address };
+        let info = |(name, address): &(Arc<str>, SocketAddr)| ListenerInfo {
+            name: name.to_string(),
+            address: *address,
+        };
         self.listeners.iter().map(info).collect()
     }
 
