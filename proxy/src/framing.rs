@@ -40,6 +40,18 @@ pub struct Cut {
     pub consumed: usize,
 }
 
+/// The family and its bound, for the log.
+impl std::fmt::Display for Framing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let family = match self {
+            Self::Length(_) => "length",
+            Self::Varint(_) => "varint",
+            Self::Lines(_) => "lines",
+        };
+        write!(f, "{family}(max_frame_bytes={})", self.max_frame_bytes())
+    }
+}
+
 impl Framing {
     /// Cuts the first frame off client bytes; `None` if it isn't whole yet.
     ///

@@ -30,7 +30,7 @@ use holdfast_protocol::InstanceId;
 use slotmap::SlotMap;
 use tokio::sync::{Notify, mpsc};
 
-use crate::routing::{BackendAddress, BackendId, Table};
+use crate::routing::{BackendAddress, BackendId, Service, Table};
 use crate::session::Session;
 use crate::telemetry::counters::Counters;
 use crate::telemetry::tracer::Tracer;
@@ -54,12 +54,22 @@ pub struct WorkerConfig {
     pub table: Arc<ArcSwap<Table>>,
     pub counters: Arc<Counters>,
     pub tracer: Tracer,
+    /// Share of frames that are sampled where the service's document doesn't say.
+    pub ratio: f64,
+    /// From the environment: wins over every document.
+    pub forced_ratio: Option<f64>,
     pub max_sessions: u64,
     /// Bytes of frames and state kept for sessions; above it no session is frozen.
     pub kept_bytes: u64,
     /// Bytes of state that may be on their way into the proxy at once.
     pub transfer_pool_bytes: u64,
     pub close_deadline: Duration,
+}
+
+impl WorkerConfig {
+    fn ratio(&self, service: &Service) -> f64 {
+        self.forced_ratio.or(service.trace.ratio).unwrap_or(self.ratio)
+    }
 }
 
 /// All that lives on a worker's thread.
@@ -72,6 +82,7 @@ pub struct Worker {
     clock_moved: Arc<Notify>,
     clock_due: Option<Instant>,
     next_look: Instant,
+    next_return: Instant,
     stopping: Option<control::Stopping>,
 }
 
@@ -113,12 +124,16 @@ pub fn run(
         clock_moved: Arc::clone(&clock_moved),
         clock_due: None,
         next_look: Instant::now(),
+        next_return: Instant::now(),
         stopping: None,
     };
     WORKER.set(Some(worker));
     runtime.block_on(control::serve(listeners, commands, clock_moved));
-    runtime.shutdown_timeout(Duration::from_millis(100));
+    // Sockets go while their runtime is still there.
+    let guard = runtime.enter();
     WORKER.set(None);
+    drop(guard);
+    runtime.shutdown_timeout(Duration::from_millis(100));
     Ok(())
 }
 
@@ -140,7 +155,8 @@ impl Worker {
             key,
             id: slot.session.id(),
             framing: &service.framing,
-            trace_policy: service.trace,
+            slow_frame: service.trace.slow_frame,
+            ratio: self.hub.config.ratio(&service),
             service: &service.name,
             seat: &mut slot.seat,
             hub: &mut self.hub,

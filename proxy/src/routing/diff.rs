@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::table::{Backend, DrainOrder, Route, Service, Table};
+use super::table::{Backend, DrainOrder, DrainPolicy, Limits, Route, Service, Table};
 
 /// One document that came, went, or one of its fields that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,13 +76,42 @@ fn written(fields: Fields) -> String {
 
 fn service_fields(service: &Service) -> Fields {
     let Service { name: _, framing, recovery, on_crash, limits, drain, trace } = service;
+    let mut fields = vec![
+        ("framing", framing.to_string()),
+        ("recovery", format!("{recovery:?}").to_lowercase()),
+        ("on_crash", format!("{on_crash:?}").to_lowercase()),
+        ("trace.ratio", trace.ratio.map_or_else(|| "-".to_owned(), |ratio| ratio.to_string())),
+        ("trace.slow_frame", format!("{:?}", trace.slow_frame)),
+    ];
+    fields.extend(limit_fields(limits));
+    fields.extend(drain_policy_fields(drain));
+    fields
+}
+
+fn limit_fields(limits: &Limits) -> Fields {
     vec![
-        ("framing", format!("{framing:?}")),
-        ("recovery", format!("{recovery:?}")),
-        ("on_crash", format!("{on_crash:?}")),
-        ("limits", format!("{limits:?}")),
-        ("drain", format!("{drain:?}")),
-        ("trace", format!("{trace:?}")),
+        ("limits.client_window_bytes", limits.client_window_bytes.to_string()),
+        ("limits.server_window_bytes", limits.server_window_bytes.to_string()),
+        ("limits.state_size_bytes", limits.state_size_bytes.to_string()),
+        ("limits.max_state_bytes", limits.max_state_bytes.to_string()),
+        ("limits.max_sessions", limits.max_sessions.to_string()),
+        ("limits.attach_timeout", format!("{:?}", limits.attach_timeout)),
+        ("limits.freeze_timeout", format!("{:?}", limits.freeze_timeout)),
+        ("limits.park_deadline", format!("{:?}", limits.park_deadline)),
+        ("limits.park_home", format!("{:?}", limits.park_home)),
+        ("limits.liveness", format!("{:?}", limits.liveness)),
+        ("limits.resume_timeout", format!("{:?}", limits.resume_timeout)),
+        ("limits.close_deadline", format!("{:?}", limits.close_deadline)),
+    ]
+}
+
+fn drain_policy_fields(drain: &DrainPolicy) -> Fields {
+    vec![
+        ("drain.in_flight", drain.in_flight.to_string()),
+        ("drain.per_second", drain.per_second.to_string()),
+        ("drain.deadline", format!("{:?}", drain.deadline)),
+        ("drain.on_deadline", format!("{:?}", drain.on_deadline).to_lowercase()),
+        ("drain.on_sigterm", format!("{:?}", drain.on_sigterm).to_lowercase()),
     ]
 }
 

@@ -164,8 +164,8 @@ pub enum OnSigterm {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TracePolicy {
-    /// Share of frames that are sampled, 0 to 1.
-    pub ratio: f64,
+    /// Share of frames that are sampled, 0 to 1; the proxy's own ratio where the document doesn't say.
+    pub ratio: Option<f64>,
     /// A frame slower than this is exported even when not sampled.
     pub slow_frame: Duration,
 }

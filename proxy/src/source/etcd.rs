@@ -58,6 +58,7 @@ fn brief(error: &etcd_client::Error) -> String {
             while let Some(deeper) = cause.and_then(std::error::Error::source) {
                 cause = Some(deeper);
             }
+            let cause = cause.map(ToString::to_string).filter(|cause| !status.message().contains(cause));
             let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
             format!("{:?}: {}{cause}", status.code(), status.message())
         }

@@ -32,6 +32,7 @@ const FORWARD_BATCH_SPANS: usize = 256;
 pub struct Export {
     tracer: Tracer,
     stats: Arc<SpanStats>,
+    ratio: Option<f64>,
     running: Option<Running>,
 }
 
@@ -58,7 +59,7 @@ impl Export {
     /// No collector: spans aren't built.
     #[must_use]
     pub fn disabled() -> Self {
-        Self { tracer: Tracer::disabled(), stats: Arc::default(), running: None }
+        Self { tracer: Tracer::disabled(), stats: Arc::default(), ratio: None, running: None }
     }
 
     /// Starts exporting, on the current runtime, which has to run until [`Export::shutdown`] is done.
@@ -108,7 +109,18 @@ impl Export {
         let stop = CancellationToken::new();
         let task =
             tokio::spawn(forward(receiver, Arc::clone(&processor), Arc::clone(&progress), stop.clone()));
-        Self { tracer, stats, running: Some(Running { processor, progress, stop, task }) }
+        Self {
+            tracer,
+            stats,
+            ratio: settings.ratio,
+            running: Some(Running { processor, progress, stop, task }),
+        }
+    }
+
+    /// The share of frames that `OTEL_TRACES_SAMPLER` asks for, if it does.
+    #[must_use]
+    pub fn ratio(&self) -> Option<f64> {
+        self.ratio
     }
 
     /// The workers' end.

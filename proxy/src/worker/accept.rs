@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -17,6 +18,9 @@ use crate::telemetry::counters::CloseReason;
 
 /// After a failed accept (no descriptors left), the next try waits this long.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// Silence of a client after which the kernel asks whether it is still there, and how often it asks.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// TLS handshakes under way at once on one listener of one worker.
 const HANDSHAKES_AT_ONCE: usize = 256;
 
@@ -43,8 +47,7 @@ pub async fn run(listener: Listener, stop: CancellationToken) {
         };
         match accepted {
             Ok((stream, client)) => {
-                // A socket that can't be told so is about to fail anyway.
-                let _ = stream.set_nodelay(true);
+                tune(&stream);
                 match &listener.tls {
                     None => admit(&listener.name, Stream::Tcp(stream), client, None),
                     Some(config) => {
@@ -65,6 +68,14 @@ pub async fn run(listener: Listener, stop: CancellationToken) {
             }
         }
     }
+}
+
+/// Frames leave at once, and a client that vanished without a word is noticed.
+fn tune(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    // A socket that can't be told so is about to fail anyway.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
 async fn shake_hands(

@@ -150,7 +150,7 @@ impl Worker {
                     searched = bytes.len() - at;
                     return Ok(());
                 };
-                let trace = fx.hub.ids.root(fx.trace_policy.ratio);
+                let trace = fx.hub.ids.root(fx.ratio);
                 session.frame(&bytes[at + cut.frame.start..at + cut.frame.end], trace, received, fx);
                 at += cut.consumed;
                 searched = 0;

@@ -12,6 +12,8 @@ use super::{Worker, with_worker};
 
 /// How often links and silent clients are looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often parked sessions look for a backend, even if nothing has changed.
+const RETURN_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs what is due, for as long as the worker lives.
 pub async fn run(moved: Arc<Notify>) {
@@ -66,8 +68,20 @@ impl Worker {
         if self.next_look <= now {
             self.next_look = now + LOOK_EVERY;
             self.look_after_links();
+            self.retire_links();
             self.look_for_hangups();
+            self.look_after_parked();
             self.look_at_stop();
+        }
+    }
+
+    /// A backend that refused for now may take a session later, without anything changing that would show.
+    fn look_after_parked(&mut self) {
+        let now = self.hub.now;
+        if self.hub.counters.parked.get() > 0 && now >= self.next_return {
+            self.next_return = now + RETURN_EVERY;
+            self.sessions_may_return();
+            self.bring_back();
         }
     }
 

@@ -45,6 +45,13 @@ impl DialError {
     }
 }
 
+/// What the task of a link is to do next.
+enum Wish {
+    Dial,
+    Rest,
+    End,
+}
+
 /// What the task needs to know to dial.
 struct Call {
     address: BackendAddress,
@@ -60,9 +67,13 @@ pub fn spawn(worker: &Worker, id: LinkId) {
     tokio::spawn(async move {
         let mut backoff = BACKOFF_FIRST;
         loop {
-            if !with_worker(|worker| worker.is_wanted(id)) {
-                demand.notified().await;
-                continue;
+            match with_worker(|worker| worker.wish(id)) {
+                Wish::Dial => {}
+                Wish::Rest => {
+                    demand.notified().await;
+                    continue;
+                }
+                Wish::End => return with_worker(|worker| worker.hub.free_links.push(id)),
             }
             let call = with_worker(|worker| worker.prepare_call(id));
             match dial(&call).await {
@@ -166,6 +177,31 @@ fn welcome(message: &Message<'_>, call: &Call) -> Result<Peer, String> {
 }
 
 impl Worker {
+    fn wish(&self, id: LinkId) -> Wish {
+        match self.is_wanted(id) {
+            _ if self.hub.link(id).retired => Wish::End,
+            true => Wish::Dial,
+            false => Wish::Rest,
+        }
+    }
+
+    /// Gives up the places of links whose backends are off the list and that nobody needs.
+    pub(super) fn retire_links(&mut self) {
+        let table = std::sync::Arc::clone(&self.hub.table);
+        for id in self.hub.link_ids() {
+            let link = self.hub.link(id);
+            let idle = matches!(link.state, LinkState::Idle | LinkState::Dead) && link.sessions == 0;
+            let listed = table.backends.contains_key(&link.backend.id);
+            if idle && !listed && !link.retired && self.keys_on(id).is_empty() {
+                let link = self.hub.link_mut(id);
+                link.retired = true;
+                link.demand.notify_one();
+                let backend = link.backend.id.clone();
+                self.hub.link_of.remove(&backend);
+            }
+        }
+    }
+
     pub(super) fn is_wanted(&self, id: LinkId) -> bool {
         let link = self.hub.link(id);
         let listed = self.hub.table.backends.contains_key(&link.backend.id);
@@ -352,11 +388,15 @@ impl Worker {
 
     /// The backend's process is gone, or as good as gone: its sessions take the crash path.
     pub(super) fn backend_gone(&mut self, id: LinkId) {
+        let keys = self.keys_on(id);
         let link = self.hub.link_mut(id);
+        if !keys.is_empty() {
+            tracing::warn!(backend = %link.backend.id, sessions = keys.len(), "the backend is gone");
+        }
         link.state = LinkState::Dead;
         link.peer = None;
         link.causes.own = None;
-        for key in self.keys_on(id) {
+        for key in keys {
             self.drive(key, |session, fx| session.attachment_lost(id, fx));
         }
         self.review_drain(id);

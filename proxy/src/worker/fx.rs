@@ -20,7 +20,8 @@ pub struct Fx<'a> {
     pub key: SessionKey,
     pub id: holdfast_protocol::SessionId,
     pub framing: &'a crate::framing::Framing,
-    pub trace_policy: crate::routing::table::TracePolicy,
+    pub ratio: f64,
+    pub slow_frame: Duration,
     pub service: &'a std::sync::Arc<str>,
     pub seat: &'a mut Seat,
     pub hub: &'a mut Hub,
@@ -163,7 +164,7 @@ impl Effects for Fx<'_> {
                 };
                 handoff.phase(name, &mut self.hub.ids, &clock, now)
             }
-            None => self.hub.ids.root(self.trace_policy.ratio),
+            None => self.hub.ids.root(self.ratio),
         }
     }
 
@@ -172,7 +173,7 @@ impl Effects for Fx<'_> {
             return;
         }
         let took_us = self.hub.clock.stamp(self.hub.now).saturating_sub(entry.received);
-        if entry.trace.sampled || u128::from(took_us) >= self.trace_policy.slow_frame.as_micros() {
+        if entry.trace.sampled || u128::from(took_us) >= self.slow_frame.as_micros() {
             let span = frame_span(entry, self.id.to_string(), &self.hub.clock, self.hub.now);
             self.hub.tracer.end(span);
         }
@@ -305,7 +306,12 @@ impl Fx<'_> {
 
     fn failed(&mut self, link: LinkId, what: &'static str, reason: &str) {
         let backend = self.name(link);
-        tracing::warn!(session = %self.id, %backend, what, reason, "a backend didn't take the session");
+        let now = self.hub.now;
+        if self.hub.link_mut(link).may_complain(now) {
+            tracing::warn!(session = %self.id, %backend, what, reason, "a backend didn't take a session");
+        } else {
+            tracing::debug!(session = %self.id, %backend, what, reason, "a backend didn't take the session");
+        }
         let (now, clock) = (self.hub.now, self.hub.clock);
         if let Some(handoff) = &mut self.seat.handoff {
             handoff.end_phase(&clock, now, Some(format!("{what}: {reason}")));
@@ -314,7 +320,7 @@ impl Fx<'_> {
 
     fn lost(&mut self, link: LinkId) {
         let backend = self.name(link);
-        tracing::warn!(session = %self.id, %backend, "the session's backend is gone");
+        tracing::debug!(session = %self.id, %backend, "the session's backend is gone");
         if self.seat.handoff.is_none() {
             let crash = HandoffCause::Crash;
             self.seat.handoff = Some(HandoffTrace::begin(&mut self.hub.ids, crash, backend, self.hub.now));

@@ -56,6 +56,8 @@ pub struct Hub {
     pub table: Arc<Table>,
     pub links: Vec<Link>,
     pub link_of: HashMap<BackendId, LinkId>,
+    /// Places of links that are no longer needed.
+    pub free_links: Vec<LinkId>,
     /// Links on which a drain runs.
     pub draining: Vec<LinkId>,
     /// Links made since the last look, whose tasks are to be started.
@@ -89,6 +91,7 @@ impl Hub {
             table,
             links: Vec::new(),
             link_of: HashMap::new(),
+            free_links: Vec::new(),
             draining: Vec::new(),
             new_links: Vec::new(),
             counters: Arc::clone(&config.counters),
@@ -128,10 +131,18 @@ impl Hub {
         if let Some(id) = self.link_of.get(&backend.id) {
             return *id;
         }
-        let id = LinkId(u32::try_from(self.links.len()).expect("fewer than 2^32 backends"));
         let mut link = Link::new(Arc::clone(backend), self.now);
         link.causes.key = self.table.drains.get(&backend.id).map(|order| (Arc::clone(order), self.now));
-        self.links.push(link);
+        let id = match self.free_links.pop() {
+            Some(free) => {
+                *self.link_mut(free) = link;
+                free
+            }
+            None => {
+                self.links.push(link);
+                LinkId(u32::try_from(self.links.len() - 1).expect("fewer than 2^32 backends"))
+            }
+        };
         self.link_of.insert(backend.id.clone(), id);
         self.new_links.push(id);
         id

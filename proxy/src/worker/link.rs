@@ -14,6 +14,8 @@ use super::stream::{Outbox, Stream};
 use crate::drain::Drain;
 use crate::routing::{Backend, DrainOrder};
 
+const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+
 /// Where the connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkState {
@@ -120,6 +122,9 @@ pub struct Link {
     pub demand: Arc<Notify>,
     /// The link is to be closed, with the reason.
     pub doomed: Option<String>,
+    /// Its backend is off the list and nobody needs it: the place is free when its task has ended.
+    pub retired: bool,
+    complained: Option<Instant>,
 }
 
 impl Link {
@@ -145,6 +150,8 @@ impl Link {
             drain: None,
             demand: Arc::new(Notify::new()),
             doomed: None,
+            retired: false,
+            complained: None,
         }
     }
 
@@ -176,6 +183,15 @@ impl Link {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
+    }
+
+    /// Whether a refusal may be a line in the log: one a second, however many sessions are refused.
+    pub fn may_complain(&mut self, now: Instant) -> bool {
+        let quiet = self.complained.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAIN_EVERY);
+        if quiet {
+            self.complained = Some(now);
+        }
+        quiet
     }
 
     /// How long ago anything came.

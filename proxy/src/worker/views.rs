@@ -40,6 +40,6 @@ impl Worker {
             left: if link.drain.is_some() { link.sessions } else { 0 },
             last_error: link.last_error.clone(),
         };
-        self.hub.links.iter().map(view).collect()
+        self.hub.links.iter().filter(|link| !link.retired).map(view).collect()
     }
 }

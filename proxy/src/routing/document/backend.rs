@@ -34,7 +34,7 @@ impl RawBackend {
             address: address(&self.address)?,
             version: version("version", self.version)?.into(),
             weight: within("weight", self.weight, 0..=MAX_WEIGHT)?,
-            zone: self.zone.map(|zone| key::config_name("zone", &zone)).transpose()?,
+            zone: self.zone.map(|zone| key::name("zone", &zone)).transpose()?,
         })
     }
 }

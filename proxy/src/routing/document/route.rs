@@ -53,7 +53,7 @@ impl RawRoute {
     pub fn check(self, name: Arc<str>) -> Result<Route, FieldError> {
         Ok(Route {
             name,
-            listener: key::config_name("listener", &self.listener)?,
+            listener: key::name("listener", &self.listener)?,
             service: key::name("service", &self.service)?,
             versions: self.versions.map(shares).transpose()?.unwrap_or_default(),
             prefer: self.prefer.into(),

@@ -126,13 +126,14 @@ pub enum RawOnSigterm {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawTrace {
-    pub ratio: f64,
+    /// Absent: the proxy's `telemetry.ratio`.
+    pub ratio: Option<f64>,
     pub slow_frame_ms: u64,
 }
 
 impl Default for RawTrace {
     fn default() -> Self {
-        Self { ratio: 0.01, slow_frame_ms: 1_000 }
+        Self { ratio: None, slow_frame_ms: 1_000 }
     }
 }
 
@@ -239,7 +240,7 @@ impl RawTrace {
     fn check(self) -> Result<TracePolicy, FieldError> {
         let slow = within("trace.slow_frame_ms", self.slow_frame_ms, 1..=3_600_000)?;
         Ok(TracePolicy {
-            ratio: within("trace.ratio", self.ratio, 0.0..=1.0)?,
+            ratio: self.ratio.map(|ratio| within("trace.ratio", ratio, 0.0..=1.0)).transpose()?,
             slow_frame: Duration::from_millis(slow),
         })
     }
