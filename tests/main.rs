@@ -3,4 +3,6 @@
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod etcd;
+#[cfg(test)]
 mod support;

@@ -80,7 +80,7 @@ pub fn service(on_crash: OnCrash) -> Service {
             on_deadline: OnDeadline::Keep,
             on_sigterm: OnSigterm::Move,
         },
-        trace: TracePolicy { ratio: 0.0, slow_frame: Duration::from_secs(1) },
+        trace: TracePolicy { ratio: Some(0.0), slow_frame: Duration::from_secs(1) },
     }
 }
 
