@@ -1,4 +1,119 @@
 //! Write a game server whose sessions survive its restarts.
+//!
+//! A Holdfast proxy owns the players' connections; this crate joins a game to it. You implement two traits, [`Game`]
+//! and [`Session`], and call [`Server::builder`]. When the process gets SIGTERM, its players move to another process
+//! that runs the same game, or wait in the proxy until this one is back, and carry on where they were.
+//!
+//! # A whole game
+//!
+//! Each player collects points: a frame adds its length, a timer adds one a second, and the answer is the sum.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use holdfast_backend::{Context, Game, Opening, Refusal, ServeError, Server, Session, Tag};
+//!
+//! const SECOND: Tag = Tag(1);
+//!
+//! struct Points;
+//!
+//! struct Player { points: u64 }
+//!
+//! impl Game for Points {
+//!     type Session = Player;
+//!
+//!     fn open(&self, opening: Opening<'_>, context: &mut Context<'_>) -> Result<Player, Refusal> {
+//!         let points = match opening {
+//!             Opening::Fresh | Opening::Lost => 0,
+//!             Opening::State(bytes) => u64::from_le_bytes(
+//!                 bytes.try_into().map_err(|_| Refusal::for_good("state should have 8 bytes"))?,
+//!             ),
+//!         };
+//!         context.every(SECOND, Duration::from_secs(1));
+//!         Ok(Player { points })
+//!     }
+//! }
+//!
+//! impl Session for Player {
+//!     fn frame(&mut self, frame: &[u8], context: &mut Context<'_>) {
+//!         self.points += frame.len() as u64;
+//!         context.send(&self.points.to_le_bytes());
+//!     }
+//!
+//!     fn timer(&mut self, _: Tag, _: &mut Context<'_>) {
+//!         self.points += 1;
+//!     }
+//!
+//!     fn snapshot(&self) -> Vec<u8> {
+//!         self.points.to_le_bytes().to_vec()
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), ServeError> {
+//!     Server::builder(Points).version("1.4").listen("127.0.0.1:7100").run()
+//! }
+//! ```
+//!
+//! # What is guaranteed
+//!
+//! - Every frame of a player reaches the game exactly once, in order, and every frame that the game sends reaches the
+//!   player exactly once, in order: across moves to other processes, moves called off, and broken links to the proxy.
+//! - The inputs of a session (frames, timers, results of work) run one at a time, each to its end.
+//! - A session is active in one process at a time. Before it is (until the proxy has said so), none of its timers run,
+//!   no frame leaves and no spawned work begins.
+//! - A handler that panics ends its own session and no other.
+//! - What isn't: a process that is killed takes its sessions' states with it; the players' connections stay, and they
+//!   are opened again as [`Opening::Lost`], or closed, as the service is configured.
+//!
+//! # What `snapshot` must contain
+//!
+//! All that [`Game::open`] needs to go on in another process: the player's state, and what of spawned work is under way.
+//! Not in it: frames that were sent (the SDK keeps those that haven't left), timers (`open` sets them again), and
+//! whatever the process can load by itself. The bytes are yours; name their format with [`Builder::state_format`], and
+//! when it changes, let the new version read the old one too ([`Builder::reads_format`]), or players can't move to it.
+//! It is called between two inputs, and the other sessions of the same proxy worker wait for it: keep it to a copy.
+//!
+//! # What happens in a move
+//!
+//! 1. The proxy stops forwarding the player's frames; the handler that runs now ends.
+//! 2. Frames that no handler has begun are thrown away here: the proxy still has them. Timers stop.
+//! 3. `snapshot` is called; the bytes, and the frames that were sent but had no room to leave, go to the proxy.
+//! 4. Another process opens the session with [`Opening::State`], gets the frames that were thrown away, and goes on.
+//! 5. Here the session is dropped; [`Session::closed`] is not called. If no process takes it, it goes on here instead,
+//!    as if nothing had been.
+//!
+//! # Effects outside
+//!
+//! A write to a database happens at least once: a move that is called off, or later a crash, may run an input's effects
+//! again elsewhere. Make them idempotent by [`Context::session`] and [`Context::input`], or let the store refuse what
+//! comes with an older [`Context::epoch`]. Async work goes through [`Context::spawn`]; handlers never block, for the
+//! sessions of a proxy's worker share one task.
+//!
+//! Ask only the [`Context`] for the time and for random numbers: a later version records them, so that a session can be
+//! replayed after a crash.
+//!
+//! # Costs and bounds
+//!
+//! | what | bound, by default | beyond it |
+//! |---|---|---|
+//! | a player's frame | 1 MiB ([`Builder::max_frame_bytes`]) | that session ends |
+//! | a frame sent | what the proxy takes | that session ends |
+//! | unacked frames of a player | 1 MiB | the proxy stops reading the player |
+//! | sent frames that wait for a slow player | 1 MiB | the player's next frame waits; at 4 MiB timers and results, too |
+//! | timers of a session | 256, a millisecond or longer | that session ends |
+//! | spawned work of a session | 1,024 pieces | that session ends |
+//! | a state | 64 MiB; all that arrive on one link: 256 MiB | refused |
+//! | sessions of a proxy's worker | 100,000 | refused, for now |
+//! | a lost link | 150 s | its sessions are given up here |
+//! | a drain | 30 s ([`Builder::drain_deadline`]) | the process ends with what is left |
+//!
+//! [`Builder::settings`] changes any of them. An idle session holds no buffer, only its own state and about 500 bytes
+//! here. `send` copies the frame and never blocks; all frames sent while a batch of input is handled leave in one write.
+//!
+//! # Features
+//!
+//! - `plain`: `Builder::plain` serves players directly, without a proxy, for development and comparisons.
+//! - `otlp`: `telemetry::init` sets up logs and the export of `handle`, `snapshot` and `restore` spans. Without it, they
+//!   are ordinary `tracing` spans with their OpenTelemetry parent set, for whatever subscriber the game has.
 
 mod context;
 #[doc(hidden)]

@@ -104,6 +104,10 @@ const POOLED_QUEUES: usize = 256;
 /// Empty queues, for whoever needs one next.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
+    #[expect(
+        clippy::vec_box,
+        reason = "a queue moves to a session and back as one pointer, which keeps sessions small"
+    )]
     free: Vec<Box<FrameQueue>>,
 }
 

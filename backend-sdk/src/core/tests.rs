@@ -1,1 +1,10 @@
-//! tests
+//! The core driven with messages, in virtual time.
+
+mod bounds;
+mod ending;
+mod links;
+mod moving;
+mod random;
+mod sessions;
+mod traces;
+mod world;

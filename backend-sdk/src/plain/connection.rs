@@ -23,6 +23,9 @@ const READ_BYTES: usize = 8 * 1024;
 /// With no timer set, the task looks around this often.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// How long the last frames of a session may take to leave.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
 /// Why a player's connection ends.
 #[derive(Debug, thiserror::Error)]
 enum End {
@@ -182,7 +185,11 @@ impl<G: Game> Connection<G> {
         let outcome = self.player.run(session, Input::Closed);
         if outcome.is_ok() && matches!(end, End::Closed | End::Stopped) {
             // The player may have gone in the meantime.
-            let _ = tokio::time::timeout(self.settings.hello_deadline, self.write()).await;
+            let last = async {
+                self.write().await?;
+                self.stream.shutdown().await
+            };
+            let _ = tokio::time::timeout(LAST_WRITE, last).await;
         }
         let left = self.settings.drain_deadline;
         let work = &mut self.player.work;

@@ -67,7 +67,7 @@ async fn greet<G: Game>(shared: &Arc<Shared<G>>, mut link: Link) {
     let refused = match outcome {
         Ok(hello) => Peers::hand_over(shared, NewLink { link, hello })
             .err()
-            .map(|(new, fault)| (new.link, LinkError::from(fault))),
+            .map(|refused| (refused.link.link, LinkError::from(refused.fault))),
         Err(error) => Some((link, error)),
     };
     if let Some((mut link, error)) = refused {

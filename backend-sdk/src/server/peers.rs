@@ -38,6 +38,7 @@ pub(super) struct OwnedHello {
     pub generation: u64,
     pub max_frame_bytes: u32,
     pub liveness_ms: u32,
+    pub capabilities: u64,
     pub proxy: String,
     pub service: String,
 }
@@ -49,6 +50,7 @@ impl OwnedHello {
             generation: hello.generation,
             max_frame_bytes: hello.max_frame_bytes,
             liveness_ms: hello.liveness_ms,
+            capabilities: hello.capabilities,
             proxy: hello.proxy.to_owned(),
             service: hello.service.to_owned(),
         }
@@ -63,12 +65,19 @@ impl OwnedHello {
             generation: self.generation,
             max_frame_bytes: self.max_frame_bytes,
             liveness_ms: self.liveness_ms,
-            capabilities: 0,
+            capabilities: self.capabilities,
             proxy: &self.proxy,
             service: &self.service,
             proof: &[],
         }
     }
+}
+
+/// A link that no task takes, and why.
+#[derive(Debug)]
+pub(super) struct NotTaken {
+    pub link: NewLink,
+    pub fault: Fault,
 }
 
 /// Links that may wait for a peer's task; a proxy that makes more at once is refused.
@@ -95,8 +104,8 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// Gives the link to its peer's task, and begins one if there is none. Returned if it can't be taken.
-    pub fn hand_over<G: Game>(shared: &Arc<Shared<G>>, link: NewLink) -> Result<(), (NewLink, Fault)> {
+    /// Gives the link to its peer's task, and begins one if there is none. It comes back if it can't be taken.
+    pub fn hand_over<G: Game>(shared: &Arc<Shared<G>>, link: NewLink) -> Result<(), Box<NotTaken>> {
         let mut senders = shared.peers.lock();
         let id = link.hello.peer;
         let sent = match senders.get(&id) {
@@ -106,7 +115,10 @@ impl Peers {
         let link = match sent {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(link)) => {
-                return Err((link, Fault::new(Rule::Handshake, "too many links at once")));
+                return Err(Box::new(NotTaken {
+                    link,
+                    fault: Fault::new(Rule::Handshake, "too many links at once"),
+                }));
             }
             Err(TrySendError::Closed(link)) => link,
         };
@@ -117,10 +129,13 @@ impl Peers {
         shared: &Arc<Shared<G>>,
         senders: &mut HashMap<PeerId, mpsc::Sender<NewLink>>,
         link: NewLink,
-    ) -> Result<(), (NewLink, Fault)> {
+    ) -> Result<(), Box<NotTaken>> {
         let max = shared.settings.max_peers;
         if senders.len() >= max {
-            return Err((link, Fault::new(Rule::Handshake, format!("{max} proxy workers are the limit"))));
+            return Err(Box::new(NotTaken {
+                link,
+                fault: Fault::new(Rule::Handshake, format!("{max} proxy workers are the limit")),
+            }));
         }
         let (sender, receiver) = mpsc::channel(WAITING_LINKS);
         senders.insert(link.hello.peer, sender);

@@ -15,7 +15,7 @@ use super::ServeError;
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix { listener: UnixListener, _file: SocketFile },
 }
 
 /// Removes the socket's file when dropped.
@@ -38,7 +38,7 @@ impl Listener {
             Some(path) => {
                 remove_stale(Path::new(path)).map_err(failed)?;
                 let listener = UnixListener::bind(path).map_err(failed)?;
-                Ok(Self::Unix(listener, SocketFile(path.into())))
+                Ok(Self::Unix { listener, _file: SocketFile(path.into()) })
             }
             None => TcpListener::bind(address).await.map(Self::Tcp).map_err(failed),
         }
@@ -47,7 +47,7 @@ impl Listener {
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Unix(..) => None,
+            Self::Unix { .. } => None,
         }
     }
 
@@ -58,7 +58,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok((Stream::Tcp(stream), address.to_string()))
             }
-            Self::Unix(listener, _) => {
+            Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Stream::Unix(stream), "unix".into()))
             }
