@@ -9,15 +9,17 @@ use super::{Frozen, Phase, Session};
 impl Session {
     /// `entry` is what the backend's WELCOME says of this session on this link.
     pub fn resumed<E: Effects>(&mut self, link: LinkId, entry: Option<&AttachmentEntry>, env: &mut E) {
-        self.resuming = false;
         self.look_after_old(link, entry, env);
         let current = entry.filter(|entry| self.knows(link, entry));
         if let Some(entry) = entry.filter(|entry| current.is_none() && !self.is_old(link, entry)) {
             // Neither current nor frozen for us.
             self.release(link, entry.epoch, env);
         }
+        if self.link() != Some(link) {
+            return;
+        }
+        self.resuming = false;
         match (&self.phase, current) {
-            _ if self.link() != Some(link) => {}
             (Phase::Closing { .. }, _) => {}
             (Phase::Attaching { .. }, Some(entry))
                 if entry.phase == AttachmentPhase::Inert && !self.chunks_left() =>
@@ -67,6 +69,17 @@ impl Session {
         if self.inbound.owes_ack() {
             env.owe_ack();
         }
+        let window_bytes = self.inbound.open_window(self.service.limits.server_window_bytes);
+        self.say_resume(link, entry, window_bytes, env);
+    }
+
+    fn say_resume<E: Effects>(
+        &self,
+        link: LinkId,
+        entry: &AttachmentEntry,
+        server_window_bytes: u32,
+        env: &mut E,
+    ) {
         let attach = Attach {
             subject: self.subject(),
             epoch: entry.epoch,
@@ -76,7 +89,7 @@ impl Session {
             server_seq: self.inbound.had(),
             record_seq: Seq::NONE,
             state_total_bytes: 0,
-            server_window_bytes: self.inbound.open_window(self.service.limits.server_window_bytes),
+            server_window_bytes,
             trace: TraceContext::default(),
             group: None,
             client: &self.client_address,
@@ -103,10 +116,8 @@ impl Session {
     /// thawed. Its answer is of no interest: it names an epoch that isn't current any more.
     fn look_after_old<E: Effects>(&mut self, link: LinkId, entry: Option<&AttachmentEntry>, env: &mut E) {
         match entry.filter(|entry| self.is_old(link, entry)) {
-            Some(entry) => {
-                self.ask_resume(link, entry, env);
-                self.resuming = false;
-            }
+            // It sends nothing before its THAW, which opens a window of its own.
+            Some(entry) => self.say_resume(link, entry, self.service.limits.server_window_bytes, env),
             None if self.old.is_some_and(|old| old.link == link) => self.old = None,
             None => {}
         }
