@@ -1,6 +1,8 @@
 //! What several promises need beyond the stage.
 
+pub mod client;
 pub mod fleet;
+pub mod impostor;
 pub mod logs;
 pub mod play;
 pub mod program;

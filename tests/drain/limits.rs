@@ -49,10 +49,10 @@ fn on_deadline_close_ends_who_has_not_moved_and_counts_them() {
     scene.wait("a is empty", |scene| scene.sessions_on("a") == 0 && scene.closed("drain_deadline") > 0);
     let closed = scene.closed("drain_deadline");
     scene.wait_settled("b", 60 - closed);
+    assert_eq!(scene.metric("holdfast_sessions", ""), 60 - closed);
     let verdict = players.finish().unwrap();
     assert_eq!(verdict.disconnects, closed, "{verdict:?}");
     assert_eq!((verdict.repeated, verdict.reordered, verdict.mismatched), (0, 0, 0), "{verdict:?}");
-    assert_eq!(scene.metric("holdfast_sessions", ""), 60 - closed);
 }
 
 #[test]

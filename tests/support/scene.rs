@@ -21,6 +21,7 @@ pub struct Script {
     route: Value,
     config: String,
     local: Option<String>,
+    listeners: Vec<String>,
 }
 
 /// Declared so that the folder goes last.
@@ -41,6 +42,7 @@ impl Script {
             route: json!({}),
             config: String::new(),
             local: None,
+            listeners: vec!["game".to_owned()],
         }
     }
 
@@ -68,6 +70,12 @@ impl Script {
         Self { local: Some(arena.to_owned()), ..self }
     }
 
+    /// One more listener beside `game`.
+    pub fn listener(mut self, name: &str) -> Self {
+        self.listeners.push(name.to_owned());
+        self
+    }
+
     pub fn open(self) -> Scene {
         self.try_open().unwrap()
     }
@@ -83,6 +91,7 @@ impl Script {
         }
         documents.put("routes/public", &route(&self.route))?;
         let mut spec = ProxySpec::new("host-a", &documents).more(&self.config);
+        spec.listeners = self.listeners;
         if let Some(name) = &self.local {
             let local = arenas.iter().find(|arena| arena.name() == name).context("the local arena")?;
             spec = spec.beside(&format!("arena/{name}"), local.address());
