@@ -193,7 +193,6 @@ pub fn frame_span(entry: &Entry<'_>, session: String, clock: &Clock, now: Instan
             ("holdfast.session", Value::Text(session)),
             ("holdfast.seq", Value::Int(seq)),
             ("holdfast.bytes", Value::Int(bytes)),
-            ("holdfast.again", Value::Bool(entry.again)),
         ],
         events: Vec::new(),
         error: None,
