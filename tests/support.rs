@@ -2,8 +2,10 @@
 
 pub mod client;
 pub mod fleet;
+pub mod forwarder;
 pub mod impostor;
 pub mod logs;
 pub mod play;
 pub mod program;
 pub mod scene;
+pub mod spans;
