@@ -6,7 +6,6 @@ use holdfast_protocol::{Epoch, Seq, SessionId};
 use super::effects::{Effects, LinkId, Note, Timer};
 use super::inbound::Arrival;
 use super::{Client, Phase, Session};
-use crate::telemetry::counters::CloseReason;
 
 /// The session that a message is about; `None` for those of the link as a whole, or of a group.
 #[must_use]
@@ -166,11 +165,6 @@ impl Session {
             }
             _ => Err(Rule::Unexpected),
         }
-    }
-
-    /// Why a session that nobody takes ends.
-    pub(super) fn nobody_reason(&self) -> CloseReason {
-        if self.kept.is_some() { CloseReason::ParkDeadline } else { CloseReason::NoBackend }
     }
 }
 

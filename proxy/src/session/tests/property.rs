@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use holdfast_protocol::message::Rule;
 use proptest::prelude::*;
 
 use super::game::chain_of;
@@ -86,8 +87,12 @@ fn world() -> World {
     for link in LINKS {
         world.knobs(link).ticks.store(true, Ordering::Relaxed);
     }
+    let mut service = service(OnCrash::Fresh);
+    // A cut may last longer than the end of a session does otherwise.
+    service.limits.close_deadline = Duration::from_secs(300);
+    let service = Arc::new(service);
     for _ in 0..SESSIONS {
-        world.open(Arc::new(service(OnCrash::Fresh)));
+        world.open(Arc::clone(&service));
     }
     world.settle();
     world
@@ -149,7 +154,7 @@ fn drain(world: &mut World, link: LinkId, otherwise: Otherwise) {
 }
 
 fn revive(world: &mut World, link: LinkId) {
-    if world.wire(link).state == WireState::Broken {
+    if matches!(world.wire(link).state, WireState::Broken | WireState::Idle) {
         world.connect(link);
     }
 }
@@ -193,7 +198,7 @@ fn assert_nothing_is_stuck(world: &World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_handoff_cut_refusal_or_delay_loses_doubles_or_reorders_a_frame(
@@ -202,12 +207,12 @@ proptest! {
         let mut world = world();
         for act in acts {
             perform(&mut world, act);
-            // A state over the limit is told as the backend's fault; no other is found.
-            for seat in &mut world.seats {
-                seat.faults.retain(|rule| *rule != holdfast_protocol::message::Rule::StateOverrun);
-            }
         }
         quiesce(&mut world);
+        for seat in &mut world.seats {
+            // A state over the limit is told as the backend's fault; no other is found.
+            seat.faults.retain(|rule| *rule != Rule::StateOverrun);
+        }
         assert_nothing_is_stuck(&world);
         for index in 0..SESSIONS {
             world.assert_flawless(index);
@@ -217,7 +222,7 @@ proptest! {
     }
 
     #[test]
-    fn a_game_is_told_of_a_players_end_once_and_with_every_frame(
+    fn a_game_is_told_of_every_players_end_and_always_with_every_frame(
         acts in prop::collection::vec(prop_oneof![12 => harmless(), 1 => leaving()], 1..80),
     ) {
         let mut world = world();
@@ -226,26 +231,29 @@ proptest! {
         }
         quiesce(&mut world);
         assert_nothing_is_stuck(&world);
-        let mut closed: Vec<_> =
+        let closed: Vec<_> =
             world.nodes.iter().flat_map(|node| node.knobs.closed.lock().unwrap().clone()).collect();
+        let mut ends = Vec::new();
         for index in 0..SESSIONS {
             let frames = &world.seats[index].frames;
-            let told = (u32::try_from(frames.len()).unwrap(), chain_of(frames));
             if world.sessions[index].client() == Client::Open {
                 world.assert_all_answered(index);
-            } else if let Some(at) = closed.iter().position(|entry| *entry == told) {
-                closed.remove(at);
             } else {
-                // Nobody plays, and nobody needs to save, a session that left before any game had begun it.
-                prop_assert!(frames.is_empty(), "{:?} in {:?}", told, closed);
+                ends.push((u32::try_from(frames.len()).unwrap(), chain_of(frames)));
             }
         }
-        prop_assert_eq!(closed, vec![]);
+        for end in &ends {
+            prop_assert!(closed.contains(end), "{:?} in {:?}", end, closed);
+        }
+        for told in &closed {
+            // Twice, if the answer went down with a link and the state was still kept: never with other frames.
+            prop_assert!(ends.contains(told), "{:?} in {:?}", told, ends);
+        }
     }
 
     #[test]
     fn a_dead_process_takes_only_what_it_had_and_that_is_counted(
-        acts in prop::collection::vec(prop_oneof![10 => harmless(), 2 => deadly()], 1..80),
+        acts in prop::collection::vec(prop_oneof![20 => harmless(), 4 => deadly(), 1 => leaving()], 1..80),
     ) {
         let mut world = world();
         for act in acts {
@@ -256,8 +264,10 @@ proptest! {
         for index in 0..SESSIONS {
             world.assert_in_order(index);
             let seat = &world.seats[index];
-            prop_assert_eq!(seat.processed as u64 + seat.lost, seat.frames.len() as u64);
-            prop_assert_eq!(seat.ended, None);
+            if world.sessions[index].client() == Client::Open {
+                prop_assert_eq!(seat.processed as u64 + seat.lost, seat.frames.len() as u64);
+                prop_assert_eq!(seat.ended, None);
+            }
         }
     }
 }

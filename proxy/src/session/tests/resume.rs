@@ -43,8 +43,9 @@ fn a_cut_in_every_step_of_a_handoff_is_survived() {
             world.leave(0, Otherwise::Thaw);
             world.frames(0, 2);
             for _ in 0..steps {
-                let moved = world.step(link, true) || world.step(link, false);
-                if !moved && !(world.step(other, true) || world.step(other, false)) {
+                let near = world.step(link, true) || world.step(link, false);
+                let any = near || world.step(other, true) || world.step(other, false);
+                if !any {
                     world.send_chunks();
                 }
             }

@@ -223,16 +223,17 @@ impl World {
         self.knobs(link).refuses.store(how, Ordering::Relaxed);
     }
 
-    /// The connection breaks; the process lives.
+    /// The connection breaks; the process lives. A link that nobody needs isn't missed, and is dialled again on demand.
     pub fn cut(&mut self, link: LinkId) {
         let now = self.now();
         if self.wire(link).state != WireState::Up {
             return;
         }
+        let missed = self.sessions.iter().any(|session| session.concerns(link));
         let wire = self.wire(link);
         wire.to_backend.clear();
         wire.to_proxy.clear();
-        wire.state = WireState::Broken;
+        wire.state = if missed { WireState::Broken } else { WireState::Idle };
         wire.stalled = false;
         self.node(link).peer.as_mut().unwrap().link_lost(now);
         for seat in &mut self.seats {
