@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -183,6 +183,11 @@ impl Peer {
                 misdeed(self, talk);
             }
         }
+    }
+
+    pub fn hang_up(&mut self) {
+        // The proxy may have been first.
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Waits for the end of the link, without a word.
