@@ -244,6 +244,16 @@ fn a_second_live_proxy_with_the_same_id_does_not_start(binary: EtcdBinary) {
             "proxy.id: p is held by another live proxy (instance {holder}, key /holdfast/status/proxies/p)"
         );
         ensure!(log.contains(&told), "{log}");
+        // While it waits, it still ends when told to.
+        let nowhere = Stage::new("etcd-same-id-nowhere")?;
+        let mut third = Proxy::prepare(&nowhere, &fleet.spec("p"))?;
+        third.process().start()?;
+        until("it waits for the holder", SOON, || {
+            third.process().log().contains("waiting for its lease to end")
+        })?;
+        third.process().terminate()?;
+        let ended = third.process().wait(Duration::from_secs(5))?;
+        ensure!(ended.success(), "{ended}: {}", third.process().log());
         four_zeros(players).map(drop)
     });
 }

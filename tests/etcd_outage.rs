@@ -1,7 +1,7 @@
 //! Players don't notice when etcd is away: sessions and new clients go on from the last table, also over a restart of
 //! the proxy; what changed applies when etcd is back; and the operator sees all of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use holdfast_stage::{EtcdBinary, Players, PlayersSpec, Proxy, http, until, usage};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::fleet::{Fleet, on_both_etcds, sessions_on, wait_for_sessions};
 use crate::support::play::{SOON, four_zeros, play};
+use crate::support::program::holdfast;
 
 on_both_etcds! {
     a_killed_etcd_is_not_noticed_by_players_and_its_changes_apply_when_it_is_back,
@@ -34,6 +35,7 @@ fn a_killed_etcd_is_not_noticed_by_players_and_its_changes_apply_when_it_is_back
         players.add(10, None)?;
         does_not_run_hot(&mut proxy)?;
         players.add(10, None)?;
+        an_operator_can_still_drain(&proxy)?;
         fleet.etcd.start_again()?;
         fleet.put("drains/arena/a", &json!({}))?;
         wait_for_sessions(&proxy, "arena/b", 50)?;
@@ -68,6 +70,24 @@ fn does_not_run_hot(proxy: &mut Proxy) -> Result<()> {
     println!("while etcd is away: {busy:?} of processor time and {lines} log lines in 3 s");
     ensure!(busy < Duration::from_millis(1500), "{busy:?} of processor time in 3 s");
     ensure!(lines <= 3, "{lines} log lines in 3 s:\n{}", proxy.process().log());
+    Ok(())
+}
+
+/// Not all proxies at once, but each by itself.
+fn an_operator_can_still_drain(proxy: &Proxy) -> Result<()> {
+    let run = |arguments: &[&str]| holdfast(&proxy.admin(), arguments);
+    let said = run(&["drain", "arena/b"])?;
+    ensure!(said.code == 1 && said.stderr.contains("\"local\": true orders this proxy alone"), "{said:?}");
+    let said = run(&["drain", "arena/b", "--local", "--wait"])?;
+    ensure!(said.code == 0, "{said:?}");
+    wait_for_sessions(proxy, "arena/a", 50)?;
+    let said = run(&["undrain", "arena/b", "--local"])?;
+    ensure!(said.code == 0, "{said:?}");
+    let said = run(&["status"])?;
+    ensure!(
+        said.stdout.contains("NOT CONNECTED for") && said.stdout.contains("serving on from this table"),
+        "{said:?}"
+    );
     Ok(())
 }
 
@@ -109,8 +129,16 @@ fn a_proxy_starts_from_the_table_on_disk_while_etcd_is_away(binary: EtcdBinary) 
             let file: Value = serde_json::from_str(&text).unwrap_or_default();
             file["revision"] == revision
         })?;
-        fleet.etcd.kill()?;
+        // Hung is worse than gone: nothing tells the proxy that it waits in vain.
+        fleet.etcd.process().freeze()?;
         proxy.process().kill()?;
+        let begun = Instant::now();
+        proxy.start_again()?;
+        let took = begun.elapsed();
+        println!("started in {took:?} while etcd was hung");
+        ensure!(took < Duration::from_secs(4), "a start waited for a hung etcd: {took:?}");
+        proxy.process().kill()?;
+        fleet.etcd.kill()?;
         proxy.start_again()?;
         let detail = readyz(&proxy)?;
         ensure!(detail["table"]["origin"] == "disk" && detail["table"]["revision"] == revision, "{detail}");
@@ -144,6 +172,11 @@ fn a_first_start_waits_for_etcd(binary: EtcdBinary) {
         ensure!(answer.status == 503 && detail["table"]["origin"] == "none", "{answer:?}");
         let waiting = detail["waiting_for"].as_array().context("what it waits for")?;
         ensure!(waiting.contains(&json!("a first routing table")), "{detail}");
+        let said = holdfast(&proxy.admin(), &["status"])?;
+        let told = ["proxy p starting", "none yet from etcd, NOT CONNECTED"];
+        ensure!(said.code == 0 && told.iter().all(|told| said.stdout.contains(told)), "{said:?}");
+        let said = holdfast(&proxy.admin(), &["sessions"])?;
+        ensure!(said.code == 0 && said.stdout == "no sessions\n", "{said:?}");
         fleet.etcd.start_again()?;
         until("ready", SOON, || {
             http::get(&proxy.health(), "/readyz").is_ok_and(|answer| answer.status == 200)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use holdfast_stage::{
-    Arena, ArenaSpec, Documents, Jaeger, Players, PlayersSpec, Proxy, ProxySpec, Stage, Verdict,
+    Arena, ArenaSpec, Documents, FoundTrace, Jaeger, Players, PlayersSpec, Proxy, ProxySpec, Stage, Verdict,
     arena_service, free_address, until,
 };
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ const SESSION: (&str, &str) = ("holdfast", "session");
 /// Two games behind a proxy, their spans on the way to a collector.
 struct Traced {
     documents: Documents,
-    _arenas: [Arena; 2],
+    arenas: [Arena; 2],
     proxy: Proxy,
 }
 
@@ -47,7 +47,7 @@ impl Traced {
             documents.put(&arena.key(), &arena.document())?;
         }
         let proxy = Proxy::start(stage, &ProxySpec::new("p", &documents).more(JSON_LOGS))?;
-        Ok(Self { documents, _arenas: arenas, proxy })
+        Ok(Self { documents, arenas, proxy })
     }
 
     /// Moves everybody from a to b; says how many that were.
@@ -146,6 +146,79 @@ fn check_sessions(jaeger: &Jaeger, moved: u64) -> Result<()> {
 }
 
 #[test]
+fn a_stay_in_the_proxy_shows_in_the_traces() {
+    play("trace-park", |stage| {
+        let jaeger = Jaeger::start(stage)?;
+        let endpoint = jaeger.grpc_endpoint();
+        let mut traced = Traced::start(stage, ("grpc", &endpoint), &json!({"ratio": 0.0}), &[])?;
+        let mut players = Players::start(stage, &PlayersSpec::new([traced.proxy.address()], 10))?;
+        traced.drain(&mut players)?;
+        // Nobody else takes the players of b: they wait in the proxy until it is back.
+        let b = &mut traced.arenas[1];
+        b.process().terminate()?;
+        ensure!(b.process().wait(SOON)?.success());
+        ensure!(traced.proxy.metric("holdfast_parked_sessions", "")? == 10.0);
+        b.start_again()?;
+        wait_for_sessions(&traced.proxy, "arena/b", 10)?;
+        let parked = |trace: &FoundTrace| trace.spans.contains(&("holdfast".to_owned(), "park".to_owned()));
+        let trace = wait_for_trace(&jaeger, HANDOFF, "a handoff with a stay in the proxy", parked)?;
+        let spans = spans(&trace);
+        let (handoff, park) = (named(&spans, "handoff")?, named(&spans, "park")?);
+        ensure!(park.parent == handoff.id && handoff.tags["holdfast.cause"] == "backend", "{spans:#?}");
+        ensure!(handoff.tags["holdfast.result"] == "moved", "{spans:#?}");
+        four_zeros(players)?;
+        let whole_life = |trace: &FoundTrace| {
+            let spans = self::spans(trace);
+            spans[0].events == ["opened", "attached", "moved", "parked", "moved", "closed"]
+        };
+        wait_for_trace(&jaeger, SESSION, "a session with a stay in the proxy", whole_life).map(drop)
+    });
+}
+
+#[test]
+fn a_log_line_leads_to_its_session_and_its_trace() {
+    play("trace-logs", |stage| {
+        // Without a collector too: the ids are those that other systems were given.
+        let mut traced = Traced::start(stage, ("grpc", ""), &json!({}), &[])?;
+        let mut players = Players::start(stage, &PlayersSpec::new([traced.proxy.address()], 10))?;
+        let listed = traced.proxy.admin_json("/sessions")?;
+        let moved = traced.drain(&mut players)?;
+        four_zeros(players)?;
+        until("the sessions are closed", SOON, || {
+            traced.proxy.metric("holdfast_sessions", "").is_ok_and(|open| open == 0.0)
+        })?;
+        let log = traced.proxy.process().log();
+        for line in log.lines() {
+            let line: Value = serde_json::from_str(line).with_context(|| format!("JSON in {line:?}"))?;
+            ensure!(
+                line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(),
+                "{line}"
+            );
+        }
+        let handoffs = logs::lines(traced.proxy.process(), "handoff");
+        ensure!(handoffs.len() as u64 == moved, "{handoffs:#?}");
+        let hexadecimal = |value: &Value| {
+            value.as_str().is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        };
+        for line in &handoffs {
+            ensure!(hexadecimal(&line["session"]) && hexadecimal(&line["trace_id"]), "{line}");
+            ensure!(
+                line["from"] == "arena/a" && line["to"] == "arena/b" && line["result"] == "moved",
+                "{line}"
+            );
+            let sessions = listed["sessions"].as_array().context("a list")?;
+            ensure!(sessions.iter().any(|session| session["id"] == line["session"]), "{line} in {listed}");
+        }
+        let traces: BTreeSet<_> = handoffs.iter().map(|line| line["trace_id"].to_string()).collect();
+        ensure!(traces.len() == handoffs.len(), "a trace of its own for each: {traces:?}");
+        for message in ["session opened", "session closed"] {
+            ensure!(logs::lines(traced.proxy.process(), message).len() == 10, "{message} in:\n{log}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn a_sampled_frame_is_followed_through_proxy_and_game() {
     play("trace-frames", |stage| {
         let jaeger = Jaeger::start(stage)?;
@@ -157,7 +230,7 @@ fn a_sampled_frame_is_followed_through_proxy_and_game() {
         traced.drain(&mut players)?;
         let verdict = four_zeros(players)?;
         for game in ["arena-a", "arena-b"] {
-            let whole = |trace: &holdfast_stage::FoundTrace| trace.services().contains("holdfast");
+            let whole = |trace: &FoundTrace| trace.services().contains("holdfast");
             let trace = wait_for_trace(&jaeger, (game, "handle"), "a frame over both", whole)?;
             let spans = spans(&trace);
             let (frame, handle) = (named(&spans, "frame")?, named(&spans, "handle")?);
