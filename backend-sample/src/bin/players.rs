@@ -79,7 +79,11 @@ impl Arguments {
         let sizes = PLAYER_HEAD_BYTES..=MAX_FRAME_BYTES;
         ensure!(sizes.contains(&self.size), "--size {}: expected {sizes:?} bytes", self.size);
         ensure!(self.sources > 0, "--sources 0: expected at least 1");
-        ensure!((0.0..=MAX_WAIT_S).contains(&self.wait), "--wait {}: expected 0 to {MAX_WAIT_S} s", self.wait);
+        ensure!(
+            (0.0..=MAX_WAIT_S).contains(&self.wait),
+            "--wait {}: expected 0 to {MAX_WAIT_S} s",
+            self.wait
+        );
         ensure!(self.progress_ms > 0, "--progress-ms 0: expected at least 1");
         ensure!(
             self.control || self.seconds.is_some(),
