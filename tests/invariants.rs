@@ -38,7 +38,8 @@ fn invariant_1_no_handoff_good_or_failed_ever_closes_a_connection() {
 #[test]
 fn invariant_2_every_frame_arrives_once_and_in_order_over_moves_and_cuts_at_full_speed() {
     let mut scene = Script::new("invariant").open();
-    let wires = ["a", "b"].map(|name| Forwarder::start(scene.arena(name).address()));
+    let wires =
+        ["a", "b"].map(|name| Forwarder::start(scene.arena(name).address().parse().unwrap()).unwrap());
     scene.applied(|scene| {
         for (wire, key) in wires.iter().zip(["backends/arena/a", "backends/arena/b"]) {
             let document = json!({"address": wire.address(), "version": "1.4"});
@@ -51,9 +52,9 @@ fn invariant_2_every_frame_arrives_once_and_in_order_over_moves_and_cuts_at_full
     for turn in 0..4 {
         let (from, to) = if turn % 2 == 0 { ("a", "b") } else { ("b", "a") };
         scene.drain(from);
-        wires[turn % 2].cut();
+        wires[turn % 2].blink();
         scene.wait_settled(to, 24);
-        wires[(turn + 1) % 2].cut();
+        wires[(turn + 1) % 2].blink();
         scene.undrain(from);
     }
     let before = players.progress().unwrap();

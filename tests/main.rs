@@ -1,11 +1,19 @@
 //! End to end, with real processes: each file keeps one promise to the operator or the player.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod drain;
+#[cfg(test)]
+mod etcd;
+#[cfg(test)]
+mod etcd_compaction;
+#[cfg(test)]
+mod etcd_outage;
 #[cfg(test)]
 mod invariants;
 #[cfg(test)]
@@ -18,5 +26,7 @@ mod shutdown;
 mod support;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod trace;
 #[cfg(test)]
 mod weights;

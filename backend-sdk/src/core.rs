@@ -33,13 +33,17 @@ pub(crate) use self::attachment::{Input, call};
 pub use self::desk::Now;
 use self::desk::{Desk, Link};
 pub use self::envelope::EnvelopeError;
-pub use self::fault::Fault;
+pub use self::fault::{Fault, LinkEnd};
 pub use self::jobs::{JobId, JobOrder};
 #[cfg(feature = "plain")]
 pub(crate) use self::schedule::{Schedule, Timers};
 use crate::game::Game;
 use crate::population::Population;
 use crate::settings::Settings;
+
+/// Checkpoints are all that is optional and built.
+pub(crate) const CHECKPOINTS: u64 = 1 << 3;
+const CAPABILITIES: u64 = CHECKPOINTS;
 
 /// State bytes put into the output at a time, so that frames come in between.
 const STATE_BATCH_BYTES: usize = 128 * 1024;
@@ -59,6 +63,8 @@ pub struct DrainOrder {
 pub struct Counts {
     /// Messages for attachments that aren't current, dropped.
     pub stale: u64,
+    /// Client frames that came once more, dropped.
+    pub repeated: u64,
     /// Sessions that ended by a fault.
     pub faults: u64,
     /// Sessions given up because their link didn't come back.
@@ -94,7 +100,8 @@ impl<G: Game> Peer<G> {
         }
     }
 
-    /// The proxy has said HELLO on a new link: answers WELCOME, and says again what may have been lost.
+    /// The proxy has said HELLO on a new link: answers WELCOME. What may have been lost is said again once the proxy
+    /// speaks of the attachment.
     ///
     /// # Errors
     /// The generation isn't newer than the present link's; this link is to be refused, the present one stays.
@@ -106,16 +113,14 @@ impl<G: Game> Peer<G> {
         self.link_lost(now);
         self.orphans_at = None;
         let max_frame_bytes = hello.max_frame_bytes as usize;
-        self.desk.link = Some(Link { generation: hello.generation, max_frame_bytes });
-        self.welcome(hello.generation);
+        let capabilities = hello.capabilities & CAPABILITIES;
+        self.desk.link = Some(Link { generation: hello.generation, max_frame_bytes, capabilities });
+        self.welcome(hello.generation, capabilities);
         self.say_drain();
-        for attachment in self.attachments.values_mut() {
-            attachment.link_up(&mut self.desk);
-        }
         Ok(())
     }
 
-    fn welcome(&mut self, generation: u64) {
+    fn welcome(&mut self, generation: u64, capabilities: u64) {
         let settings = Arc::clone(&self.desk.settings);
         let mut list = AttachmentsBuf::new();
         for (session, attachment) in &self.attachments {
@@ -136,7 +141,7 @@ impl<G: Game> Peer<G> {
             client_window_bytes: settings.client_window_bytes,
             state_credit_bytes: settings.state_credit_bytes,
             orphan_deadline_ms: u32::try_from(settings.orphan_deadline.as_millis()).unwrap_or(u32::MAX),
-            capabilities: 0,
+            capabilities,
             draining: self.drain.is_some(),
             backend_version: &settings.version,
             logic: &settings.logic,
@@ -177,6 +182,12 @@ impl<G: Game> Peer<G> {
         let deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
         let reason = "the backend was told to end";
         self.desk.say(&Message::Drain(Drain { deadline_ms, returns: order.returns, reason }));
+    }
+
+    /// Asks for a sign of life.
+    pub fn ping(&mut self) {
+        let nonce = self.desk.random.u64(..);
+        self.desk.say(&Message::Ping(holdfast_protocol::message::Ping { nonce }));
     }
 
     /// Does what is due.
@@ -280,7 +291,7 @@ impl<G: Game> Peer<G> {
 
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.counts
+        Counts { repeated: self.desk.repeated, ..self.counts }
     }
 
     /// Runs something on an attachment, and does what follows from how it went.
@@ -303,7 +314,7 @@ impl<G: Game> Peer<G> {
         let epoch = attachment.epoch();
         self.counts.faults += 1;
         tracing::warn!(%session, %epoch, rule = ?fault.rule, reason = fault.text, "session ended by a fault");
-        self.desk.say_fault(session, epoch, fault);
+        self.desk.say_fault(Subject::Session(session), epoch, fault);
         self.remove(session, Next::Forget);
     }
 

@@ -7,7 +7,7 @@
 //! Export never blocks a handler: spans go to a bounded queue, and a full queue drops them.
 
 use std::env;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -67,10 +67,11 @@ pub fn init(service_name: &str) -> Guard {
         None => (None, None),
     };
     let logs = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = io::stderr().is_terminal();
     let spans = export.as_ref().map(|export| spans(export.provider.tracer("holdfast-backend")));
     let set = tracing_subscriber::registry()
         .with(spans)
-        .with(tracing_subscriber::fmt::layer().with_writer(io::stderr).with_filter(logs))
+        .with(tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours).with_filter(logs))
         .try_init();
     if let Err(error) = set {
         tracing::warn!(%error, "telemetry not set up");

@@ -170,9 +170,10 @@ mod tests {
         assert_eq!(drain.next(now), Some(7));
         drain.thawed(7, now);
         assert_eq!(drain.next(now + Duration::from_millis(10)), None);
-        assert_eq!(drain.next(now + THAWED_DELAY), Some(7));
-        drain.not_now(7, now);
-        assert_eq!(drain.due(now), Some(now + NOT_NOW_DELAY));
+        let again = now + THAWED_DELAY;
+        assert_eq!(drain.next(again), Some(7));
+        drain.not_now(7, again);
+        assert_eq!(drain.due(again), Some(again + NOT_NOW_DELAY));
         let over = now + Duration::from_secs(1);
         assert_eq!((drain.next(over), drain.due(over)), (None, None));
     }

@@ -77,9 +77,13 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     workers.read_table_from(&source);
     let state = Arc::new(admin_state(&config, &workers, &source, &export, started_at));
     start_servers(&config, &state, &tasks, &shutdown).await?;
-    follow_documents(&config, &identity, &workers, publisher, &source, &tasks, &shutdown).await?;
+    let following = follow_documents(&config, &identity, &workers, publisher, &source, &tasks, &shutdown);
+    let followed = tokio::select! {
+        followed = following => followed.map(|()| true)?,
+        () = signals.stop() => false,
+    };
     tracing::info!(id = %config.proxy.id, %instance, version = env!("CARGO_PKG_VERSION"), "proxy starts");
-    let first_table = wait_for_table(&source, &mut signals).await;
+    let first_table = followed && wait_for_table(&source, &mut signals).await;
     let mut tls = bound.tls();
     if first_table {
         workers.start(bound)?;

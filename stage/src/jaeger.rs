@@ -52,8 +52,10 @@ impl Jaeger {
         ] {
             arguments.push(format!("--{flag}={}", free_address()?));
         }
-        let mut process =
-            Process::new(stage, "jaeger", binary, arguments).with_environment("SPAN_STORAGE_TYPE", "memory");
+        let mut process = Process::new(stage, "jaeger", binary, arguments)
+            .with_environment("SPAN_STORAGE_TYPE", "memory")
+            // Its own traces would go to a collector that isn't there.
+            .with_environment("OTEL_TRACES_SAMPLER", "always_off");
         process.start()?;
         let admin = admin.to_string();
         process.wait_ready("its admin page", Duration::from_secs(15), || {
@@ -62,12 +64,12 @@ impl Jaeger {
         Ok(Self { process, query, otlp_grpc, otlp_http })
     }
 
-    /// For `OTEL_EXPORTER_OTLP_ENDPOINT` with gRPC, its default protocol here.
+    /// For `OTEL_EXPORTER_OTLP_ENDPOINT`, with `OTEL_EXPORTER_OTLP_PROTOCOL=grpc`.
     pub fn grpc_endpoint(&self) -> String {
         format!("http://{}", self.otlp_grpc)
     }
 
-    /// The same with `OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf`.
+    /// The same with `OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf`, the default.
     pub fn http_endpoint(&self) -> String {
         format!("http://{}", self.otlp_http)
     }
@@ -76,9 +78,9 @@ impl Jaeger {
         &mut self.process
     }
 
-    /// For a browser.
+    /// For a browser: the trace as JSON (Jaeger built by Go has no pages of its own).
     pub fn link(&self, trace_id: &str) -> String {
-        format!("http://{}/trace/{trace_id}", self.query)
+        format!("http://{}/api/traces/{trace_id}?prettyPrint=true", self.query)
     }
 
     /// The newest traces with such a span, at most `limit`.

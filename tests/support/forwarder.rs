@@ -1,74 +1,84 @@
-//! A wire between a proxy and a backend that a test can cut, while both processes live on.
+//! A way to a server that can be cut and mended.
 
-use std::io::{Read, Write};
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
+use anyhow::Result;
+
+/// Forwards connections until it is cut; while it is, none gets through.
 pub struct Forwarder {
     address: SocketAddr,
-    wires: Arc<Mutex<Vec<TcpStream>>>,
-    over: Arc<AtomicBool>,
+    way: Arc<Mutex<Way>>,
+}
+
+#[derive(Default)]
+struct Way {
+    is_cut: bool,
+    /// Both ends of every connection so far.
+    open: Vec<TcpStream>,
 }
 
 impl Forwarder {
-    pub fn start(target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let wires = Arc::new(Mutex::new(Vec::new()));
-        let over = Arc::new(AtomicBool::new(false));
-        let (target, all, is_over) = (target.to_owned(), wires.clone(), over.clone());
-        std::thread::spawn(move || {
-            for near in listener.incoming().map_while(Result::ok) {
-                if is_over.load(Ordering::Acquire) {
-                    return;
-                }
-                // A target that isn't there: the near end is closed, as a broken wire would be.
-                if let Ok(far) = TcpStream::connect(&target) {
-                    let mut all = all.lock().unwrap();
-                    all.extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
-                    join(near, far);
-                }
+    pub fn start(target: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let way = Arc::new(Mutex::new(Way::default()));
+        let shared = way.clone();
+        // Ends with the test's process.
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                // A connection that can't be made is closed: its client sees that.
+                let _ = forward(client, target, &shared);
             }
         });
-        Self { address, wires, over }
+        Ok(Self { address, way })
     }
 
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// Ends every connection, with whatever is on its way; new ones are taken at once.
-    pub fn cut(&self) -> usize {
-        let wires = std::mem::take(&mut *self.wires.lock().unwrap());
-        for wire in &wires {
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Ends every connection, and every one that comes.
+    pub fn cut(&self) {
+        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
+        way.is_cut = true;
+        for stream in way.open.drain(..) {
             // It may have ended by itself.
-            let _ = wire.shutdown(Shutdown::Both);
+            let _ = stream.shutdown(Shutdown::Both);
         }
-        wires.len()
     }
-}
 
-impl Drop for Forwarder {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Release);
+    /// Ends every connection; new ones are taken at once.
+    pub fn blink(&self) {
         self.cut();
-        // Wakes the listener's thread; if it is gone, all is done.
-        let _ = TcpStream::connect(self.address);
+        self.mend();
+    }
+
+    pub fn mend(&self) {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner).is_cut = false;
     }
 }
 
-fn join(near: TcpStream, far: TcpStream) {
-    for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
-        std::thread::spawn(move || {
-            let mut chunk = [0; 64 * 1024];
-            while let Ok(count) = from.read(&mut chunk)
-                && count > 0
-                && to.write_all(&chunk[..count]).is_ok()
-            {}
-            // Either end may be gone already.
+fn forward(client: TcpStream, target: SocketAddr, way: &Mutex<Way>) -> io::Result<()> {
+    let mut way = way.lock().unwrap_or_else(PoisonError::into_inner);
+    if way.is_cut {
+        return client.shutdown(Shutdown::Both);
+    }
+    let server = TcpStream::connect(target)?;
+    for (from, to) in [(&client, &server), (&server, &client)] {
+        way.open.push(from.try_clone()?);
+        let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
+        thread::spawn(move || {
+            // Either end may go at any time: that ends the other.
+            let _ = io::copy(&mut from, &mut to);
             let _ = to.shutdown(Shutdown::Both);
-            let _ = from.shutdown(Shutdown::Both);
         });
     }
+    Ok(())
 }

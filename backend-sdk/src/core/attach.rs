@@ -24,7 +24,10 @@ impl<G: Game> Peer<G> {
                 return;
             }
             let is_loaded = phase != AttachmentPhase::Loading;
-            if epoch == attach.epoch && is_loaded && attach.mode == AttachMode::Resume {
+            if epoch == attach.epoch && attach.mode == AttachMode::Resume {
+                if !is_loaded {
+                    return self.fail(session, &Fault::unexpected("ATTACH (resume)", "loading"));
+                }
                 return self.with(session, |attachment, desk| attachment.resume(desk, attach));
             }
             if epoch == attach.epoch && matches!(phase, AttachmentPhase::Active | AttachmentPhase::Frozen) {

@@ -41,11 +41,14 @@ pub(crate) enum Phase<S> {
     Closing,
 }
 
-/// What handlers asked for before START.
+/// What waits until the session is active.
 #[derive(Default)]
 pub(crate) struct Held {
+    /// What handlers asked for before START.
     work: Vec<(Tag, Work)>,
     close: bool,
+    /// START has come: a thaw makes it active, not inert.
+    started: bool,
 }
 
 /// What becomes of the attachment after a message.
@@ -89,6 +92,8 @@ pub(crate) struct Attachment<S> {
     timers: Timers,
     jobs: Vec<JobId>,
     sending: Option<Sending>,
+    /// The present link has spoken of this attachment: until then nothing is said of it.
+    linked: bool,
     _counted: Headcount,
 }
 
@@ -111,6 +116,7 @@ impl<S: Session> Attachment<S> {
             timers: Timers::default(),
             jobs: Vec::new(),
             sending: None,
+            linked: true,
             _counted: counted,
         }
     }
@@ -153,15 +159,19 @@ impl<S: Session> Attachment<S> {
 
     /// All that was given before has been given: what was held takes effect.
     pub fn start(&mut self, desk: &mut Desk) -> Result<Next, Fault> {
-        match self.phase {
+        match &mut self.phase {
             Phase::Loading(_) => Err(Fault::unexpected("START", "loading")),
+            Phase::Frozen(_, held) => {
+                held.started = true;
+                Ok(Next::Stay)
+            }
             Phase::Inert(..) => {
                 self.activate(desk)?;
                 self.owe_ack(desk, 0);
                 self.run_waiting(desk)
             }
             // Repeated after a cut.
-            Phase::Active(_) | Phase::Frozen(..) | Phase::Closing => Ok(Next::Stay),
+            Phase::Active(_) | Phase::Closing => Ok(Next::Stay),
         }
     }
 
@@ -210,17 +220,17 @@ impl<S: Session> Attachment<S> {
         bytes: usize,
     ) -> Result<bool, Fault> {
         match &self.phase {
-            Phase::Loading(_) => return Err(Fault::unexpected(name, "loading")),
-            Phase::Inert(..) if !again => {
+            Phase::Loading(_) if again => return Err(Fault::unexpected(name, "loading")),
+            Phase::Loading(_) | Phase::Inert(..) if !again => {
                 return Err(Fault::new(Rule::LiveBeforeStart, format!("{name} {seq} before START")));
             }
             // It isn't begun any more: it comes again wherever the session goes on.
-            Phase::Frozen(..) if again => return Ok(false),
-            Phase::Frozen(..) => return Err(Fault::unexpected(name, "frozen")),
-            Phase::Inert(..) | Phase::Active(_) | Phase::Closing => {}
+            Phase::Frozen(..) => return Ok(false),
+            Phase::Loading(_) | Phase::Inert(..) | Phase::Active(_) | Phase::Closing => {}
         }
-        if again && seq <= self.received {
-            self.owe_ack(desk, cost(bytes));
+        if seq <= self.received {
+            desk.repeated += 1;
+            self.owe_ack(desk, 1);
             return Ok(false);
         }
         if seq != self.received.next() {
@@ -283,6 +293,9 @@ impl<S: Session> Attachment<S> {
 
     /// The proxy has handed server frames to the client.
     pub fn ack(&mut self, desk: &mut Desk, ack: &Ack) -> Result<Next, Fault> {
+        if matches!(self.phase, Phase::Loading(_)) {
+            return Err(Fault::unexpected("ACK", "loading"));
+        }
         self.outbox.ack(&mut desk.pool, ack.data)?;
         self.run_waiting(desk)
     }
@@ -336,7 +349,8 @@ impl<S: Session> Attachment<S> {
 
     /// Writes server frames while the window has room. Each carries the ack.
     fn pump(&mut self, desk: &mut Desk) {
-        let may_write = desk.link.is_some() && matches!(self.phase, Phase::Active(_) | Phase::Closing);
+        let may_write =
+            self.linked && desk.link.is_some() && matches!(self.phase, Phase::Active(_) | Phase::Closing);
         if may_write && self.outbox.pump(self.head(), &mut desk.out) {
             self.unacked = 0;
         }
@@ -345,7 +359,7 @@ impl<S: Session> Attachment<S> {
     /// Notes that the proxy is to learn what has been processed; a frame that leaves before then tells it too.
     fn owe_ack(&mut self, desk: &mut Desk, more: usize) {
         self.unacked += more;
-        if self.unacked == 0 || desk.link.is_none() {
+        if self.unacked == 0 || !self.linked || desk.link.is_none() {
             return;
         }
         let is_much = self.unacked > desk.settings.client_window_bytes as usize / 4;

@@ -39,6 +39,8 @@ pub(crate) struct Link {
     pub generation: u64,
     /// Largest frame that the proxy takes.
     pub max_frame_bytes: usize,
+    /// Abilities that both sides have.
+    pub capabilities: u64,
 }
 
 /// Sessions that owe an ack.
@@ -65,6 +67,8 @@ pub(crate) struct Desk {
     pub acks: AckList,
     /// Sessions with a chunk of state to send, and credit for it, in turn.
     pub transfers: VecDeque<SessionId>,
+    /// Client frames that had been had, dropped.
+    pub repeated: u64,
 }
 
 impl Desk {
@@ -81,6 +85,7 @@ impl Desk {
             jobs: Jobs::default(),
             acks: AckList::default(),
             transfers: VecDeque::new(),
+            repeated: 0,
         }
     }
 
@@ -91,8 +96,8 @@ impl Desk {
         }
     }
 
-    pub fn say_fault(&mut self, session: SessionId, epoch: Epoch, fault: &Fault) {
-        let scope = FaultScope::Attachment(Subject::Session(session), epoch);
+    pub fn say_fault(&mut self, subject: Subject, epoch: Epoch, fault: &Fault) {
+        let scope = FaultScope::Attachment(subject, epoch);
         self.say(&Message::Fault(message::Fault { scope, rule: fault.rule, text: &fault.text }));
     }
 

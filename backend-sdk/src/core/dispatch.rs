@@ -3,21 +3,21 @@
 //! What names an epoch that isn't current is dropped and counted. A rule broken inside a session ends that attachment;
 //! only what can't be said on this link at all ends the link.
 
-use holdfast_protocol::message::{FaultScope, Pong, Rule, State, Subject, Thaw};
+use holdfast_protocol::message::{AttachmentPhase, Checkpoint, FaultScope, Pong, Rule, State, Subject, Thaw};
 use holdfast_protocol::{Epoch, Message, SessionId};
 
-use super::Peer;
 use super::attachment::{Attachment, Next, Opened};
 use super::desk::{Desk, Now};
-use super::fault::Fault;
+use super::fault::{Fault, LinkEnd};
+use super::{CHECKPOINTS, Peer};
 use crate::game::Game;
 
 impl<G: Game> Peer<G> {
     /// Takes one message.
     ///
     /// # Errors
-    /// A fault of the link: it is to be told to the proxy, and the link closed.
-    pub fn receive(&mut self, message: &Message<'_>, now: Now) -> Result<(), Fault> {
+    /// The link is to be closed.
+    pub fn receive(&mut self, message: &Message<'_>, now: Now) -> Result<(), LinkEnd> {
         self.desk.now = now;
         match message {
             Message::Data(data) => {
@@ -28,9 +28,11 @@ impl<G: Game> Peer<G> {
             }
             Message::Attach(attach) => self.attach(attach),
             Message::Start(start) => {
+                self.expect(start.subject, start.epoch, "START");
                 self.about(start.subject, start.epoch, |attachment, desk| attachment.start(desk));
             }
             Message::Freeze(freeze) => {
+                self.expect(freeze.subject, freeze.epoch, "FREEZE");
                 self.about(freeze.subject, freeze.epoch, |attachment, desk| attachment.freeze(desk, freeze));
             }
             Message::Thaw(thaw) => self.thaw(thaw),
@@ -38,11 +40,7 @@ impl<G: Game> Peer<G> {
                 self.about(release.subject, release.epoch, |_, _| Ok(Next::Forget));
             }
             Message::State(state) => self.state(state),
-            Message::Checkpoint(checkpoint) => {
-                self.about(checkpoint.subject, checkpoint.epoch, |attachment, desk| {
-                    attachment.checkpoint(desk, checkpoint)
-                })
-            }
+            Message::Checkpoint(checkpoint) => self.checkpoint(checkpoint),
             Message::Credit(credit) => self.about(credit.subject, credit.epoch, |attachment, desk| {
                 attachment.credit(desk, credit.bytes);
                 Ok(Next::Stay)
@@ -62,19 +60,28 @@ impl<G: Game> Peer<G> {
                     Err(Fault::unexpected("RECORD", "not replaying"))
                 });
             }
-            Message::Hello(_) => return Err(Fault::new(Rule::Handshake, "a second HELLO")),
-            Message::Welcome(_)
-            | Message::Attached(_)
+            Message::Hello(_) | Message::Welcome(_) => {
+                return Err(LinkEnd::Fault(Fault::new(Rule::Handshake, "a second HELLO, or a WELCOME")));
+            }
+            Message::Attached(_)
             | Message::Refused(_)
             | Message::Join(_)
             | Message::Leave(_)
             | Message::Drain(_)
             | Message::Undrain => {
                 let text = "a message that only a backend may send";
-                return Err(Fault::new(Rule::Unexpected, text));
+                return Err(LinkEnd::Fault(Fault::new(Rule::Unexpected, text)));
             }
         }
         Ok(())
+    }
+
+    /// A session that isn't here at all can't do what it is asked to, and the proxy waits for it: it is told.
+    fn expect(&mut self, subject: Subject, epoch: Epoch, message: &str) {
+        let is_here = matches!(subject, Subject::Session(session) if self.attachments.contains_key(&session));
+        if !is_here {
+            self.desk.say_fault(subject, epoch, &Fault::unexpected(message, "not attached"));
+        }
     }
 
     /// Runs something on the session's attachment if `epoch` is the current one.
@@ -85,7 +92,10 @@ impl<G: Game> Peer<G> {
         action: impl FnOnce(&mut Attachment<G::Session>, &mut Desk) -> Result<Next, Fault>,
     ) {
         if self.attachments.get(&session).is_some_and(|attachment| attachment.epoch() == epoch) {
-            self.with(session, action);
+            self.with(session, |attachment, desk| {
+                attachment.relink(desk);
+                action(attachment, desk)
+            });
         } else {
             self.counts.stale += 1;
         }
@@ -104,6 +114,17 @@ impl<G: Game> Peer<G> {
         }
     }
 
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) {
+        self.expect(checkpoint.subject, checkpoint.epoch, "CHECKPOINT");
+        let is_agreed = self.desk.link.as_ref().is_some_and(|link| link.capabilities & CHECKPOINTS != 0);
+        self.about(checkpoint.subject, checkpoint.epoch, |attachment, desk| {
+            if !is_agreed {
+                return Err(Fault::unexpected("CHECKPOINT", "checkpoints weren't agreed on"));
+            }
+            attachment.checkpoint(desk, checkpoint)
+        });
+    }
+
     fn thaw(&mut self, thaw: &Thaw) {
         let Subject::Session(session) = thaw.subject else {
             return self.refuse(thaw.subject, thaw.epoch, false, "groups aren't served");
@@ -111,9 +132,17 @@ impl<G: Game> Peer<G> {
         let Some(epoch) = self.attachments.get(&session).map(Attachment::epoch) else {
             return self.refuse(thaw.subject, thaw.epoch, false, "no such attachment");
         };
-        if epoch != thaw.old_epoch && epoch != thaw.epoch || thaw.epoch < epoch {
+        if thaw.epoch < epoch {
             self.counts.stale += 1;
             return;
+        }
+        let is_loading =
+            self.attachments.get(&session).is_some_and(|had| had.link_phase() == AttachmentPhase::Loading);
+        if is_loading && epoch == thaw.old_epoch {
+            self.remove(session, Next::Forget);
+        }
+        if is_loading || epoch != thaw.old_epoch && epoch != thaw.epoch {
+            return self.refuse(thaw.subject, thaw.epoch, false, "no such attachment");
         }
         self.with(session, |attachment, desk| attachment.thaw(desk, thaw));
     }
@@ -147,9 +176,9 @@ impl<G: Game> Peer<G> {
         }
     }
 
-    fn fault(&mut self, fault: &holdfast_protocol::message::Fault<'_>) -> Result<(), Fault> {
+    fn fault(&mut self, fault: &holdfast_protocol::message::Fault<'_>) -> Result<(), LinkEnd> {
         match fault.scope {
-            FaultScope::Link => Err(Fault::new(fault.rule, format!("told by the proxy: {}", fault.text))),
+            FaultScope::Link => Err(LinkEnd::Told(Fault::new(fault.rule, fault.text))),
             FaultScope::Attachment(subject, epoch) => {
                 tracing::warn!(?subject, %epoch, rule = ?fault.rule, reason = fault.text, "the proxy reports a fault");
                 self.about(subject, epoch, |_, _| Ok(Next::Forget));

@@ -10,6 +10,17 @@ pub struct Fault {
     pub text: String,
 }
 
+/// Why a link is to be closed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinkEnd {
+    /// The proxy broke a rule, and is to be told.
+    #[error("{0}")]
+    Fault(Fault),
+    /// The proxy says that a rule was broken. That is never answered.
+    #[error("told by the proxy: {0}")]
+    Told(Fault),
+}
+
 impl Fault {
     pub fn new(rule: Rule, text: impl Into<String>) -> Self {
         Self { rule, text: text.into() }

@@ -26,12 +26,14 @@ pub(crate) struct Outbox {
     sent: usize,
     /// Their bytes.
     sent_bytes: usize,
-    /// What they count in the window.
+    /// What those after `base` count in the window.
     sent_cost: usize,
     /// What all frames here take in memory, about.
     footprint: usize,
     /// Last server seq that the proxy has acked.
     acked: Seq,
+    /// The window is for frames after this one: the proxy had it when it last told the window.
+    base: Seq,
     window: usize,
 }
 
@@ -39,7 +41,16 @@ impl Outbox {
     /// `last` is the last server seq that the proxy has.
     pub fn new(last: Seq, window_bytes: u32) -> Self {
         let window = window_bytes as usize;
-        Self { queue: None, sent: 0, sent_bytes: 0, sent_cost: 0, footprint: 0, acked: last, window }
+        Self {
+            queue: None,
+            sent: 0,
+            sent_bytes: 0,
+            sent_cost: 0,
+            footprint: 0,
+            acked: last,
+            base: last,
+            window,
+        }
     }
 
     /// Last server seq that was given.
@@ -61,7 +72,7 @@ impl Outbox {
         let Some(queue) = &self.queue else { return false };
         let before = self.sent;
         while let Some((entry, frame)) = queue.at(self.sent, self.sent_bytes) {
-            if self.sent > 0 && self.sent_cost + cost(entry.bytes) > self.window {
+            if self.sent_cost > 0 && self.sent_cost + cost(entry.bytes) > self.window {
                 break;
             }
             self.sent += 1;
@@ -96,7 +107,9 @@ impl Outbox {
             self.acked = self.acked.next();
             self.sent -= 1;
             self.sent_bytes -= entry.bytes;
-            self.sent_cost -= cost(entry.bytes);
+            if self.acked > self.base {
+                self.sent_cost -= cost(entry.bytes);
+            }
             self.footprint -= footprint(entry.bytes);
         }
         if queue.is_empty() {
@@ -105,15 +118,13 @@ impl Outbox {
         Ok(())
     }
 
-    /// The proxy has told anew how much window is left after `had`. What it has but hasn't acked still counts, so the
-    /// bound on what is in flight is both together, but never more than it ever granted at once.
-    pub fn set_window(&mut self, had: Seq, left_bytes: u32) {
-        let left = left_bytes as usize;
-        let held = usize::try_from(had.since(self.acked)).unwrap_or(usize::MAX).min(self.sent);
-        let queue = self.queue.as_deref();
-        let held_cost: usize =
-            queue.map_or(0, |queue| queue.from(0, 0).take(held).map(|(entry, _)| cost(entry.bytes)).sum());
-        self.window = left.saturating_add(held_cost).min(self.window.max(left));
+    /// The proxy has told anew how much may be in flight after `had`.
+    pub fn set_window(&mut self, had: Seq, window_bytes: u32) {
+        self.base = had.max(self.acked);
+        self.window = window_bytes as usize;
+        let counted = usize::try_from(self.base.since(self.acked)).unwrap_or(usize::MAX);
+        let in_flight = self.queue.iter().flat_map(|queue| queue.from(0, 0)).take(self.sent);
+        self.sent_cost = in_flight.skip(counted).map(|(entry, _)| cost(entry.bytes)).sum();
     }
 
     /// Frames that no link has seen.

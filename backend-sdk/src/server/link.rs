@@ -7,7 +7,7 @@ use holdfast_protocol::{DecodeError, Message, decode, encode, message};
 use tokio::io::{Interest, Ready};
 
 use super::stream::Stream;
-use crate::core::Fault;
+use crate::core::{Fault, LinkEnd};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -25,13 +25,30 @@ pub(super) enum LinkError {
     Decode(#[from] DecodeError),
     #[error("{0}")]
     Fault(#[from] Fault),
+    /// The proxy reports a fault of ours; that is never answered.
+    #[error("told by the proxy: {0}")]
+    Told(Fault),
+}
+
+impl From<LinkEnd> for LinkError {
+    fn from(end: LinkEnd) -> Self {
+        match end {
+            LinkEnd::Fault(fault) => Self::Fault(fault),
+            LinkEnd::Told(fault) => Self::Told(fault),
+        }
+    }
 }
 
 impl LinkError {
+    /// The other side simply ended it.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed)
+    }
+
     /// What to tell the proxy, if the link can still carry it.
     pub fn fault(&self) -> Option<Fault> {
         match self {
-            Self::Closed | Self::Io(_) => None,
+            Self::Closed | Self::Io(_) | Self::Told(_) => None,
             Self::Decode(error) => Some(Fault::new(error.rule(), error.to_string())),
             Self::Fault(fault) => Some(fault.clone()),
         }
@@ -87,7 +104,7 @@ impl Link {
     pub fn messages(
         &mut self,
         max_message_bytes: usize,
-        mut take: impl FnMut(&Message<'_>) -> Result<(), Fault>,
+        mut take: impl FnMut(&Message<'_>) -> Result<(), LinkEnd>,
     ) -> Result<(), LinkError> {
         let mut begin = 0;
         while let Some((message, length)) = decode(&self.input[begin..self.filled], max_message_bytes)? {

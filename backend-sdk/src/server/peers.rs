@@ -38,6 +38,7 @@ pub(super) struct OwnedHello {
     pub generation: u64,
     pub max_frame_bytes: u32,
     pub liveness_ms: u32,
+    pub capabilities: u64,
     pub proxy: String,
     pub service: String,
 }
@@ -49,6 +50,7 @@ impl OwnedHello {
             generation: hello.generation,
             max_frame_bytes: hello.max_frame_bytes,
             liveness_ms: hello.liveness_ms,
+            capabilities: hello.capabilities,
             proxy: hello.proxy.to_owned(),
             service: hello.service.to_owned(),
         }
@@ -63,7 +65,7 @@ impl OwnedHello {
             generation: self.generation,
             max_frame_bytes: self.max_frame_bytes,
             liveness_ms: self.liveness_ms,
-            capabilities: 0,
+            capabilities: self.capabilities,
             proxy: &self.proxy,
             service: &self.service,
             proof: &[],

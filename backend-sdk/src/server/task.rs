@@ -14,9 +14,8 @@ use super::work::Workers;
 use crate::core::{DrainOrder, JobId, Now, Peer};
 use crate::game::Game;
 
-/// A link is lost after this many times the proxy's liveness deadline without a byte: the proxy pings more often.
-const SILENCE_FACTOR: u32 = 4;
-const MIN_SILENCE: Duration = Duration::from_secs(10);
+/// A proxy's liveness deadline may be shorter; a busy machine needs this much.
+const MIN_LIVENESS: Duration = Duration::from_millis(500);
 /// With nothing due, the task looks around this often.
 const IDLE_TICK: Duration = Duration::from_secs(60);
 
@@ -34,8 +33,19 @@ pub(super) struct PeerTask<G: Game> {
 struct LiveLink {
     link: Link,
     heard: Instant,
-    /// Longest silence.
-    silence: Duration,
+    pinged: Instant,
+    /// Longest silence; after a third of it a PING asks for a sign of life.
+    liveness: Duration,
+}
+
+impl LiveLink {
+    fn ping_at(&self) -> Instant {
+        self.heard.max(self.pinged) + self.liveness / 3
+    }
+
+    fn lost_at(&self) -> Instant {
+        self.heard + self.liveness
+    }
 }
 
 enum Event {
@@ -104,7 +114,7 @@ impl<G: Game> PeerTask<G> {
 
     /// An alarm that comes too early does no harm, so it is only ever put forward.
     fn set_alarm(&mut self) {
-        let silent_at = self.link.as_ref().map(|live| live.heard + live.silence);
+        let silent_at = self.link.as_ref().map(|live| live.ping_at().min(live.lost_at()));
         let due = [self.peer.next_due(), silent_at].into_iter().flatten().min();
         let due = due.map_or_else(|| tokio::time::Instant::now() + IDLE_TICK, tokio::time::Instant::from_std);
         if due < self.sleep.deadline() || self.sleep.is_elapsed() {
@@ -122,8 +132,9 @@ impl<G: Game> PeerTask<G> {
         let sessions = self.peer.attachments();
         let (proxy, worker, generation) = (&hello.proxy, hello.peer.worker, hello.generation);
         tracing::info!(address = link.address, proxy, worker, generation, sessions, "link up");
-        let silence = Duration::from_millis(hello.liveness_ms.into()).saturating_mul(SILENCE_FACTOR);
-        self.link = Some(LiveLink { link, heard: Instant::now(), silence: silence.max(MIN_SILENCE) });
+        let liveness = Duration::from_millis(hello.liveness_ms.into()).max(MIN_LIVENESS);
+        let now = Instant::now();
+        self.link = Some(LiveLink { link, heard: now, pinged: now, liveness });
         self.take_messages();
     }
 
@@ -166,9 +177,13 @@ impl<G: Game> PeerTask<G> {
         if self.peer.next_due().is_some_and(|due| due <= now.at) {
             self.peer.tick(now);
         }
-        if self.link.as_ref().is_some_and(|live| live.heard + live.silence <= now.at) {
-            let silent = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let Some(live) = &mut self.link else { return };
+        if live.lost_at() <= now.at {
+            let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, "the proxy is silent");
             self.lose_link(&silent.into());
+        } else if live.ping_at() <= now.at {
+            live.pinged = now.at;
+            self.peer.ping();
         }
     }
 

@@ -94,9 +94,11 @@ async fn a_cut_link_is_resumed_by_a_newer_one() {
     let listed: Vec<_> =
         welcome.attachments.iter().map(|entry| (entry.client_seq.0, entry.server_seq.0)).collect();
     assert_eq!(listed, [(1, 1)]);
+    assert!(first.is_closed().await, "the older link is closed");
+    second.say(&[attach(1, AttachMode::Resume)]).await;
+    assert!(matches!(second.next().await, Message::Attached(_)));
     let Message::Data(resent) = second.next().await else { panic!("expected DATA") };
     assert!(resent.again && resent.frame == b"1 a");
-    assert!(first.is_closed().await, "the older link is closed");
     second.say(&[data(1, 2, b"b")]).await;
     let Message::Data(answer) = second.next().await else { panic!("expected DATA") };
     assert_eq!(answer.frame, b"2 b");
@@ -187,4 +189,16 @@ async fn players_are_served_without_a_proxy_too() {
     handle.drain();
     tokio::time::timeout(DEADLINE, served).await.expect("it ends").unwrap().unwrap();
     assert_eq!(player.read(&mut answer).await.unwrap_or(0), 0, "the player is let go");
+}
+
+#[tokio::test]
+async fn a_silent_proxy_is_asked_for_a_sign_of_life_and_then_its_link_is_closed() {
+    let (address, _handle, _served) = serve("127.0.0.1:0").await;
+    let mut proxy = Proxy::connect(&address).await;
+    let hello = holdfast_protocol::message::Hello { liveness_ms: 600, ..hello(1, 0) };
+    proxy.say(&[Message::Hello(hello)]).await;
+    assert!(matches!(proxy.next().await, Message::Welcome(_)));
+    assert!(matches!(proxy.next().await, Message::Ping(_)));
+    let closed = async { while !proxy.is_closed().await {} };
+    tokio::time::timeout(DEADLINE, closed).await.expect("the link is closed");
 }

@@ -82,7 +82,7 @@ pub(super) async fn drain(state: &AdminState, request: DrainRequest) -> Result<D
     let id = known_backend(state, &request.backend).await?;
     let deadline = request.deadline_s.map(Duration::from_secs);
     let (key, changed) = if request.local {
-        let answers = ask(&state.workers, |answer| Command::Drain {
+        let answers = ask(state.running_workers(), |answer| Command::Drain {
             backend: id.clone(),
             deadline,
             reason: request.reason.clone(),
@@ -108,7 +108,7 @@ pub(super) async fn drain(state: &AdminState, request: DrainRequest) -> Result<D
 pub(super) async fn undrain(state: &AdminState, request: UndrainRequest) -> Result<DrainAnswer, OrderError> {
     let id = known_backend(state, &request.backend).await?;
     let (key, changed) = if request.local {
-        let answers = ask(&state.workers, |answer| Command::Undrain { backend: id.clone(), answer });
+        let answers = ask(state.running_workers(), |answer| Command::Undrain { backend: id.clone(), answer });
         (None, answers.await?.contains(&true))
     } else {
         let store = store(state, &id, "undrain", "delete")?;
@@ -149,7 +149,7 @@ async fn known_backend(state: &AdminState, text: &str) -> Result<BackendId, Orde
     if table.backends.contains_key(&id) {
         return Ok(id);
     }
-    let links = ask(&state.workers, |answer| Command::Links { answer }).await?;
+    let links = ask(state.running_workers(), |answer| Command::Links { answer }).await?;
     let mut known: BTreeSet<String> = links.into_iter().flatten().map(|link| link.backend).collect();
     if known.contains(text) {
         return Ok(id);

@@ -15,7 +15,7 @@ use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Route, Serv
 use crate::worker::command::Command;
 
 pub(super) async fn sessions(state: &AdminState, limit: usize) -> Result<SessionsView, AskError> {
-    let answers = ask(&state.workers, |answer| Command::Sessions { limit, answer }).await?;
+    let answers = ask(state.running_workers(), |answer| Command::Sessions { limit, answer }).await?;
     let mut sessions: Vec<_> = answers.into_iter().flatten().collect();
     sessions.truncate(limit);
     let total = state.sum(|counters| &counters.sessions).max(sessions.len() as u64);
@@ -23,7 +23,7 @@ pub(super) async fn sessions(state: &AdminState, limit: usize) -> Result<Session
 }
 
 pub(super) async fn backends(state: &AdminState) -> Result<BackendsView, AskError> {
-    let links = ask(&state.workers, |answer| Command::Links { answer }).await?;
+    let links = ask(state.running_workers(), |answer| Command::Links { answer }).await?;
     let backends = join_links(&state.published().table, links.into_iter().flatten());
     Ok(BackendsView { backends })
 }

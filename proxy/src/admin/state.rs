@@ -97,6 +97,11 @@ impl AdminState {
         (self.published)()
     }
 
+    /// Whom to ask: nobody before there are listeners and a table, since no worker runs until then.
+    pub(super) fn running_workers(&self) -> &[mpsc::Sender<Command>] {
+        if self.listeners_bound.load(Ordering::Acquire) { &self.workers } else { &[] }
+    }
+
     pub(super) fn sum(&self, cell: impl Fn(&Counters) -> &Cell) -> u64 {
         self.counters.iter().fold(0, |sum, counters| sum.wrapping_add(cell(counters).get()))
     }

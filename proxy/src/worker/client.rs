@@ -10,6 +10,7 @@ use tokio::io::ReadBuf;
 
 use super::slot::{Seat, SessionKey, Slot};
 use super::stream::Stream;
+use super::trace::SessionTrace;
 use super::{Worker, with_worker};
 use crate::routing::{Route, Service};
 use crate::session::Session;
@@ -32,8 +33,12 @@ impl Worker {
         service: Arc<Service>,
     ) {
         let id = holdfast_protocol::SessionId(fastrand::u128(..).to_be_bytes());
+        let mut seat = Seat::new(stream, client, route, self.hub.now);
+        if self.hub.tracer.enabled() {
+            let ratio = self.hub.config.ratio(&service);
+            seat.life = Some(Box::new(SessionTrace::begin(&mut self.hub.ids, ratio, self.hub.now)));
+        }
         let session = Session::new(id, service, client.to_string().into());
-        let seat = Seat::new(stream, client, route, self.hub.now);
         let key = self.slots.insert(Slot { session, seat });
         self.by_id.insert(id, key);
         self.hub.counters.sessions.add(1);

@@ -180,6 +180,7 @@ impl Effects for Fx<'_> {
     }
 
     fn note(&mut self, note: Note<'_>) {
+        self.note_life(note);
         match note {
             Note::Freezing(cause) => self.handoff_begins(cause),
             Note::StateBegins => self.phase("state"),
@@ -225,6 +226,7 @@ impl Effects for Fx<'_> {
         if self.seat.handoff.is_some() {
             self.handoff_done(HandoffResult::Closed);
         }
+        self.tell_life(reason);
         self.hub.ended.push(self.key);
     }
 
@@ -275,6 +277,24 @@ impl Fx<'_> {
 
     fn name(&self, link: LinkId) -> String {
         self.hub.link(link).backend.id.to_string()
+    }
+
+    /// What a session's own span says of it: the first attachment, and where each move led.
+    fn note_life(&mut self, note: Note<'_>) {
+        let Some(life) = &mut self.seat.life else { return };
+        match note {
+            Note::Attached { .. } if self.seat.handoff.is_none() => life.event("attached", self.hub.now),
+            Note::Freezing(_) | Note::Lost { .. } => life.keep(),
+            Note::HandoffDone(result) => life.event(result.name(), self.hub.now),
+            _ => {}
+        }
+    }
+
+    fn tell_life(&mut self, reason: CloseReason) {
+        let Some(life) = self.seat.life.take().filter(|life| life.is_sampled()) else { return };
+        let of = (&**self.service, &*self.seat.route.name);
+        let span = life.finish(self.id.to_string(), of, reason, &self.hub.clock, self.hub.now);
+        self.hub.tracer.end(span);
     }
 
     fn handoff_begins(&mut self, cause: HandoffCause) {

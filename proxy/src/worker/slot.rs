@@ -8,7 +8,7 @@ use std::time::Instant;
 use slotmap::new_key_type;
 
 use super::stream::{Outbox, Stream};
-use super::trace::HandoffTrace;
+use super::trace::{HandoffTrace, SessionTrace};
 use crate::routing::Route;
 use crate::session::{LinkId, Session, Timer};
 
@@ -53,6 +53,8 @@ pub struct Seat {
     pub returning: bool,
     pub timers: [Option<Instant>; 4],
     pub handoff: Option<HandoffTrace>,
+    /// Absent where spans go nowhere.
+    pub life: Option<Box<SessionTrace>>,
     /// Bytes that this session adds to the worker's gauge.
     pub kept_bytes: u64,
     pub parked: bool,
@@ -79,6 +81,7 @@ impl Seat {
             returning: false,
             timers: [None; 4],
             handoff: None,
+            life: None,
             kept_bytes: 0,
             parked: false,
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use holdfast_protocol::TraceContext;
 
 use crate::session::outbound::Entry;
-use crate::telemetry::counters::{HandoffCause, HandoffResult};
+use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult};
 use crate::telemetry::ids::Ids;
 use crate::telemetry::span::{Span, Value};
 
@@ -32,6 +32,64 @@ impl Clock {
 
     fn wall_of_stamp(&self, stamp: u64) -> SystemTime {
         self.start_wall + Duration::from_micros(stamp)
+    }
+}
+
+/// Most events of one session's span; a session that moves more often keeps its first ones.
+const SESSION_EVENTS: usize = 64;
+
+/// The trace of a whole session, from its first moment: only what happens later decides whether it is told.
+#[derive(Debug)]
+pub struct SessionTrace {
+    context: TraceContext,
+    opened: Instant,
+    events: Vec<(&'static str, Instant)>,
+}
+
+impl SessionTrace {
+    pub fn begin(ids: &mut Ids, ratio: f64, now: Instant) -> Self {
+        Self { context: ids.root(ratio), opened: now, events: vec![("opened", now)] }
+    }
+
+    pub fn event(&mut self, name: &'static str, now: Instant) {
+        if self.events.len() < SESSION_EVENTS {
+            self.events.push((name, now));
+        }
+    }
+
+    /// A session that has moved is told, sampled or not: somebody may look for it.
+    pub fn keep(&mut self) {
+        self.context.sampled = true;
+    }
+
+    pub fn is_sampled(&self) -> bool {
+        self.context.sampled
+    }
+
+    pub fn finish(
+        self,
+        session: String,
+        (service, route): (&str, &str),
+        reason: CloseReason,
+        clock: &Clock,
+        now: Instant,
+    ) -> Span {
+        let events = self.events.into_iter().chain([("closed", now)]);
+        Span {
+            name: "session",
+            context: self.context,
+            parent_span_id: [0; 8],
+            start: clock.wall(self.opened),
+            end: clock.wall(now),
+            attributes: vec![
+                ("holdfast.session", Value::Text(session)),
+                ("holdfast.service", Value::Text(service.to_owned())),
+                ("holdfast.route", Value::Text(route.to_owned())),
+                ("holdfast.reason", Value::Text(reason.name().to_owned())),
+            ],
+            events: events.map(|(name, at)| (name, clock.wall(at))).collect(),
+            error: None,
+        }
     }
 }
 
@@ -135,7 +193,6 @@ pub fn frame_span(entry: &Entry<'_>, session: String, clock: &Clock, now: Instan
             ("holdfast.session", Value::Text(session)),
             ("holdfast.seq", Value::Int(seq)),
             ("holdfast.bytes", Value::Int(bytes)),
-            ("holdfast.again", Value::Bool(entry.again)),
         ],
         events: Vec::new(),
         error: None,

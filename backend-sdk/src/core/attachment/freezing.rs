@@ -19,6 +19,8 @@ pub(crate) struct Sending {
     offset: usize,
     credit: u64,
     is_final: bool,
+    /// Whether the proxy knows the total: it must, even when it gives no credit.
+    announced: bool,
     client_seq: Seq,
     server_seq: Seq,
     /// Ends with the last chunk.
@@ -27,7 +29,7 @@ pub(crate) struct Sending {
 
 impl Sending {
     fn can_send(&self) -> bool {
-        self.credit > 0 && self.offset < self.bytes.len()
+        !self.announced || (self.credit > 0 && self.offset < self.bytes.len())
     }
 }
 
@@ -37,6 +39,8 @@ impl<S: Session> Attachment<S> {
             Phase::Loading(_) => return Err(Fault::unexpected("FREEZE", "loading")),
             // It ends by itself; if that lasts too long, the proxy thaws it and tries again.
             Phase::Closing => return Ok(Next::Stay),
+            // Asked again while the answer is under way.
+            Phase::Frozen(..) if self.sending.is_some() => return Ok(Next::Stay),
             Phase::Inert(..) | Phase::Active(_) | Phase::Frozen(..) => {}
         }
         self.clear_inbox(desk);
@@ -44,7 +48,7 @@ impl<S: Session> Attachment<S> {
         self.timers.stop(desk.now.at, &mut desk.schedule);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Closing) {
             Phase::Inert(session, held) => Phase::Frozen(session, held),
-            Phase::Active(session) => Phase::Frozen(session, Held::default()),
+            Phase::Active(session) => Phase::Frozen(session, Held { started: true, ..Held::default() }),
             other => other,
         };
         self.send_state(desk, freeze.credit_bytes, true, Some(freeze.trace))
@@ -52,11 +56,11 @@ impl<S: Session> Attachment<S> {
 
     pub fn checkpoint(&mut self, desk: &mut Desk, checkpoint: &Checkpoint) -> Result<Next, Fault> {
         match self.phase {
-            Phase::Active(_) => self.send_state(desk, checkpoint.credit_bytes, false, None),
-            Phase::Closing => Ok(Next::Stay),
-            Phase::Loading(_) | Phase::Inert(..) | Phase::Frozen(..) => {
-                Err(Fault::unexpected("CHECKPOINT", self.phase_name()))
+            Phase::Loading(_) => Err(Fault::unexpected("CHECKPOINT", "loading")),
+            Phase::Active(_) | Phase::Inert(..) if self.sending.is_none() => {
+                self.send_state(desk, checkpoint.credit_bytes, false, None)
             }
+            Phase::Active(_) | Phase::Inert(..) | Phase::Frozen(..) | Phase::Closing => Ok(Next::Stay),
         }
     }
 
@@ -68,9 +72,9 @@ impl<S: Session> Attachment<S> {
         trace: Option<holdfast_protocol::TraceContext>,
     ) -> Result<Next, Fault> {
         let (session, close) = match &self.phase {
-            Phase::Frozen(session, held) => (session, held.close),
+            Phase::Frozen(session, held) | Phase::Inert(session, held) => (session, held.close),
             Phase::Active(session) => (session, false),
-            Phase::Loading(_) | Phase::Inert(..) | Phase::Closing => return Ok(Next::Stay),
+            Phase::Loading(_) | Phase::Closing => return Ok(Next::Stay),
         };
         let span = trace.and_then(|trace| trace::snapshot(self.place.session, trace));
         let snapshot = {
@@ -86,13 +90,12 @@ impl<S: Session> Attachment<S> {
             offset: 0,
             credit,
             is_final,
+            announced: false,
             client_seq: self.processed,
             server_seq: self.outbox.last_sent(),
             _span: span,
         });
-        if credit > 0 {
-            desk.transfers.push_back(self.place.session);
-        }
+        desk.transfers.push_back(self.place.session);
         Ok(Next::Stay)
     }
 
@@ -124,6 +127,7 @@ impl<S: Session> Attachment<S> {
             members: 0,
             chunk: &sending.bytes[sending.offset..sending.offset + length],
         }));
+        sending.announced = true;
         sending.offset += length;
         sending.credit -= length as u64;
         if sending.offset == sending.bytes.len() {
@@ -133,33 +137,49 @@ impl<S: Session> Attachment<S> {
         sending.can_send()
     }
 
-    /// Goes on under a new epoch. Also for one that has been thawed already, but whose answer was lost in a cut.
+    /// Goes on under a new epoch, as what it was before it was frozen. Also for one that has been thawed already, but
+    /// whose answer was lost in a cut.
     pub fn thaw(&mut self, desk: &mut Desk, thaw: &Thaw) -> Result<Next, Fault> {
-        if matches!(self.phase, Phase::Loading(_) | Phase::Inert(..)) {
-            return Err(Fault::unexpected("THAW", self.phase_name()));
-        }
+        self.check_had(thaw.server_seq)?;
         self.epoch = thaw.epoch;
         self.sending = None;
         self.clear_inbox(desk);
         self.received = self.processed;
-        self.unacked = 0;
-        self.check_had(thaw.server_seq)?;
-        self.outbox.set_window(thaw.server_seq, thaw.server_window_bytes);
-        let answer = self.attached();
-        desk.say(&answer);
-        self.resend(desk, thaw.server_seq);
-        self.activate(desk)?;
+        self.rejoin(desk, thaw.server_seq, thaw.server_window_bytes);
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Closing) {
+            Phase::Frozen(session, held) if !held.started => Phase::Inert(session, held),
+            other => other,
+        };
+        if matches!(self.phase, Phase::Frozen(..)) {
+            self.activate(desk)?;
+        }
         self.run_waiting(desk)
     }
 
     /// The link is back, and the proxy says what it has.
     pub fn resume(&mut self, desk: &mut Desk, attach: &Attach<'_>) -> Result<Next, Fault> {
         self.check_had(attach.server_seq)?;
-        self.outbox.set_window(attach.server_seq, attach.server_window_bytes);
+        self.rejoin(desk, attach.server_seq, attach.server_window_bytes);
+        self.run_waiting(desk)
+    }
+
+    /// Answers ATTACHED, which acks as well, and says once more what the proxy lacks.
+    fn rejoin(&mut self, desk: &mut Desk, had: Seq, window_bytes: u32) {
+        self.linked = true;
+        self.unacked = 0;
+        self.outbox.set_window(had, window_bytes);
         let answer = self.attached();
         desk.say(&answer);
-        self.resend(desk, attach.server_seq);
-        self.run_waiting(desk)
+        self.resend(desk, had);
+    }
+
+    /// The first message on a new link isn't a resume: what the old link may have lost goes before the answer.
+    pub fn relink(&mut self, desk: &mut Desk) {
+        if !self.linked {
+            self.linked = true;
+            self.resend(desk, Seq::NONE);
+            self.owe_ack(desk, usize::from(self.processed > Seq::NONE));
+        }
     }
 
     fn check_had(&self, had: Seq) -> Result<(), Fault> {
@@ -177,22 +197,11 @@ impl<S: Session> Attachment<S> {
         }
     }
 
-    /// The link is up again: says once more what may have been lost with the old one.
-    pub fn link_up(&mut self, desk: &mut Desk) {
-        self.ack_turn = super::AckTurn::None;
-        if matches!(self.phase, Phase::Loading(_)) {
-            return;
-        }
-        self.resend(desk, Seq::NONE);
-        self.pump(desk);
-        if self.processed > Seq::NONE {
-            self.owe_ack(desk, 1);
-        }
-    }
-
     /// Half a state is of no use without its link. Says whether the attachment can wait for the next one.
     pub fn link_lost(&mut self) -> bool {
         self.sending = None;
+        self.linked = false;
+        self.ack_turn = super::AckTurn::None;
         !matches!(self.phase, Phase::Loading(_))
     }
 }

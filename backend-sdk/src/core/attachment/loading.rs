@@ -73,7 +73,7 @@ impl<S: crate::game::Session> Attachment<S> {
     pub fn collect(&mut self, state: &State<'_>) -> Result<bool, Fault> {
         let phase = self.phase_name();
         let Phase::Loading(Loading::State { bytes, total, .. }) = &mut self.phase else {
-            return Err(Fault::new(Rule::StateUnasked, format!("STATE while {phase}")));
+            return Err(Fault::unexpected("STATE", phase));
         };
         let fits = state.total_bytes == *total as u64
             && state.offset_bytes == bytes.len() as u64

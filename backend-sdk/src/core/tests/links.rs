@@ -24,7 +24,7 @@ fn after_a_cut_each_side_gets_what_it_lacks() {
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].client_seq.0, listed[0].server_seq.0), (2, 2));
     assert_eq!(listed[0].phase, AttachmentPhase::Active);
-    assert_eq!(brief(&out[1..]), ["again 1: a", "again 2: b"]);
+    assert_eq!(out.len(), 1, "the rest waits for what the proxy says");
     let out = world.say(resume(1, 1, 1));
     assert_eq!(brief(&out), ["attached epoch 1 2/2", "again 2: b"]);
     let out = world.say_all(&[again(data(1, 1, 2, "b")), data(1, 1, 3, "c")]);
@@ -38,18 +38,44 @@ fn a_session_goes_on_while_its_link_is_down() {
     world.say(data(1, 1, 1, "tick 100"));
     world.cut();
     assert_eq!(world.pass(Duration::from_millis(250)), []);
-    let out = world.link_up(2);
-    assert_eq!(brief(&out[1..]), ["data 1: tick", "data 2: tick"]);
+    assert_eq!(world.link_up(2).len(), 1);
+    let out = world.say(resume(1, 1, 0));
+    assert_eq!(brief(&out), ["attached epoch 1 1/0", "data 1: tick", "data 2: tick"]);
 }
 
 #[test]
-fn what_was_processed_is_acked_on_the_new_link() {
+fn a_proxy_that_just_goes_on_gets_what_it_lacks_too() {
     let mut world = World::new();
     world.begin(1);
-    world.say(data(1, 1, 1, "quiet"));
+    world.say_all(&[data(1, 1, 1, "a"), data(1, 1, 2, "quiet")]);
     world.cut();
     world.link_up(2);
-    assert_eq!(brief(&world.pass(Duration::from_millis(20))), ["ack 1"]);
+    assert_eq!(brief(&world.say(data(1, 1, 3, "quiet"))), ["again 1: a"]);
+    assert_eq!(brief(&world.pass(Duration::from_millis(20))), ["ack 3"]);
+}
+
+#[test]
+fn nothing_is_said_of_a_session_that_the_new_link_has_not_spoken_of() {
+    let mut world = World::new();
+    world.begin(1);
+    world.say_all(&[data(1, 1, 1, "tick 100"), data(1, 1, 2, "a")]);
+    world.cut();
+    world.link_up(2);
+    assert_eq!(world.pass(Duration::from_secs(1)), []);
+}
+
+#[test]
+fn a_resumed_session_is_sent_no_more_than_the_window_that_is_left() {
+    let mut world = World::new();
+    world.begin(1);
+    world.say(data(1, 1, 1, "send 4 400"));
+    world.cut();
+    world.link_up(2);
+    let Message::Attach(attach) = resume(1, 1, 2) else { unreachable!() };
+    let out = world.say(Message::Attach(Attach { server_window_bytes: 500, ..attach }));
+    assert_eq!(brief(&out), ["attached epoch 1 1/2", "data 3: 400 x"]);
+    assert_eq!(world.say(ack(1, 1, 2)), [], "what was had before doesn't count");
+    assert_eq!(brief(&world.say(ack(1, 1, 3))), ["data 4: 400 x"]);
 }
 
 #[test]
@@ -62,6 +88,7 @@ fn a_frozen_session_stays_frozen_and_gives_its_state_again() {
     let out = world.link_up(2);
     let Message::Welcome(welcome) = &out[0] else { panic!("{out:?}") };
     assert_eq!(welcome.attachments.iter().next().unwrap().phase, AttachmentPhase::Frozen);
+    assert_eq!(brief(&world.say(resume(1, 1, 1))), ["attached epoch 1 1/1"]);
     assert_eq!(world.freeze(1, 1).bytes, first.bytes);
 }
 

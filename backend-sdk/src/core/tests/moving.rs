@@ -82,8 +82,8 @@ fn a_thawed_session_sends_what_was_unsent_and_its_timers_go_on() {
     world.pass(Duration::from_millis(40));
     world.freeze(1, 1);
     world.pass(Duration::from_secs(5));
-    world.say(thaw(1, 1, 2, 2, 1));
-    assert_eq!(brief(&world.say(ack(1, 2, 1))), ["data 2: 900 x"]);
+    let out = world.say(thaw(1, 1, 2, 2, 1));
+    assert_eq!(brief(&out), ["attached epoch 2 2/1", "data 2: 900 x"], "the THAW tells the window anew");
     assert_eq!(brief(&world.pass(Duration::from_millis(59))), Vec::<String>::new());
     assert_eq!(brief(&world.pass(Duration::from_millis(1))), ["data 3: tick"]);
 }
@@ -96,6 +96,41 @@ fn a_thaw_whose_answer_was_lost_is_answered_again() {
     world.freeze(1, 1);
     world.say(thaw(1, 1, 2, 1, 1));
     assert_eq!(brief(&world.say(thaw(1, 1, 2, 1, 0))), ["attached epoch 2 1/1", "again 1: a"]);
+}
+
+#[test]
+fn a_session_frozen_before_start_is_inert_after_thaw_unless_start_came() {
+    for start_comes in [false, true] {
+        let mut world = World::new();
+        world.say(attach(1, 1, AttachMode::Fresh));
+        assert_eq!(world.say(again(data(1, 1, 1, "a"))), []);
+        world.freeze(1, 1);
+        if start_comes {
+            world.say(start(1, 1));
+        }
+        let sent = brief(&world.say(thaw(1, 1, 2, 1, 0)));
+        assert_eq!(sent.len(), if start_comes { 2 } else { 1 }, "{sent:?}");
+        let expected = if start_comes { vec![] } else { vec!["data 1: a".to_owned()] };
+        assert_eq!(brief(&world.say(start(1, 2))), expected);
+    }
+}
+
+#[test]
+fn frames_for_a_frozen_session_are_dropped_for_they_come_again() {
+    let mut world = World::new();
+    world.begin(1);
+    world.freeze(1, 1);
+    assert_eq!(world.say_all(&[data(1, 1, 1, "a"), close(1, 1, 2, false)]), []);
+    let out = world.say_all(&[thaw(1, 1, 2, 0, 0), again(data(1, 2, 1, "a"))]);
+    assert_eq!(brief(&out), ["attached epoch 2 0/0", "data 1: a"]);
+}
+
+#[test]
+fn a_freeze_or_start_of_a_session_that_is_not_here_is_told() {
+    let mut world = World::new();
+    for message in [freeze(1, 1, 100), start(1, 1)] {
+        assert_eq!(fault_of(&world.say(message), 1), Rule::Unexpected);
+    }
 }
 
 #[test]
@@ -148,7 +183,10 @@ fn state_is_sent_within_the_credit_and_waits_for_more() {
             .map(|message| if let Message::State(state) = message { state.chunk.len() } else { 0 })
             .sum()
     };
-    assert_eq!(world.say(freeze(1, 1, 0)), []);
+    let first = world.say(freeze(1, 1, 0));
+    assert!(
+        matches!(first[..], [Message::State(state)] if state.chunk.is_empty() && state.total_bytes > 900)
+    );
     assert_eq!(size(&world.say(credit(1, 1, 100))), 100);
     assert_eq!(size(&world.say(credit(1, 1, 1))), 1);
     let rest = size(&world.say(credit(1, 1, 1 << 40)));
@@ -220,5 +258,5 @@ fn a_chunk_out_of_place_or_unasked_for_is_a_fault() {
     new.say(attach);
     assert_eq!(fault_of(&new.say(chunk(1, 2, total, 5, b"abc")), 1), Rule::StateOverrun);
     new.begin(2);
-    assert_eq!(fault_of(&new.say(chunk(2, 1, 3, 0, b"abc")), 2), Rule::StateUnasked);
+    assert_eq!(fault_of(&new.say(chunk(2, 1, 3, 0, b"abc")), 2), Rule::Unexpected);
 }

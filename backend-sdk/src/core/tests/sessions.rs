@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use holdfast_protocol::Message;
-use holdfast_protocol::message::{Attach, AttachMode, Ping, Rule, Subject};
+use holdfast_protocol::message::{Attach, AttachMode, FaultScope, Ping, Rule, Subject};
+
+use crate::core::LinkEnd;
 
 use super::world::*;
 
@@ -50,13 +52,14 @@ fn a_gap_is_a_fault_of_that_session_alone() {
 }
 
 #[test]
-fn a_frame_that_was_had_is_skipped_when_it_comes_again_and_a_fault_when_it_comes_as_new() {
+fn a_frame_that_was_had_is_dropped_counted_and_acked_again() {
     let mut world = World::new();
     world.begin(1);
     world.say(data(1, 1, 1, "a"));
     assert_eq!(world.say(again(data(1, 1, 1, "a"))), []);
     assert_eq!(brief(&world.pass(Duration::from_millis(20))), ["ack 1"]);
-    assert_eq!(fault_of(&world.say(data(1, 1, 1, "a")), 1), Rule::OutOfSequence);
+    assert_eq!(world.say(data(1, 1, 1, "a")), []);
+    assert_eq!(world.peer.counts().repeated, 2);
 }
 
 #[test]
@@ -171,6 +174,15 @@ fn pong_tells_the_attachments_of_the_process() {
 #[test]
 fn a_message_that_only_a_backend_sends_is_a_fault_of_the_link() {
     let mut world = World::new();
-    let fault = world.peer.receive(&Message::Undrain, world.now).unwrap_err();
-    assert_eq!(fault.rule, Rule::Unexpected);
+    let end = world.peer.receive(&Message::Undrain, world.now).unwrap_err();
+    assert!(matches!(end, LinkEnd::Fault(fault) if fault.rule == Rule::Unexpected));
+}
+
+#[test]
+fn a_fault_of_the_link_is_never_answered_with_one() {
+    let mut world = World::new();
+    let (scope, rule) = (FaultScope::Link, Rule::Malformed);
+    let fault = Message::Fault(holdfast_protocol::message::Fault { scope, rule, text: "nonsense" });
+    assert!(matches!(world.peer.receive(&fault, world.now).unwrap_err(), LinkEnd::Told(_)));
+    assert_eq!(world.out(), []);
 }

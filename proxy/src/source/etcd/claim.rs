@@ -21,6 +21,8 @@ pub const LEASE_TTL: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(LEASE_TTL.as_secs() + 3);
 
 const RETRY: Duration = Duration::from_millis(500);
+/// How long a start waits for etcd's word on the id: players wait with it. A hung etcd counts as one that is away.
+const START_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the id isn't ours.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +53,9 @@ pub async fn claim_at_start(config: &Etcd, proxy: &Proxy) -> Result<Holder, Clai
     let deadline = Instant::now() + LONGEST_WAIT;
     let mut has_waited = false;
     loop {
-        match claim(config, proxy).await {
+        let answer = tokio::time::timeout(START_PATIENCE, claim(config, proxy)).await;
+        let silent = EtcdError::Timeout { request: "claim", timeout: START_PATIENCE };
+        match answer.unwrap_or(Err(silent.into())) {
             Err(ClaimError::Held { holder, .. }) if Instant::now() < deadline => {
                 if !has_waited {
                     info!(holder, "another instance holds this proxy's id: waiting for its lease to end");

@@ -5,6 +5,7 @@ mod screen;
 mod theatre;
 mod verdict;
 
+use std::io::{IsTerminal, stderr, stdin};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -60,6 +61,11 @@ fn perform(options: &Options, json: bool) -> anyhow::Result<bool> {
     match json {
         true => println!("{}", outcome.json()),
         false => print!("{}", outcome.table()),
+    }
+    // The link to the trace leads nowhere once Jaeger has ended.
+    if options.jaeger && !json && stdin().is_terminal() && stderr().is_terminal() {
+        eprint!("  Jaeger runs until you press Enter. ");
+        stdin().read_line(&mut String::new())?;
     }
     Ok(good)
 }

@@ -167,6 +167,7 @@ impl Theatre {
 fn start_jaeger(stage: &mut Stage, screen: &mut Screen) -> Result<Jaeger> {
     let jaeger = Jaeger::start(stage)?;
     stage.set("OTEL_EXPORTER_OTLP_ENDPOINT", &jaeger.grpc_endpoint());
+    stage.set("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
     screen.say("  Traces go to Jaeger.");
     Ok(jaeger)
 }

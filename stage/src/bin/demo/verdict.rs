@@ -54,19 +54,23 @@ impl Outcome {
     }
 
     fn events(&self) -> String {
-        let mut out = String::from(
-            "\n  ┌──────────────────┬───────┬───────────┬────────────────────────────────┬───────────┐\n",
+        let rule = |ends: [char; 3]| {
+            let columns = [18, 7, 11, 12, 12, 12, 12].map(|width| "─".repeat(width));
+            format!("  {}{}{}\n", ends[0], columns.join(&ends[1].to_string()), ends[2])
+        };
+        let mut out = format!("\n{}", rule(['┌', '┬', '┐']));
+        let heads = ["moved", "took", "pause p50", "pause p99", "pause max", "quiet p99"];
+        let [moved, took, p50, p99, max, quiet] = heads;
+        let _ = writeln!(
+            out,
+            "  │ {:<16} │ {moved:>5} │ {took:>9} │ {p50:>10} │ {p99:>10} │ {max:>10} │ {quiet:>10} │",
+            "event"
         );
-        out.push_str(
-            "  │ event            │ moved │      took │ pause    p50     p99       max │ quiet p99 │\n",
-        );
-        out.push_str(
-            "  ├──────────────────┼───────┼───────────┼────────────────────────────────┼───────────┤\n",
-        );
+        out.push_str(&rule(['├', '┼', '┤']));
         for event in &self.verdict.events {
             let _ = writeln!(
                 out,
-                "  │ {:<16} │ {:>5} │ {:>6.0} ms │ {:>9.1} {:>7.1} {:>9.1} ms │ {:>6.1} ms │",
+                "  │ {:<16} │ {:>5} │ {:>6.0} ms │ {:>7.1} ms │ {:>7.1} ms │ {:>7.1} ms │ {:>7.1} ms │",
                 event.name,
                 event.moved,
                 event.took_ms,
@@ -76,10 +80,11 @@ impl Outcome {
                 event.quiet_p99_ms
             );
         }
+        out.push_str(&rule(['└', '┴', '┘']));
         out.push_str(
-            "  └──────────────────┴───────┴───────────┴────────────────────────────────┴───────────┘\n",
+            "  A pause is the longest a player waited for a reply during the event, over the players moved\n",
         );
-        out.push_str("  A pause is the longest a player waited for a reply during the event; quiet is just before it.\n\n");
+        out.push_str("  (over all if none moved); quiet is the same just before it.\n\n");
         out
     }
 }
