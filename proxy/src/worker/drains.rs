@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Worker;
 use super::link::LinkState;
-use super::slot::SessionKey;
+use super::slot::{SessionKey, Slot};
 use crate::drain::Drain;
 use crate::routing::table::{DrainPolicy, OnDeadline, OnSigterm};
 use crate::session::handoff::Begun;
@@ -142,9 +142,10 @@ impl Worker {
             drain.told = true;
             let took_ms = now.saturating_duration_since(drain.begun).as_millis();
             tracing::info!(%backend, moved = drain.moved, took_ms, "drained");
-        } else if now >= drain.deadline && !drain.told && sessions > 0 {
-            drain.told = true;
-            tracing::warn!(%backend, moved = drain.moved, left = sessions, "the drain's deadline is over");
+        } else if now >= drain.deadline && sessions > 0 {
+            if !std::mem::replace(&mut drain.told, true) {
+                tracing::warn!(%backend, moved = drain.moved, left = sessions, "the drain's deadline is over");
+            }
             if on_deadline == Some(OnDeadline::Close) {
                 self.close_what_stayed(id);
             }
@@ -154,8 +155,11 @@ impl Worker {
         }
     }
 
+    /// Who is on the way to another backend isn't among them; who comes back from there is, at the next look.
     fn close_what_stayed(&mut self, id: LinkId) {
-        for key in self.keys_on(id) {
+        let stayed = |(_, slot): &(SessionKey, &Slot)| slot.session.link() == Some(id);
+        let keys: Vec<_> = self.slots.iter().filter(stayed).map(|(key, _)| key).collect();
+        for key in keys {
             self.dismiss_client(key, CloseReason::DrainDeadline);
         }
     }
