@@ -19,6 +19,8 @@ mod link_io;
 mod link_life;
 mod slot;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod views;
 
