@@ -1,13 +1,14 @@
 //! How long players notice that their game server was emptied: one proxy, two games, all sessions moved by a key.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use holdfast_stage::{
-    Arena, ArenaSpec, Documents, Metered, Players, PlayersSpec, Proxy, ProxySpec, Stage, Verdict,
-    arena_service, meter, until,
+    Arena, ArenaSpec, Documents, Etcd, EtcdBinary, Metered, Players, PlayersSpec, Proxy, ProxySpec, Stage,
+    Verdict, arena_service, meter, timestamps, until,
 };
 use serde_json::json;
 
@@ -45,9 +46,9 @@ const SETTLE: Duration = Duration::from_secs(2);
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
-        Ok((verdict, steady)) => {
+        Ok((verdict, measured)) => {
             let moved = verdict.events.first().is_some_and(|event| event.moved == arguments.sessions as u64);
-            report(&arguments, &verdict, &steady);
+            report(&arguments, &verdict, &measured);
             ExitCode::from(u8::from(!(moved && verdict.is_clean())))
         }
         Err(error) => {
@@ -57,7 +58,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(Verdict, Metered)> {
+/// What was measured beside the players' verdict.
+struct Measured {
+    steady: Metered,
+    /// From before `etcdctl put` was started to the proxy's first FREEZE (logged in the same turn).
+    write_to_drain: Duration,
+}
+
+fn run(arguments: &Arguments) -> Result<(Verdict, Measured)> {
     let mut stage = Stage::new("bench-drain")?;
     let result = drain(&stage, arguments);
     if !result.as_ref().is_ok_and(|(verdict, _)| verdict.is_clean()) {
@@ -66,12 +74,12 @@ fn run(arguments: &Arguments) -> Result<(Verdict, Metered)> {
     result
 }
 
-fn drain(stage: &Stage, arguments: &Arguments) -> Result<(Verdict, Metered)> {
+fn drain(stage: &Stage, arguments: &Arguments) -> Result<(Verdict, Measured)> {
     let state = arguments.state_bytes.to_string();
     let tick = TICK_MS.to_string();
     let spec = |name| ArenaSpec::new(name).flags(["--state-bytes", &state, "--tick-ms", &tick]);
     let (mut from, to) = (Arena::start(stage, spec("a"))?, Arena::start(stage, spec("b"))?);
-    let documents = Documents::folder(stage)?;
+    let documents = Documents::Etcd(Rc::new(Etcd::start(stage, EtcdBinary::Default)?));
     documents.put("services/arena", &arena_service(&json!({})))?;
     documents.put(&from.key(), &from.document())?;
     documents.put("routes/public", &json!({"listener": "game", "service": "arena"}))?;
@@ -93,21 +101,28 @@ fn drain(stage: &Stage, arguments: &Arguments) -> Result<(Verdict, Metered)> {
     ensure!(steady.frames > 0, "nobody was answered in {} s", arguments.steady_s);
     eprintln!("the drain");
     players.begin("drain")?;
+    let writes = SystemTime::now();
     documents.put(&from.drain_key(), &json!({"deadline_s": 60, "reason": "bench"}))?;
     players.wait_until("all have moved", PATIENCE, |progress| progress.moved == sessions)?;
     players.end("drain")?;
     std::thread::sleep(SETTLE);
-    Ok((players.finish()?, steady))
+    let log = proxy.process().log();
+    let begun =
+        log.lines().find(|line| line.contains("drain begins")).context("no drain in the proxy's log")?;
+    let write_to_drain = timestamps::since(writes, begun.split(' ').next().unwrap_or_default())?;
+    Ok((players.finish()?, Measured { steady, write_to_drain }))
 }
 
-fn report(arguments: &Arguments, verdict: &Verdict, steady: &Metered) {
+fn report(arguments: &Arguments, verdict: &Verdict, measured: &Measured) {
     let Verdict { sessions, frames, lost, repeated, reordered, disconnects, events, .. } = verdict;
-    let cpu = (steady.cpu_us_per_frame(0) * 100.0).round() / 100.0;
+    let write_to_drain_ms = (measured.write_to_drain.as_secs_f64() * 10_000.0).round() / 10.0;
+    let cpu = (measured.steady.cpu_us_per_frame(0) * 100.0).round() / 100.0;
     if arguments.json {
         let line = json!({
             "sessions": sessions, "frames": frames, "lost": lost, "repeated": repeated, "reordered": reordered,
             "disconnects": disconnects, "events": events, "rate_hz": arguments.rate,
             "frame_bytes": arguments.size, "state_bytes": arguments.state_bytes, "proxy_cpu_us_per_frame": cpu,
+            "write_to_drain_ms": write_to_drain_ms,
         });
         println!("{line}");
         return;
@@ -117,6 +132,7 @@ fn report(arguments: &Arguments, verdict: &Verdict, steady: &Metered) {
         arguments.size, arguments.state_bytes
     );
     println!("lost {lost}, repeated {repeated}, reordered {reordered}, disconnects {disconnects}");
+    println!("from the start of etcdctl to the first freeze: {write_to_drain_ms} ms");
     println!("steady play: {cpu:.1} us of the proxy's CPU a round trip");
     for event in events {
         println!(

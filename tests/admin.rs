@@ -15,8 +15,8 @@ use holdfast_stage::{
 use serde_json::{Value, json};
 
 use crate::support::fleet::wait_for_sessions;
+use crate::support::play::{SOON, four_zeros, play};
 use crate::support::program::{Said, holdfast, holdfast_without_environment};
-use crate::support::scene::{SOON, four_zeros, play};
 
 /// A game, its documents in a folder, and a proxy that isn't started yet.
 struct Scene {

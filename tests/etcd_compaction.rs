@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::fleet::{Fleet, on_both_etcds, sessions_on, wait_for_sessions};
 use crate::support::forwarder::Forwarder;
-use crate::support::scene::{SOON, four_zeros, play};
+use crate::support::play::{SOON, four_zeros, play};
 
 on_both_etcds! {
     changes_before_a_compaction_apply_when_the_proxy_is_back,

@@ -8,8 +8,8 @@ use holdfast_stage::{EtcdBinary, Players, PlayersSpec, Proxy, http, until, usage
 use serde_json::{Value, json};
 
 use crate::support::fleet::{Fleet, on_both_etcds, sessions_on, wait_for_sessions};
+use crate::support::play::{SOON, four_zeros, play};
 use crate::support::program::holdfast;
-use crate::support::scene::{SOON, four_zeros, play};
 
 on_both_etcds! {
     a_killed_etcd_is_not_noticed_by_players_and_its_changes_apply_when_it_is_back,

@@ -1,8 +1,24 @@
 //! End to end, with real processes: each file keeps one promise to the operator or the player.
 
+#[cfg(test)]
 mod admin;
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod etcd;
+#[cfg(test)]
 mod etcd_compaction;
+#[cfg(test)]
 mod etcd_outage;
+#[cfg(test)]
+mod reload;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
 mod trace;
+#[cfg(test)]
+mod weights;

@@ -1,8 +1,11 @@
 //! What several promises need beyond the stage.
 
+pub mod client;
 pub mod fleet;
 pub mod forwarder;
+pub mod impostor;
 pub mod logs;
+pub mod play;
 pub mod program;
 pub mod scene;
 pub mod spans;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::fleet::{sessions_on, wait_for_sessions};
 use crate::support::logs::{self, JSON_LOGS};
-use crate::support::scene::{SOON, four_zeros, play};
+use crate::support::play::{SOON, four_zeros, play};
 use crate::support::spans::{FoundSpan, named, spans, wait_for_trace};
 
 const HANDOFF: (&str, &str) = ("holdfast", "handoff");

@@ -5,6 +5,7 @@ pub mod checker;
 pub mod control;
 pub mod report;
 mod swarm;
+pub mod target;
 pub mod timeline;
 
 pub use swarm::{Settings, run};

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,13 +22,30 @@ use crate::settings::Settings;
 /// A wait after an accept that failed: mostly descriptors have run out, and come back.
 const BACKOFF: Duration = Duration::from_millis(50);
 
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
 pub(crate) async fn bind(addresses: &[String]) -> Result<Vec<TcpListener>, ServeError> {
     let mut listeners = Vec::new();
     for address in addresses {
-        let bound = TcpListener::bind(address).await;
+        let bound = listen(address).await;
         listeners.push(bound.map_err(|source| ServeError::Listen { address: address.clone(), source })?);
     }
     Ok(listeners)
+}
+
+/// As `TcpListener::bind`, with room for a whole server's players who connect at once.
+async fn listen(address: &str) -> io::Result<TcpListener> {
+    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    for address in tokio::net::lookup_host(address).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 /// What the connections of a plain listener share.

@@ -40,6 +40,7 @@ pub struct Problem {
     pub line: Option<usize>,
     pub field: String,
     pub value: String,
+    /// Empty where `value` says it all.
     pub expected: String,
 }
 
@@ -90,6 +91,11 @@ impl Report {
         self.problems.push(Problem { severity, file: file.to_owned(), line, field, value, expected });
     }
 
+    /// Adds what is suspicious about a document as a whole.
+    pub fn warn(&mut self, file: &Path, text: &str) {
+        self.add(Severity::Warning, file, None, FieldError::new("document", text, ""));
+    }
+
     /// Adds what another report found.
     pub fn merge(&mut self, other: Self) {
         self.files.extend(other.files);
@@ -134,6 +140,9 @@ impl fmt::Display for Problem {
         write!(f, "{}:", self.file.display())?;
         self.line.map_or(Ok(()), |line| write!(f, "{line}:"))?;
         let warning = if self.severity == Severity::Warning { " warning:" } else { "" };
+        if self.expected.is_empty() {
+            return write!(f, "{warning} {}", self.value);
+        }
         write!(f, "{warning} {}: got {}, expected {}", self.field, self.value, self.expected)
     }
 }

@@ -101,10 +101,17 @@ impl<K: Copy + PartialEq> Drain<K> {
         self.in_flight == 0 && self.waiting.is_empty() && self.later.is_empty()
     }
 
-    /// When `next` is worth asking again, without any session finishing in between.
+    /// Handoffs that have begun and not ended.
     #[must_use]
-    pub fn due(&self) -> Option<Instant> {
-        if self.in_flight >= self.policy.in_flight.max(1) {
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// When `next` is worth asking again, without any session finishing in between. After the deadline never: a clock
+    /// that is set to it then would do nothing but ring.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        if self.in_flight >= self.policy.in_flight.max(1) || now >= self.deadline {
             return None;
         }
         let first = if self.waiting.is_empty() { self.later.front()?.0 } else { self.next_begin };
@@ -163,8 +170,11 @@ mod tests {
         assert_eq!(drain.next(now), Some(7));
         drain.thawed(7, now);
         assert_eq!(drain.next(now + Duration::from_millis(10)), None);
-        assert_eq!(drain.next(now + THAWED_DELAY), Some(7));
-        drain.not_now(7, now);
-        assert_eq!(drain.next(now + Duration::from_secs(1)), None);
+        let again = now + THAWED_DELAY;
+        assert_eq!(drain.next(again), Some(7));
+        drain.not_now(7, again);
+        assert_eq!(drain.due(again), Some(again + NOT_NOW_DELAY));
+        let over = now + Duration::from_secs(1);
+        assert_eq!((drain.next(over), drain.due(over)), (None, None));
     }
 }

@@ -12,9 +12,17 @@ pub mod handoff;
 pub mod inbound;
 pub mod message;
 pub mod outbound;
+mod park;
 pub mod resume;
 pub mod state;
+mod view;
 
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use holdfast_protocol::message::{
@@ -31,7 +39,7 @@ use crate::routing::Service;
 use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult};
 
 /// Who may be served by whom, and where the session is on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// A backend is being asked to take the session. `asked`: ATTACH is on the link.
     Attaching {
@@ -57,7 +65,6 @@ pub enum Phase {
     Thawing {
         link: LinkId,
         old_epoch: Epoch,
-        answered_late: bool,
     },
     /// No backend can take it yet.
     Parked,
@@ -69,7 +76,7 @@ pub enum Phase {
 }
 
 /// The client's side of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Client {
     Open,
     /// It has sent its last byte and still listens.
@@ -78,13 +85,13 @@ pub enum Client {
 }
 
 /// What a handoff is for, and what becomes of the session when no backend takes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Order {
     pub cause: HandoffCause,
     pub otherwise: Otherwise,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Otherwise {
     /// Thaw it where it was: the process stays.
     Thaw,
@@ -95,17 +102,39 @@ pub enum Otherwise {
 }
 
 /// An attachment that is frozen on its old backend while the session moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Frozen {
     link: LinkId,
     epoch: Epoch,
 }
 
-#[derive(Debug, Clone)]
+/// The service's rules for this session. They never change, so they tell no two states of a session apart.
+#[derive(Clone, PartialEq, Eq)]
+struct Rules(Arc<Service>);
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.name.fmt(f)
+    }
+}
+
+impl Hash for Rules {
+    fn hash<H: Hasher>(&self, _state: &mut H) {}
+}
+
+impl Deref for Rules {
+    type Target = Arc<Service>;
+
+    fn deref(&self) -> &Arc<Service> {
+        &self.0
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Session {
     id: SessionId,
     epoch: Epoch,
-    service: Arc<Service>,
+    service: Rules,
     client_address: Arc<str>,
     phase: Phase,
     outbound: Outbound,
@@ -113,6 +142,8 @@ pub struct Session {
     /// A state with which a backend can continue; kept until its new attachment has shown a sign of life.
     kept: Option<KeptState>,
     old: Option<Frozen>,
+    /// ATTACH(resume) is on the link, and its ATTACHED isn't here.
+    resuming: bool,
     order: Option<Order>,
     /// The backend that a parked session waits for.
     home: Option<LinkId>,
@@ -140,13 +171,14 @@ impl Session {
         Self {
             id,
             epoch: Epoch::default(),
-            service,
+            service: Rules(service),
             client_address,
             phase: Phase::Parked,
             outbound: Outbound::default(),
             inbound: Inbound::default(),
             kept: None,
             old: None,
+            resuming: false,
             order: None,
             home: None,
             tried: Vec::new(),
@@ -241,6 +273,7 @@ impl Session {
 
     /// A backend has it: the waits of its stay in the proxy are over, the wait for its end may run.
     fn back_in_play<E: Effects>(&mut self, env: &mut E) {
+        env.timer(Timer::Answer, None);
         self.home = None;
         self.tried.clear();
         if std::mem::take(&mut self.park_runs) {
@@ -250,6 +283,10 @@ impl Session {
         self.park_expired = false;
         if self.client != Client::Open {
             env.timer(Timer::Close, Some(self.service.limits.close_deadline));
+        }
+        if self.inbound.owes_ack() {
+            // It fell due while there was nobody to tell.
+            env.owe_ack();
         }
     }
 
@@ -333,107 +370,5 @@ impl Session {
 
     fn subject(&self) -> Subject {
         Subject::Session(self.id)
-    }
-}
-
-/// What others may see of a session.
-impl Session {
-    #[must_use]
-    pub fn id(&self) -> SessionId {
-        self.id
-    }
-
-    #[must_use]
-    pub fn service(&self) -> &Arc<Service> {
-        &self.service
-    }
-
-    #[must_use]
-    pub fn phase(&self) -> &Phase {
-        &self.phase
-    }
-
-    #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    #[must_use]
-    pub fn client(&self) -> Client {
-        self.client
-    }
-
-    #[must_use]
-    pub fn is_reading(&self) -> bool {
-        self.reading
-    }
-
-    #[must_use]
-    pub fn client_seq(&self) -> Seq {
-        self.outbound.sent()
-    }
-
-    #[must_use]
-    pub fn server_seq(&self) -> Seq {
-        self.inbound.had()
-    }
-
-    /// Nothing is in flight to the backend: a cheap moment to move.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.outbound.is_empty()
-    }
-
-    /// Bytes of frames and state that the proxy keeps for this session.
-    #[must_use]
-    pub fn kept_bytes(&self) -> u64 {
-        self.outbound.kept_bytes() as u64 + self.state_bytes()
-    }
-
-    #[must_use]
-    pub fn state_bytes(&self) -> u64 {
-        self.kept.as_ref().map_or(0, |kept| kept.bytes.len() as u64)
-    }
-
-    /// The backend whose attachment this is, or is to be.
-    #[must_use]
-    pub fn link(&self) -> Option<LinkId> {
-        match self.phase {
-            Phase::Attaching { link, .. }
-            | Phase::Replaying { link }
-            | Phase::Active { link }
-            | Phase::Freezing { link, .. }
-            | Phase::Thawing { link, .. }
-            | Phase::Closing { link } => Some(link),
-            Phase::Parked | Phase::Ended => None,
-        }
-    }
-
-    /// On its way to a backend.
-    #[must_use]
-    pub fn is_attaching(&self) -> bool {
-        matches!(self.phase, Phase::Attaching { .. } | Phase::Replaying { .. })
-    }
-
-    /// Whether that backend has, or is to have, anything of this session.
-    #[must_use]
-    pub fn concerns(&self, link: LinkId) -> bool {
-        self.link() == Some(link) || self.old.is_some_and(|old| old.link == link)
-    }
-
-    #[must_use]
-    pub fn phase_name(&self) -> &'static str {
-        match self.phase {
-            Phase::Attaching { .. } if self.kept.is_some() => "moving",
-            Phase::Attaching { .. } => "attaching",
-            Phase::Replaying { .. } => "replaying",
-            Phase::Active { .. } if self.client != Client::Open => "closing",
-            Phase::Active { .. } => "active",
-            Phase::Freezing { .. } => "freezing",
-            Phase::Thawing { .. } => "thawing",
-            Phase::Parked => "parked",
-            Phase::Closing { .. } => "closing",
-            Phase::Ended => "ended",
-        }
     }
 }

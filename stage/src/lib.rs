@@ -14,6 +14,7 @@ mod players;
 mod ports;
 mod process;
 mod proxy;
+pub mod timestamps;
 mod wait;
 
 pub use accounting::{Metered, Usage, meter, usage};

@@ -10,7 +10,7 @@ use holdfast_stage::{
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::scene::SOON;
+use super::play::SOON;
 
 pub const CONFIG: &str = "/holdfast/config";
 

@@ -1,27 +1,40 @@
 //! `players`: bots that play the arena through whatever stands in front of it, and check every frame.
 
-use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use holdfast_sample::players::control::{self, Output};
 use holdfast_sample::players::report::table;
+use holdfast_sample::players::target::{Place, resolve};
 use holdfast_sample::players::{Settings, run};
 use holdfast_sample::wire::{MAX_FRAME_BYTES, PLAYER_HEAD_BYTES};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A day.
+const MAX_WAIT_S: f64 = 86_400.0;
 
 /// Bots that check every frame: each recomputes its hash chain, counts and ticks, so that a lost, repeated or
 /// reordered frame in either direction shows.
 ///
 /// Exit code 0 only if nothing was lost, repeated, reordered or mismatched and nobody was disconnected or turned
-/// away; 1 otherwise; 2 for wrong usage.
+/// away; 1 otherwise; 2 for wrong usage, or a host that has no address. SIGTERM and SIGINT end the run with its verdict.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Where to connect; several: bots are spread over them
-    #[arg(long, value_name = "ADDR[,ADDR..]", value_delimiter = ',', default_value = "127.0.0.1:7000")]
-    connect: Vec<SocketAddr>,
+    /// Where to connect, names or addresses; several: bots are spread over them
+    #[arg(
+        long,
+        value_name = "HOST:PORT[,HOST:PORT..]",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7000"
+    )]
+    connect: Vec<Place>,
+    /// How long to go on trying, from the start, while a name isn't known or a connection is refused
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    wait: f64,
     /// Number of bots
     #[arg(long, default_value_t = 100)]
     count: usize,
@@ -60,18 +73,25 @@ fn seconds(name: &str, value: f64) -> anyhow::Result<Duration> {
 }
 
 impl Arguments {
+    /// All but where to connect, which takes a while to find out.
     fn settings(&self) -> anyhow::Result<Settings> {
         ensure!(self.rate > 0.0 && self.rate <= 10_000.0, "--rate {}: expected 0 < HZ <= 10000", self.rate);
         let sizes = PLAYER_HEAD_BYTES..=MAX_FRAME_BYTES;
         ensure!(sizes.contains(&self.size), "--size {}: expected {sizes:?} bytes", self.size);
         ensure!(self.sources > 0, "--sources 0: expected at least 1");
+        ensure!(
+            (0.0..=MAX_WAIT_S).contains(&self.wait),
+            "--wait {}: expected 0 to {MAX_WAIT_S} s",
+            self.wait
+        );
         ensure!(self.progress_ms > 0, "--progress-ms 0: expected at least 1");
         ensure!(
             self.control || self.seconds.is_some(),
             "nothing would end the run: expected --seconds S or --control"
         );
         Ok(Settings {
-            addresses: self.connect.clone(),
+            targets: Vec::new(),
+            connect_deadline: Instant::now() + seconds("wait", self.wait)?,
             count: self.count,
             rate_hz: self.rate,
             frame_bytes: self.size,
@@ -95,12 +115,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// By SIGTERM or SIGINT. The first process of a container has to ask for them, or they pass it by.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
 fn play(arguments: &Arguments) -> anyhow::Result<bool> {
-    let settings = arguments.settings()?;
+    let mut settings = arguments.settings()?;
     let orders = arguments.control.then(control::from_stdin);
     let output = Output { json: arguments.json, period: Duration::from_millis(arguments.progress_ms) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let verdict = tokio::task::LocalSet::new().block_on(&runtime, run(settings, orders, output));
+    let verdict = tokio::task::LocalSet::new().block_on(&runtime, async {
+        let mut stop = pin!(told_to_stop()?);
+        settings.targets = tokio::select! {
+            targets = resolve(&arguments.connect, settings.connect_deadline) => targets?,
+            () = &mut stop => bail!("told to stop before every host of --connect had an address"),
+        };
+        Ok(run(settings, orders, output, stop).await)
+    })?;
     let clean = verdict.is_clean();
     if arguments.json {
         println!("{}", serde_json::to_string(&verdict)?);

@@ -5,23 +5,22 @@
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::players::bot::{Bot, Brought, Registry};
 use crate::players::checker::Faults;
 use crate::players::control::{self, Output};
 use crate::players::report::{BackendShare, Event, Progress, Verdict, measure, millis, percentile};
+use crate::players::target::Target;
 use crate::players::timeline::Timeline;
 
 /// Connects under way at once: well below a listener's usual backlog of 128.
 const CONNECTS_AT_ONCE: usize = 50;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first faults are told in words, the rest only counted.
 const MAX_NOTES: usize = 20;
 const READ_BYTES: usize = 64 * 1024;
@@ -31,8 +30,10 @@ const SETTLE_STEP: Duration = Duration::from_millis(20);
 /// What to play.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Bots are spread over these in turn.
-    pub addresses: Vec<SocketAddr>,
+    /// Bots are spread over these in turn; at least one.
+    pub targets: Vec<Target>,
+    /// Until then a bot that can't connect tries again.
+    pub connect_deadline: Instant,
     pub count: usize,
     /// Frames a second and bot; without meaning in a closed loop.
     pub rate_hz: f64,
@@ -48,12 +49,23 @@ pub struct Settings {
     pub grace: Duration,
 }
 
-/// Plays to the end, taking orders on the way if there are any.
-pub async fn run(settings: Settings, orders: Option<control::Orders>, output: Output) -> Verdict {
+/// Plays to the end, or until `stop`, taking orders on the way if there are any.
+pub async fn run(
+    settings: Settings,
+    orders: Option<control::Orders>,
+    output: Output,
+    stop: impl Future<Output = ()>,
+) -> Verdict {
     let swarm = Rc::new(Swarm::new(settings));
     let pacer = tokio::task::spawn_local(pace(swarm.clone()));
-    swarm.join(swarm.settings.count, None).await;
-    control::conduct(&swarm, orders, &output).await;
+    let play = async {
+        swarm.join(swarm.settings.count, None).await;
+        control::conduct(&swarm, orders, &output).await;
+    };
+    tokio::select! {
+        () = play => {}
+        () = stop => {}
+    }
     swarm.stopping.set(true);
     swarm.settle().await;
     pacer.abort();
@@ -139,10 +151,10 @@ impl Swarm {
             let mut batch = JoinSet::new();
             for _ in 0..left.min(CONNECTS_AT_ONCE) {
                 let index = self.joined.replace(self.joined.get() + 1);
-                let addresses = &self.settings.addresses;
-                let address = address.unwrap_or(addresses[index % addresses.len()]);
+                let targets = &self.settings.targets;
+                let target = address.map_or_else(|| targets[index % targets.len()].clone(), Target::from);
                 let swarm = self.clone();
-                batch.spawn_local(async move { swarm.connect(index, address).await });
+                batch.spawn_local(async move { swarm.connect(index, &target).await });
             }
             left -= batch.len();
             while let Some(result) = batch.join_next().await {
@@ -152,13 +164,15 @@ impl Swarm {
         (connected, count as u64 - connected)
     }
 
-    async fn connect(self: Rc<Self>, index: usize, address: SocketAddr) -> bool {
-        let attempt = tokio::time::timeout(CONNECT_TIMEOUT, self.dial(index, address)).await;
-        let stream = match attempt.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+    async fn connect(self: Rc<Self>, index: usize, target: &Target) -> bool {
+        let sources = self.settings.sources;
+        let source =
+            (sources > 1).then(|| Ipv4Addr::new(127, 0, 0, 1 + (index % usize::from(sources)) as u8));
+        let stream = match target.connect(source, self.settings.connect_deadline).await {
             Ok(stream) => stream,
             Err(error) => {
                 count(&self.connect_failures, 1);
-                self.note(|| format!("player {index}: connecting to {address}: {error}"));
+                self.note(|| format!("player {index}: connecting to {}: {error}", target.name));
                 return false;
             }
         };
@@ -173,17 +187,6 @@ impl Swarm {
         let wait_us = if self.settings.closed_loop { 0 } else { (phase * self.period_us() as f64) as u64 };
         self.due.borrow_mut().push(Reverse((self.now_us() + wait_us, slot)));
         true
-    }
-
-    async fn dial(&self, index: usize, address: SocketAddr) -> std::io::Result<TcpStream> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if self.settings.sources > 1 && address.is_ipv4() {
-            let last = 1 + (index % usize::from(self.settings.sources)) as u8;
-            socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0))?;
-        }
-        let stream = socket.connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
     }
 
     fn send(&self, bot: &Bot) {

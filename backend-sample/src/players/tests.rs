@@ -1,7 +1,9 @@
 //! The bots against a small server that keeps the rules, or breaks one.
 
+use std::future::{pending, ready};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use super::control::{Order, Output};
@@ -79,24 +81,30 @@ fn answer(frame: &[u8], core: &mut Core, wrong: Wrong, out: &mut Vec<u8>) {
     }
 }
 
-/// Ten players, an event over the whole run, and two more who join; ends when every one has had 30 replies.
-fn play(wrong: Wrong, closed_loop: bool) -> Verdict {
-    let settings = Settings {
-        addresses: vec![serve(wrong)],
+fn settings(address: SocketAddr) -> Settings {
+    Settings {
+        targets: vec![address.into()],
+        connect_deadline: Instant::now(),
         count: 10,
         rate_hz: 200.0,
         frame_bytes: 128,
-        closed_loop,
+        closed_loop: false,
         sources: 2,
         play: Some(Duration::from_millis(600)),
         grace: Duration::from_secs(2),
-    };
+    }
+}
+
+/// Ten players, an event over the whole run, and two more who join; ends when every one has had 30 replies.
+fn play(wrong: Wrong, closed_loop: bool) -> Verdict {
+    let settings = Settings { closed_loop, ..settings(serve(wrong)) };
     let (sender, orders) = tokio::sync::mpsc::channel(4);
     sender.try_send(Ok(Order::Begin("all".into()))).unwrap();
     sender.try_send(Ok(Order::Add { count: 2, address: None })).unwrap();
     let output = Output { json: false, period: Duration::from_secs(60) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let verdict = tokio::task::LocalSet::new().block_on(&runtime, run(settings, Some(orders), output));
+    let verdict =
+        tokio::task::LocalSet::new().block_on(&runtime, run(settings, Some(orders), output, pending()));
     drop(sender);
     assert_eq!(verdict.sessions, 12);
     assert!(verdict.frames >= 120, "{verdict:?}");
@@ -146,4 +154,24 @@ fn a_session_answered_by_another_instance_has_moved() {
     assert_eq!((event.name.as_str(), event.moved), ("all", 12));
     assert!(event.took_ms > 0.0 && event.pause_max_ms > 0.0, "{event:?}");
     assert_eq!(verdict.by_backend.len(), 1);
+}
+
+/// With a whole hour left to play, and an hour to wait for a server.
+#[test]
+fn a_run_that_is_told_to_stop_ends_with_its_verdict() {
+    let hour = Duration::from_secs(3600);
+    let output = Output { json: false, period: hour };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let verdict_of = |settings, stop: Pin<Box<dyn Future<Output = ()>>>| {
+        tokio::task::LocalSet::new().block_on(&runtime, run(settings, None, output, stop))
+    };
+
+    let playing = Settings { play: Some(hour), ..settings(serve(Wrong::Nothing)) };
+    let a_while = async { tokio::time::sleep(Duration::from_millis(500)).await };
+    let verdict = verdict_of(playing, Box::pin(a_while));
+    assert!(verdict.sessions == 10 && verdict.is_clean(), "{verdict:?}");
+
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let waiting = Settings { connect_deadline: Instant::now() + hour, ..settings(nobody) };
+    assert_eq!(verdict_of(waiting, Box::pin(ready(()))).sessions, 0);
 }

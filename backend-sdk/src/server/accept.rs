@@ -71,7 +71,12 @@ async fn greet<G: Game>(shared: &Arc<Shared<G>>, mut link: Link) {
         Err(error) => Some((link, error)),
     };
     if let Some((mut link, error)) = refused {
-        tracing::warn!(address = link.address, reason = %error, "link refused");
+        if error.is_closed() {
+            // A port check, or a proxy that thought better of it.
+            tracing::debug!(address = link.address, reason = %error, "closed before HELLO");
+        } else {
+            tracing::warn!(address = link.address, reason = %error, "link refused");
+        }
         error.fault().iter().for_each(|fault| link.say_fault(fault));
     }
 }

@@ -40,6 +40,11 @@ impl From<LinkEnd> for LinkError {
 }
 
 impl LinkError {
+    /// The other side simply ended it.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed)
+    }
+
     /// What to tell the proxy, if the link can still carry it.
     pub fn fault(&self) -> Option<Fault> {
         match self {

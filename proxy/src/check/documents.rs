@@ -31,8 +31,7 @@ impl Report {
             content.put(&mut documents, key, 1);
         }
         if found.is_empty() {
-            let expected = "documents such as services/arena.json";
-            report.add(Severity::Warning, root, None, FieldError::new("folder", "no documents", expected));
+            report.warn(root, "no documents, such as services/arena.json");
         }
         let compiled = compile(&documents, &LastGood::default(), 1);
         for refusal in compiled.refused {
@@ -40,8 +39,7 @@ impl Report {
             report.add(Severity::Error, &file_of(root, &refusal.key), None, error);
         }
         for warning in compiled.warnings {
-            let error = FieldError::new("document", warning.text, "documents that fit together");
-            report.add(Severity::Warning, &file_of(root, &warning.key), None, error);
+            report.warn(&file_of(root, &warning.key), &warning.text);
         }
         report
     }

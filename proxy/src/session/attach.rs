@@ -1,15 +1,18 @@
 //! Coming to a backend: one path for a new session, a moved one and a parked one.
 
+use std::ops::Range;
+
 use holdfast_protocol::Seq;
 use holdfast_protocol::codec::STATE_CHUNK_BYTES;
-use holdfast_protocol::message::{Attach, AttachMode, Message, Rule, State};
+use holdfast_protocol::message::{Attach, AttachMode, Message, State, Subject};
 
 use super::effects::{Effects, LinkId, Note, Step, Timer, Wanted};
+use super::state::KeptState;
 use super::{Phase, Session};
 use crate::telemetry::counters::CloseReason;
 
 impl Session {
-    /// Looks for a backend and begins to attach there; with none in sight, see `nobody`.
+    /// Looks for a backend and begins to attach there; with none in sight, see [`Self::nobody`].
     pub(super) fn seek<E: Effects>(&mut self, env: &mut E) {
         let format = self.kept.as_ref().map(|kept| kept.format.as_str());
         let wanted = Wanted { tried: &self.tried, format, home: self.home };
@@ -28,12 +31,13 @@ impl Session {
     }
 
     /// No backend has ever had it.
-    fn is_untouched(&self) -> bool {
+    pub(super) fn is_untouched(&self) -> bool {
         self.kept.is_none() && !self.lost && self.inbound.had() == Seq::NONE
     }
 
     fn attach_to<E: Effects>(&mut self, link: LinkId, env: &mut E) {
         self.epoch = self.epoch.next();
+        self.resuming = false;
         self.phase = Phase::Attaching { link, asked: false, sent_bytes: 0, credit_bytes: 0 };
         env.settled(Some(link));
         env.timer(Timer::Answer, Some(self.service.limits.attach_timeout));
@@ -59,7 +63,7 @@ impl Session {
             None => (AttachMode::Fresh, self.outbound.acked(), 0, ""),
         };
         let attach = Attach {
-            subject: holdfast_protocol::message::Subject::Session(self.id),
+            subject: Subject::Session(self.id),
             epoch: self.epoch,
             mode,
             lost: self.lost,
@@ -78,6 +82,12 @@ impl Session {
         env.note(Note::Attaching { link });
         let credit_bytes = env.state_credit_bytes(link);
         self.phase = Phase::Attaching { link, asked: true, sent_bytes: 0, credit_bytes };
+        if let Some(kept) = &self.kept
+            && total_bytes.min(credit_bytes) == 0
+        {
+            // An empty chunk is the whole of an empty state, and tells the size of one that has no credit yet.
+            env.send(link, &Message::State(self.chunk(kept, 0..0)));
+        }
         if self.chunks_left() {
             env.has_chunks(link);
         }
@@ -95,49 +105,57 @@ impl Session {
 
     /// Sends one chunk within the credit. `true`: another may follow at once.
     pub fn send_chunk<E: Effects>(&mut self, env: &mut E) -> bool {
-        let subject = self.subject();
-        let (Phase::Attaching { link, asked: true, sent_bytes, credit_bytes }, Some(kept)) =
-            (&mut self.phase, &self.kept)
+        let (&Phase::Attaching { link, asked: true, sent_bytes: begin, credit_bytes }, Some(kept)) =
+            (&self.phase, &self.kept)
         else {
             return false;
         };
         let total_bytes = kept.bytes.len() as u64;
-        let end = total_bytes.min(*credit_bytes).min(*sent_bytes + STATE_CHUNK_BYTES as u64);
-        if end <= *sent_bytes {
+        let end = total_bytes.min(credit_bytes).min(begin + STATE_CHUNK_BYTES as u64);
+        if end <= begin {
             return false;
         }
-        let chunk = State {
-            subject,
+        env.send(link, &Message::State(self.chunk(kept, begin..end)));
+        self.phase = Phase::Attaching { link, asked: true, sent_bytes: end, credit_bytes };
+        end < total_bytes && end < credit_bytes
+    }
+
+    fn chunk<'a>(&self, kept: &'a KeptState, part: Range<u64>) -> State<'a> {
+        let at = |byte: u64| usize::try_from(byte).unwrap_or(usize::MAX).min(kept.bytes.len());
+        State {
+            subject: self.subject(),
             epoch: self.epoch,
             is_final: true,
-            total_bytes,
-            offset_bytes: *sent_bytes,
+            total_bytes: kept.bytes.len() as u64,
+            offset_bytes: part.start,
             client_seq: kept.client_seq,
             server_seq: self.inbound.had(),
             record_seq: Seq::NONE,
             members: 0,
-            chunk: &kept.bytes[usize::try_from(*sent_bytes).unwrap_or(0)..usize::try_from(end).unwrap_or(0)],
-        };
-        env.send(*link, &Message::State(chunk));
-        *sent_bytes = end;
-        end < total_bytes && end < *credit_bytes
+            chunk: &kept.bytes[at(part.start)..at(part.end)],
+        }
     }
 
-    pub(super) fn credit<E: Effects>(&mut self, link: LinkId, bytes: u64, env: &mut E) -> Result<(), Rule> {
-        let Phase::Attaching { credit_bytes, .. } = &mut self.phase else { return Err(Rule::Unexpected) };
+    pub(super) fn credit<E: Effects>(&mut self, link: LinkId, bytes: u64, env: &mut E) {
+        // What comes for the last chunk may cross with its ATTACHED.
+        let Phase::Attaching { credit_bytes, .. } = &mut self.phase else { return };
         *credit_bytes = credit_bytes.saturating_add(bytes);
         if self.chunks_left() {
             env.has_chunks(link);
         }
-        Ok(())
     }
 
     /// The target has loaded the session: it gets what an earlier attachment had, then live input.
     pub(super) fn taken_over<E: Effects>(&mut self, link: LinkId, env: &mut E) {
-        env.timer(Timer::Answer, None);
         env.note(Note::Attached { link });
-        self.tried.clear();
         self.may_retry = false;
+        self.replay(link, env);
+    }
+
+    /// What an earlier attachment was given comes again, then START. Until the backend shows by an ack that it gets on
+    /// with it, the state may still go elsewhere.
+    pub(super) fn replay<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        env.timer(Timer::Answer, Some(self.service.limits.attach_timeout));
         self.client_window_bytes = self.window_towards(link, env);
         self.phase = Phase::Replaying { link };
         self.pump(env);
@@ -150,6 +168,7 @@ impl Session {
     /// This backend can't take it.
     pub(super) fn try_next<E: Effects>(&mut self, link: LinkId, env: &mut E) {
         env.timer(Timer::Answer, None);
+        self.outbound.rewind();
         env.settled(None);
         self.tried.push(link);
         self.seek(env);

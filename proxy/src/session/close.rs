@@ -13,10 +13,15 @@ use crate::telemetry::counters::CloseReason;
 impl Session {
     /// The client has sent its last byte; it may still listen.
     pub fn client_finished<E: Effects>(&mut self, env: &mut E) {
-        if self.client == Client::Open {
-            self.client = Client::Half;
-            self.leave_word(Kind::CloseHalf, CloseReason::ClientClose, env);
+        if self.client != Client::Open {
+            return;
         }
+        self.client = Client::Half;
+        // Not worth a backend: it came, said nothing, and has nothing to wait for.
+        if self.awaits_a_fresh_start() && self.is_untouched() && self.outbound.is_empty() {
+            return self.end(CloseReason::ClientClose, env);
+        }
+        self.leave_word(Kind::CloseHalf, CloseReason::ClientClose, env);
     }
 
     /// The client is gone, or must go: what the game still sends is dropped.
@@ -26,19 +31,23 @@ impl Session {
             return;
         }
         self.handed(env);
-        if before == Client::Open {
-            self.leave_word(Kind::Close, reason, env);
+        let said_half = u64::from(before == Client::Half);
+        if self.awaits_a_fresh_start() && self.outbound.entries() <= said_half {
+            return self.end(self.ending.unwrap_or(reason), env);
         }
+        self.leave_word(Kind::Close, reason, env);
     }
 
-    /// Tells the game, behind the frames that wait, or ends at once when no game ever heard of the session.
+    /// No backend has it, and the next one will know nothing of it.
+    fn awaits_a_fresh_start(&self) -> bool {
+        matches!(self.phase, Phase::Attaching { .. } | Phase::Parked) && self.kept.is_none()
+    }
+
+    /// Tells the game, behind the frames that wait.
     fn leave_word<E: Effects>(&mut self, kind: Kind, reason: CloseReason, env: &mut E) {
         self.ending.get_or_insert(reason);
         match self.phase {
             Phase::Ended | Phase::Closing { .. } => {}
-            Phase::Attaching { .. } | Phase::Parked if self.kept.is_none() && self.outbound.is_empty() => {
-                self.end(reason, env);
-            }
             _ => {
                 self.outbound.push(kind, &[], holdfast_protocol::TraceContext::default(), 0, env);
                 if matches!(self.phase, Phase::Active { .. } | Phase::Replaying { .. }) {
@@ -64,14 +73,7 @@ impl Session {
         close: &Close<'_>,
         env: &mut E,
     ) -> Result<(), Rule> {
-        if matches!(self.phase, Phase::Attaching { .. } | Phase::Closing { .. }) {
-            return Err(Rule::Unexpected);
-        }
-        self.acked(close.ack, close.epoch, env)?;
-        if self.phase == Phase::Ended {
-            return Ok(());
-        }
-        if self.inbound.arrive(close.seq, 0)? == Arrival::Again {
+        if self.arrived(close.seq, close.ack, close.epoch, 0, env)? != Some(Arrival::New) {
             return Ok(());
         }
         self.drop_reservation(env);

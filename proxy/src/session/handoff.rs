@@ -1,11 +1,12 @@
 //! Leaving a backend: freeze, take the state, and what happens when that fails.
 
-use holdfast_protocol::Seq;
 use holdfast_protocol::message::{Attached, Credit, Freeze, Message, Rule, State, Thaw};
+use holdfast_protocol::{Epoch, Seq, TraceContext};
 
 use super::effects::{Effects, LinkId, Note, Step, Timer};
+use super::outbound::Kind;
 use super::state::Incoming;
-use super::{Frozen, Order, Otherwise, Phase, Session};
+use super::{Client, Frozen, Order, Otherwise, Phase, Session};
 use crate::routing::table::OnCrash;
 use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult};
 
@@ -25,6 +26,7 @@ impl Session {
             return Begun::NotNow;
         }
         let expected = self.last_state_bytes.unwrap_or(self.service.limits.state_size_bytes);
+        let expected = expected.clamp(1, self.service.limits.max_state_bytes.max(1));
         if !env.reserve(expected) {
             return Begun::NotNow;
         }
@@ -64,11 +66,17 @@ impl Session {
         }
         if incoming.is_none() {
             let covers = chunk.client_seq >= acked && chunk.client_seq <= sent;
-            if !covers || chunk.server_seq != had || chunk.total_bytes > max_bytes {
+            if !covers || chunk.server_seq != had {
                 return Err(Rule::StateOverrun);
             }
             env.note(Note::StateBegins);
             self.last_state_bytes = Some(chunk.total_bytes);
+            if chunk.total_bytes > max_bytes {
+                // The operator hears of it; the session goes on where its state needn't travel.
+                env.note(Note::Fault { link, rule: Rule::StateOverrun });
+                self.give_up_freeze(link, env);
+                return Ok(());
+            }
             if chunk.total_bytes > *reserved_bytes {
                 let more = chunk.total_bytes - *reserved_bytes;
                 if !env.reserve(more) {
@@ -99,6 +107,11 @@ impl Session {
         self.kept = Some(incoming.into_kept(env.state_format(link)));
         self.old = Some(Frozen { link, epoch: self.epoch });
         env.settled(None);
+        if self.client == Client::Gone && self.outbound.is_empty() {
+            // The game was told before it froze: it has saved, and there is nobody to go on for.
+            self.kept = None;
+            return self.finish_client_close(env);
+        }
         if self.home == Some(link) { self.park(env) } else { self.seek(env) }
     }
 
@@ -119,17 +132,12 @@ impl Session {
     pub(super) fn thaw<E: Effects>(&mut self, env: &mut E) {
         let Some(old) = self.old.take() else { return self.park(env) };
         self.epoch = self.epoch.next();
-        self.phase = Phase::Thawing { link: old.link, old_epoch: old.epoch, answered_late: false };
+        self.phase = Phase::Thawing { link: old.link, old_epoch: old.epoch };
         env.settled(Some(old.link));
         self.send_thaw(old.link, old.epoch, env);
     }
 
-    pub(super) fn send_thaw<E: Effects>(
-        &mut self,
-        link: LinkId,
-        old_epoch: holdfast_protocol::Epoch,
-        env: &mut E,
-    ) {
+    pub(super) fn send_thaw<E: Effects>(&mut self, link: LinkId, old_epoch: Epoch, env: &mut E) {
         let message = Thaw {
             subject: self.subject(),
             old_epoch,
@@ -141,42 +149,51 @@ impl Session {
             trace: env.trace(Step::Thaw),
         };
         env.send(link, &Message::Thaw(message));
-        env.timer(Timer::Answer, Some(self.service.limits.freeze_timeout));
+        self.wait_for_thaw(env);
     }
 
-    /// ATTACHED, the answer to ATTACH or to THAW.
+    /// The input that held up the freeze holds up its end, too.
+    fn wait_for_thaw<E: Effects>(&self, env: &mut E) {
+        env.timer(Timer::Answer, Some(2 * self.service.limits.freeze_timeout));
+    }
+
+    /// ATTACHED, the answer to ATTACH, to THAW or to ATTACH(resume).
     pub(super) fn attached<E: Effects>(
         &mut self,
         link: LinkId,
         attached: &Attached,
         env: &mut E,
     ) -> Result<(), Rule> {
-        match self.phase {
-            Phase::Attaching { .. } if self.chunks_left() => Err(Rule::Unexpected),
-            Phase::Attaching { .. } => {
-                self.taken_over(link, env);
-                Ok(())
-            }
-            Phase::Thawing { .. } if attached.epoch == self.epoch => {
-                self.thawed(link, env);
-                Ok(())
-            }
-            _ => Err(Rule::AttachedTwice),
+        let answers_resume = std::mem::take(&mut self.resuming);
+        let answers = match self.phase {
+            Phase::Attaching { .. } if self.chunks_left() => return Err(Rule::Unexpected),
+            Phase::Attaching { .. } => true,
+            Phase::Thawing { .. } => answers_resume || attached.epoch == self.epoch,
+            // Its THAW may have crossed with the backend's CLOSE.
+            Phase::Closing { .. } => return Ok(()),
+            _ => answers_resume,
+        };
+        if !answers {
+            return Err(Rule::AttachedTwice);
         }
+        self.acked(attached.client_seq, attached.epoch, env)?;
+        match self.phase {
+            Phase::Attaching { .. } => self.taken_over(link, env),
+            Phase::Thawing { .. } if attached.epoch == self.epoch => self.thawed(link, env),
+            _ => {}
+        }
+        Ok(())
     }
 
+    /// START follows here, too: if the one before FREEZE went down with a link, the attachment is inert still, and if
+    /// it didn't, START says nothing new.
     fn thawed<E: Effects>(&mut self, link: LinkId, env: &mut E) {
-        env.timer(Timer::Answer, None);
         self.kept = None;
         self.outbound.rewind();
-        self.client_window_bytes = self.window_towards(link, env);
-        self.phase = Phase::Active { link };
-        self.back_in_play(env);
-        env.note(Note::Live { link });
         if self.order.take().is_some() {
             env.note(Note::HandoffDone(HandoffResult::Thawed));
         }
-        self.pump(env);
+        self.replay(link, env);
     }
 
     /// The backend that this session depends on is gone, or broke a rule.
@@ -186,7 +203,10 @@ impl Session {
         }
         match self.phase {
             Phase::Attaching { link: at, .. } if at == link => self.try_next(link, env),
-            Phase::Closing { link: at } if at == link => self.finish_backend_close(env),
+            // The handoff isn't over, and the state is as it was.
+            Phase::Replaying { link: at } if at == link && self.kept.is_some() && self.order.is_some() => {
+                self.try_next(link, env);
+            }
             Phase::Replaying { link: at }
             | Phase::Active { link: at }
             | Phase::Freezing { link: at, .. }
@@ -202,6 +222,7 @@ impl Session {
     fn crash<E: Effects>(&mut self, link: LinkId, env: &mut E) {
         env.note(Note::Lost { link });
         self.drop_reservation(env);
+        self.phase = Phase::Parked;
         env.timer(Timer::Answer, None);
         if let Some(old) = self.old.take() {
             // What it holds is older than what the target did with it.
@@ -217,65 +238,24 @@ impl Session {
         }
         match self.service.on_crash {
             OnCrash::Close => self.end(CloseReason::Crash, env),
-            OnCrash::Fresh => {
-                let frames = self.outbound.lose_sent(env);
-                env.note(Note::FramesLost(frames));
-                self.lost = true;
-                self.seek(env);
+            OnCrash::Fresh => self.begin_anew(env),
+        }
+    }
+
+    /// The state is gone, and what was on its way to it.
+    fn begin_anew<E: Effects>(&mut self, env: &mut E) {
+        let frames = self.outbound.lose_sent(env);
+        env.note(Note::FramesLost(frames));
+        self.lost = true;
+        if self.outbound.is_empty() {
+            match self.client {
+                Client::Open => {}
+                // The next game hasn't heard that nothing more will come.
+                Client::Half => self.outbound.push(Kind::CloseHalf, &[], TraceContext::default(), 0, env),
+                Client::Gone => return self.end(self.ending.unwrap_or(CloseReason::Crash), env),
             }
         }
-    }
-
-    /// Nobody takes the session now: thaw it where it was, or keep it.
-    pub(super) fn nobody<E: Effects>(&mut self, env: &mut E) {
-        let may_thaw = self.order.is_none_or(|order| order.otherwise == Otherwise::Thaw);
-        match self.old {
-            Some(old) if may_thaw && self.kept.is_some() && env.link_is_up(old.link) => self.thaw(env),
-            _ => self.park(env),
-        }
-    }
-
-    pub(super) fn park<E: Effects>(&mut self, env: &mut E) {
-        if let Some(old) = self.old.take() {
-            self.release(old.link, old.epoch, env);
-        }
-        if self.park_expired {
-            return self.park_is_over(env);
-        }
-        self.phase = Phase::Parked;
-        self.tried.clear();
-        env.settled(None);
-        env.timer(Timer::Answer, None);
-        if std::mem::replace(&mut self.park_runs, true) {
-            return;
-        }
-        env.timer(Timer::Park, Some(self.service.limits.park_deadline));
-        if self.home.is_some() {
-            env.timer(Timer::Home, Some(self.service.limits.park_home));
-        }
-        if self.order.is_some() {
-            env.note(Note::HandoffDone(HandoffResult::Parked));
-        }
-    }
-
-    /// A backend came or changed: a parked session looks again.
-    pub fn look_again<E: Effects>(&mut self, env: &mut E) {
-        if self.phase == Phase::Parked {
-            self.seek(env);
-        }
-    }
-
-    pub(super) fn home_is_over<E: Effects>(&mut self, env: &mut E) {
-        self.home = None;
-        self.look_again(env);
-    }
-
-    pub(super) fn park_is_over<E: Effects>(&mut self, env: &mut E) {
-        self.park_expired = true;
-        if self.phase == Phase::Parked {
-            let reason = self.nobody_reason();
-            self.end(reason, env);
-        }
+        self.seek(env);
     }
 
     pub(super) fn answer_is_late<E: Effects>(&mut self, env: &mut E) {
@@ -292,15 +272,20 @@ impl Session {
                 env.note(Note::Late { link });
                 self.give_up_freeze(link, env);
             }
-            Phase::Thawing { link, old_epoch, answered_late: false } => {
-                self.phase = Phase::Thawing { link, old_epoch, answered_late: true };
-                env.timer(Timer::Answer, Some(self.service.limits.freeze_timeout));
-            }
+            // A cut has a deadline of its own, and loses nothing until then.
+            Phase::Thawing { link, .. } if !env.link_is_up(link) => self.wait_for_thaw(env),
             Phase::Thawing { link, .. } => {
                 env.note(Note::Late { link });
                 self.release(link, self.epoch, env);
                 self.crash(link, env);
             }
+            Phase::Replaying { link } if self.kept.is_some() => {
+                env.note(Note::Late { link });
+                self.release(link, self.epoch, env);
+                self.may_retry = true;
+                self.attachment_lost(link, env);
+            }
+            Phase::Parked => self.seek(env),
             _ => {}
         }
     }

@@ -43,7 +43,7 @@ impl Inbound {
         }
         let length = u32::try_from(length).map_err(|_| Rule::FrameTooLarge)?;
         let in_flight = self.unhanded_bytes.saturating_add(self.unacked_bytes);
-        if in_flight > 0 && in_flight.saturating_add(length) > self.window_bytes {
+        if length > 0 && in_flight > 0 && in_flight.saturating_add(length) > self.window_bytes {
             return Err(Rule::WindowExceeded);
         }
         self.had = seq;
@@ -72,17 +72,26 @@ impl Inbound {
         self.acked
     }
 
+    /// The acks so far may have gone down with their link.
+    pub fn forget_ack(&mut self) {
+        self.acked = Seq::NONE;
+    }
+
     /// The window of a new (or resumed, or thawed) attachment, for what it sends after `had`. What earlier ones sent
     /// and a slow client hasn't taken makes it smaller, so that no number of moves piles up more than two windows.
     pub fn open_window(&mut self, service_window_bytes: u32) -> u32 {
+        // Of what the present attachment was allowed, this may be on its way already, sent before it hears of a THAW.
+        let promised =
+            self.window_bytes.saturating_sub(self.unhanded_bytes.saturating_add(self.unacked_bytes));
         self.carried_bytes = self.carried_bytes.saturating_add(std::mem::take(&mut self.unhanded_bytes));
         self.unacked_bytes = 0;
-        self.window_bytes = if self.carried_bytes < service_window_bytes {
+        let window_bytes = if self.carried_bytes < service_window_bytes {
             (service_window_bytes - self.carried_bytes).max(service_window_bytes / 4)
         } else {
             // One frame at a time: a window never keeps a single frame back.
             1
         };
+        self.window_bytes = window_bytes.max(promised);
         self.window_bytes
     }
 

@@ -3,10 +3,9 @@
 use holdfast_protocol::message::{Data, FaultScope, Message, Refused, Rule, Subject};
 use holdfast_protocol::{Epoch, Seq, SessionId};
 
-use super::effects::{Effects, LinkId, Note};
+use super::effects::{Effects, LinkId, Note, Timer};
 use super::inbound::Arrival;
 use super::{Client, Phase, Session};
-use crate::telemetry::counters::CloseReason;
 
 /// The session that a message is about; `None` for those of the link as a whole, or of a group.
 #[must_use]
@@ -50,7 +49,10 @@ impl Session {
             Message::Attached(attached) => self.attached(link, attached, env),
             Message::Refused(refused) => self.refused(link, refused, env),
             Message::State(state) => self.state_chunk(link, state, env),
-            Message::Credit(credit) => self.credit(link, credit.bytes, env),
+            Message::Credit(credit) => {
+                self.credit(link, credit.bytes, env);
+                Ok(())
+            }
             Message::Fault(fault) => {
                 env.note(Note::Failed { link, text: fault.text });
                 self.attachment_lost(link, env);
@@ -73,7 +75,7 @@ impl Session {
     /// Of the current attachment, or of the one being attached. Until THAW is answered, the old epoch isn't stale.
     fn is_current(&self, link: LinkId, epoch: Epoch) -> bool {
         match self.phase {
-            Phase::Thawing { link: at, old_epoch, .. } => {
+            Phase::Thawing { link: at, old_epoch } => {
                 link == at && (epoch == self.epoch || epoch == old_epoch)
             }
             Phase::Attaching { link: at, asked, .. } => asked && link == at && epoch == self.epoch,
@@ -82,38 +84,55 @@ impl Session {
     }
 
     fn data<E: Effects>(&mut self, data: &Data<'_>, env: &mut E) -> Result<(), Rule> {
-        if matches!(self.phase, Phase::Attaching { .. } | Phase::Closing { .. }) {
-            return Err(Rule::Unexpected);
-        }
-        self.acked(data.ack, data.epoch, env)?;
-        if self.phase == Phase::Ended {
+        if self.arrived(data.seq, data.ack, data.epoch, data.frame.len(), env)? != Some(Arrival::New) {
             return Ok(());
         }
-        match self.inbound.arrive(data.seq, data.frame.len())? {
-            Arrival::Again => env.owe_ack(),
-            Arrival::New => {
-                self.confirm(data.epoch);
-                if self.client == Client::Gone {
-                    self.handed(env);
-                } else {
-                    env.deliver(data.seq, data.frame, &data.trace)?;
-                }
-            }
+        self.confirm(data.epoch);
+        if self.client == Client::Gone {
+            self.handed(env);
+            return Ok(());
         }
-        Ok(())
+        env.deliver(data.seq, data.frame, &data.trace)
+    }
+
+    /// The part that DATA and CLOSE have in common: the ack and the seq. `None`: that ack has ended the session.
+    pub(super) fn arrived<E: Effects>(
+        &mut self,
+        seq: Seq,
+        ack: Seq,
+        epoch: Epoch,
+        length: usize,
+        env: &mut E,
+    ) -> Result<Option<Arrival>, Rule> {
+        if matches!(self.phase, Phase::Attaching { .. }) {
+            return Err(Rule::LiveBeforeStart);
+        }
+        self.acked(ack, epoch, env)?;
+        if self.phase == Phase::Ended {
+            return Ok(None);
+        }
+        if matches!(self.phase, Phase::Closing { .. }) && seq > self.inbound.had() {
+            return Err(Rule::Unexpected);
+        }
+        let arrival = self.inbound.arrive(seq, length)?;
+        if arrival == Arrival::Again {
+            env.owe_ack();
+        }
+        Ok(Some(arrival))
     }
 
     /// The game has processed client frames up to `seq`.
     pub(super) fn acked<E: Effects>(&mut self, seq: Seq, epoch: Epoch, env: &mut E) -> Result<(), Rule> {
-        if matches!(self.phase, Phase::Attaching { .. }) {
-            return Err(Rule::Unexpected);
-        }
         if seq > self.outbound.sent() {
             return Err(Rule::AckBeyondSent);
         }
         if seq > self.outbound.acked() {
             self.outbound.release(seq, env);
             self.confirm(epoch);
+            if matches!(self.phase, Phase::Replaying { .. }) {
+                // It gets on; how long that takes is its own affair.
+                env.timer(Timer::Answer, None);
+            }
             self.finish_client_close(env);
             self.pump(env);
         }
@@ -135,17 +154,17 @@ impl Session {
                 self.try_next(link, env);
                 Ok(())
             }
+            // Neither does it have what it was to go on with.
             Phase::Thawing { .. } => {
+                self.attachment_lost(link, env);
+                Ok(())
+            }
+            _ if self.resuming => {
                 self.attachment_lost(link, env);
                 Ok(())
             }
             _ => Err(Rule::Unexpected),
         }
-    }
-
-    /// Why a session that nobody takes ends.
-    pub(super) fn nobody_reason(&self) -> CloseReason {
-        if self.kept.is_some() { CloseReason::ParkDeadline } else { CloseReason::NoBackend }
     }
 }
 

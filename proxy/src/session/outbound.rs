@@ -136,8 +136,12 @@ impl Outbound {
 
     /// Gives up what was sent and not acked: it went down with its backend. Returns how many frames.
     pub fn lose_sent<E: Effects>(&mut self, env: &mut E) -> u64 {
-        let lost = self.sent.since(self.acked);
-        self.head = self.next;
+        let mut lost = 0;
+        while self.head < self.next {
+            let Some(entry) = self.entry_at(self.head, self.acked.next()) else { break };
+            lost += u64::from(entry.kind == Kind::Frame);
+            self.head += HEADER + entry.frame.len();
+        }
         self.in_flight_bytes = 0;
         self.acked = self.sent;
         self.tidy(env);
@@ -162,15 +166,15 @@ impl Outbound {
         self.sent < self.highest
     }
 
+    /// Frames and ends of stream that aren't acked.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.sent.since(self.acked) + self.queued as u64
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.head == self.bytes.len()
-    }
-
-    /// Nothing waits to be sent.
-    #[must_use]
-    pub fn nothing_queued(&self) -> bool {
-        self.queued == 0
     }
 
     #[must_use]

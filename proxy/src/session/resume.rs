@@ -4,70 +4,92 @@ use holdfast_protocol::message::{Attach, AttachMode, AttachmentEntry, Attachment
 use holdfast_protocol::{Seq, TraceContext};
 
 use super::effects::{Effects, LinkId};
-use super::{Phase, Session};
+use super::{Frozen, Phase, Session};
 
 impl Session {
     /// `entry` is what the backend's WELCOME says of this session on this link.
     pub fn resumed<E: Effects>(&mut self, link: LinkId, entry: Option<&AttachmentEntry>, env: &mut E) {
-        self.release_stale(link, entry, env);
-        let entry = entry.filter(|entry| self.knows(entry));
-        match (&self.phase, entry) {
-            (Phase::Attaching { link: at, .. }, entry) if *at == link => match entry {
-                Some(entry) if entry.phase == AttachmentPhase::Inert && !self.chunks_left() => {
-                    self.taken_over(link, env);
-                }
-                Some(_) => {
+        self.look_after_old(link, entry, env);
+        let current = entry.filter(|entry| self.knows(link, entry));
+        if let Some(entry) = entry.filter(|entry| current.is_none() && !self.is_old(link, entry)) {
+            // Neither current nor frozen for us.
+            self.release(link, entry.epoch, env);
+        }
+        if self.link() != Some(link) {
+            return;
+        }
+        self.resuming = false;
+        match (&self.phase, current) {
+            (Phase::Closing { .. }, _) => {}
+            (Phase::Attaching { .. }, Some(entry))
+                if entry.phase == AttachmentPhase::Inert && !self.chunks_left() =>
+            {
+                self.ask_resume(link, entry, env);
+                self.taken_over(link, env);
+            }
+            (Phase::Attaching { .. }, entry) => {
+                if entry.is_some() {
                     self.release(link, self.epoch, env);
                     self.epoch = self.epoch.next();
-                    self.ask(link, env);
                 }
-                None => self.ask(link, env),
-            },
-            (Phase::Active { link: at } | Phase::Replaying { link: at }, Some(entry)) if *at == link => {
-                self.go_on(link, entry, env);
+                self.ask(link, env);
             }
-            (Phase::Freezing { link: at, reserved_bytes, .. }, Some(_)) if *at == link => {
-                let reserved_bytes = *reserved_bytes;
+            (_, None) => self.attachment_lost(link, env),
+            (_, Some(entry)) => self.go_on(link, entry, env),
+        }
+    }
+
+    /// ATTACH(resume), then whatever the entry shows to be unanswered.
+    fn go_on<E: Effects>(&mut self, link: LinkId, entry: &AttachmentEntry, env: &mut E) {
+        self.ask_resume(link, entry, env);
+        match self.phase {
+            Phase::Freezing { reserved_bytes, .. } => {
                 self.phase = Phase::Freezing { link, reserved_bytes, incoming: None };
-                self.ask_resume(link, env);
                 self.send_freeze(link, reserved_bytes, env);
             }
-            (Phase::Thawing { link: at, old_epoch, .. }, Some(entry)) if *at == link => {
-                let old_epoch = *old_epoch;
-                if entry.epoch == self.epoch {
-                    self.phase = Phase::Active { link };
-                    self.go_on(link, entry, env);
-                } else {
+            Phase::Thawing { old_epoch, .. } => {
+                if entry.epoch == old_epoch {
                     self.send_thaw(link, old_epoch, env);
                 }
             }
-            (Phase::Closing { link: at }, _) if *at == link => {}
-            (_, None) => self.attachment_lost(link, env),
-            _ => {}
+            _ => {
+                self.outbound.rewind_to(entry.client_seq);
+                if entry.phase == AttachmentPhase::Inert {
+                    return self.replay(link, env);
+                }
+                self.pump(env);
+            }
         }
-    }
-
-    fn go_on<E: Effects>(&mut self, link: LinkId, entry: &AttachmentEntry, env: &mut E) {
-        self.ask_resume(link, env);
-        self.outbound.rewind_to(entry.client_seq);
-        if entry.phase == AttachmentPhase::Inert {
-            self.phase = Phase::Replaying { link };
-        }
-        self.pump(env);
     }
 
     /// Tells the backend which server frames the proxy has, so that it sends the rest again.
-    fn ask_resume<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+    fn ask_resume<E: Effects>(&mut self, link: LinkId, entry: &AttachmentEntry, env: &mut E) {
+        self.resuming = true;
+        self.inbound.forget_ack();
+        if self.inbound.owes_ack() {
+            env.owe_ack();
+        }
+        let window_bytes = self.inbound.open_window(self.service.limits.server_window_bytes);
+        self.say_resume(link, entry, window_bytes, env);
+    }
+
+    fn say_resume<E: Effects>(
+        &self,
+        link: LinkId,
+        entry: &AttachmentEntry,
+        server_window_bytes: u32,
+        env: &mut E,
+    ) {
         let attach = Attach {
             subject: self.subject(),
-            epoch: self.epoch,
+            epoch: entry.epoch,
             mode: AttachMode::Resume,
             lost: false,
-            client_seq: self.outbound.acked(),
+            client_seq: entry.client_seq,
             server_seq: self.inbound.had(),
             record_seq: Seq::NONE,
             state_total_bytes: 0,
-            server_window_bytes: self.inbound.open_window(self.service.limits.server_window_bytes),
+            server_window_bytes,
             trace: TraceContext::default(),
             group: None,
             client: &self.client_address,
@@ -77,24 +99,27 @@ impl Session {
         env.send(link, &Message::Attach(attach));
     }
 
-    fn knows(&self, entry: &AttachmentEntry) -> bool {
+    fn knows(&self, link: LinkId, entry: &AttachmentEntry) -> bool {
         match self.phase {
-            Phase::Thawing { old_epoch, .. } => entry.epoch == self.epoch || entry.epoch == old_epoch,
-            _ => entry.epoch == self.epoch,
+            Phase::Thawing { link: at, old_epoch } if at == link => {
+                entry.epoch == self.epoch || entry.epoch == old_epoch
+            }
+            _ => self.link() == Some(link) && entry.epoch == self.epoch,
         }
     }
 
-    /// What the backend still has of this session, and is neither current nor frozen for us, it may forget.
-    fn release_stale<E: Effects>(&mut self, link: LinkId, entry: Option<&AttachmentEntry>, env: &mut E) {
-        let Some(entry) = entry else {
-            if self.old.is_some_and(|old| old.link == link) {
-                self.old = None;
-            }
-            return;
-        };
-        let is_old = self.old.is_some_and(|old| old.link == link && old.epoch == entry.epoch);
-        if !is_old && !self.knows(entry) {
-            self.release(link, entry.epoch, env);
+    fn is_old(&self, link: LinkId, entry: &AttachmentEntry) -> bool {
+        self.old == Some(Frozen { link, epoch: entry.epoch })
+    }
+
+    /// The attachment that is frozen while the session moves: on a new link it must be asked for, or it couldn't be
+    /// thawed. Its answer is of no interest: it names an epoch that isn't current any more.
+    fn look_after_old<E: Effects>(&mut self, link: LinkId, entry: Option<&AttachmentEntry>, env: &mut E) {
+        match entry.filter(|entry| self.is_old(link, entry)) {
+            // It sends nothing before its THAW, which opens a window of its own.
+            Some(entry) => self.say_resume(link, entry, self.service.limits.server_window_bytes, env),
+            None if self.old.is_some_and(|old| old.link == link) => self.old = None,
+            None => {}
         }
     }
 }

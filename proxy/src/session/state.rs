@@ -6,7 +6,7 @@ use holdfast_protocol::message::{Rule, State};
 use holdfast_protocol::{Epoch, Seq};
 
 /// A complete state with which a backend can continue the session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeptState {
     pub bytes: Arc<[u8]>,
     /// As the writer's WELCOME named it.
@@ -18,7 +18,7 @@ pub struct KeptState {
 }
 
 /// A STATE whose chunks are arriving.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Incoming {
     bytes: Vec<u8>,
     total_bytes: u64,

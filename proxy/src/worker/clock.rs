@@ -31,7 +31,9 @@ impl Worker {
     /// Sets the clock to the first thing due; wakes its task only if that is earlier than what it sleeps for.
     pub(super) fn set_clock(&mut self) {
         let timers = self.hub.timers.first().map(|(due, ..)| *due);
-        let drains = self.hub.draining.iter().filter_map(|id| self.hub.link(*id).drain.as_ref()?.due()).min();
+        let now = self.hub.now;
+        let drains =
+            self.hub.draining.iter().filter_map(|id| self.hub.link(*id).drain.as_ref()?.due(now)).min();
         let returns = self.may_bring_back().then_some(self.hub.now);
         let due =
             [timers, drains, returns, self.hub.owed_due, Some(self.next_look)].into_iter().flatten().min();

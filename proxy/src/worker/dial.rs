@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use holdfast_protocol::codec;
-use holdfast_protocol::message::{Hello, Message};
+use holdfast_protocol::message::{Hello, Message, MessageType};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -35,6 +35,9 @@ enum DialError {
     ConnectTimeout { address: String },
     #[error("handshake: {0}")]
     Handshake(String),
+    /// What came instead of WELCOME breaks the link's rules.
+    #[error("handshake: the backend broke the link's rules: {0}")]
+    Fault(String),
 }
 
 impl DialError {
@@ -124,41 +127,54 @@ async fn shake_hands<S>(stream: &mut S, call: &Call) -> Result<(Peer, Vec<u8>), 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let broken = |error: io::Error| DialError::Handshake(error.to_string());
     let exchange = async {
-        stream.write_all(&call.hello).await.map_err(|error| error.to_string())?;
+        stream.write_all(&call.hello).await.map_err(broken)?;
         let mut bytes = Vec::with_capacity(4096);
         loop {
-            if stream.read_buf(&mut bytes).await.map_err(|error| error.to_string())? == 0 {
-                return Err("closed by the backend before WELCOME".to_owned());
+            if stream.read_buf(&mut bytes).await.map_err(broken)? == 0 {
+                return Err(DialError::Handshake("closed by the backend before WELCOME".to_owned()));
             }
-            if let Some((message, length)) =
-                codec::decode_first(&bytes, codec::MAX_MESSAGE_BYTES).map_err(|error| error.to_string())?
-            {
+            let answer = first_message(&bytes).map_err(|error| DialError::Fault(error.to_string()))?;
+            if let Some((message, length)) = answer {
                 let peer = welcome(&message, call)?;
                 return Ok((peer, bytes.split_off(length)));
             }
         }
     };
     match timeout(HANDSHAKE_TIMEOUT, exchange).await {
-        Ok(result) => result.map_err(DialError::Handshake),
+        Ok(result) => result,
         Err(_) => Err(DialError::Handshake(format!("no WELCOME within {HANDSHAKE_TIMEOUT:?}"))),
     }
 }
 
-fn welcome(message: &Message<'_>, call: &Call) -> Result<Peer, String> {
+/// WELCOME, or the FAULT of a backend that refuses the link and says why.
+fn first_message(bytes: &[u8]) -> Result<Option<(Message<'_>, usize)>, codec::DecodeError> {
+    const TYPE_AT: usize = 4;
+    if bytes.get(TYPE_AT) == Some(&(MessageType::Fault as u8)) {
+        return codec::decode(bytes, codec::MAX_MESSAGE_BYTES);
+    }
+    codec::decode_first(bytes, codec::MAX_MESSAGE_BYTES)
+}
+
+fn welcome(message: &Message<'_>, call: &Call) -> Result<Peer, DialError> {
+    let fault = |text| Err(DialError::Fault(text));
     match message {
-        Message::Welcome(welcome) if welcome.version != codec::PROTOCOL_VERSION => Err(format!(
+        Message::Welcome(welcome) if welcome.version != codec::PROTOCOL_VERSION => fault(format!(
             "the backend chose version {}, offered was {}",
             welcome.version,
             codec::PROTOCOL_VERSION
         )),
         Message::Welcome(welcome) if welcome.generation != call.generation => {
-            Err(format!("WELCOME of generation {}, expected {}", welcome.generation, call.generation))
+            fault(format!("WELCOME of generation {}, expected {}", welcome.generation, call.generation))
         }
-        Message::Welcome(welcome) if welcome.max_frame_bytes < call.max_frame_bytes => Err(format!(
-            "the backend takes frames up to {} bytes, the service's framing allows {}",
-            welcome.max_frame_bytes, call.max_frame_bytes
-        )),
+        Message::Welcome(welcome) if welcome.max_frame_bytes < call.max_frame_bytes => {
+            let (takes, allowed) = (welcome.max_frame_bytes, call.max_frame_bytes);
+            let text = format!(
+                "the backend takes frames up to {takes} bytes, the service's framing allows {allowed}"
+            );
+            Err(DialError::Handshake(text))
+        }
         Message::Welcome(welcome) => Ok(Peer {
             instance: welcome.instance,
             backend_version: welcome.backend_version.to_owned(),
@@ -169,10 +185,11 @@ fn welcome(message: &Message<'_>, call: &Call) -> Result<Peer, String> {
             draining: welcome.draining,
             attachments: welcome.attachments.iter().collect(),
         }),
-        Message::Fault(fault) => {
-            Err(format!("the backend refused the link: {:?}: {}", fault.rule, fault.text))
+        Message::Fault(refusal) => {
+            let text = format!("the backend refused the link: {:?}: {}", refusal.rule, refusal.text);
+            Err(DialError::Handshake(text))
         }
-        other => Err(format!("expected WELCOME, got {}", other.type_name())),
+        other => fault(format!("expected WELCOME, got {}", other.type_name())),
     }
 }
 
@@ -371,6 +388,9 @@ impl Worker {
     fn dial_failed(&mut self, id: LinkId, error: &DialError) {
         let now = self.hub.now;
         let resume_timeout = self.resume_timeout(id);
+        if matches!(error, DialError::Fault(_)) {
+            self.hub.counters.link_faults.add(1);
+        }
         let link = self.hub.link_mut(id);
         let again = link.last_error.as_deref() == Some(&error.to_string());
         if !again {

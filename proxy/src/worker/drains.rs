@@ -36,14 +36,18 @@ impl Worker {
                 let deadline = deadline(link, &policy, now);
                 let drain = Drain::new(policy, now, deadline);
                 link.drain = Some(drain);
-                let (causes, reason) = (link.causes.names().join(", "), link.causes.reason());
+                let (causes, reason) = (link.causes.names(link.instance()).join(", "), link.causes.reason());
                 tracing::info!(backend = %link.backend.id, causes, reason, sessions = link.sessions, "drain begins");
                 self.hub.draining.push(id);
                 self.fill_drain(id);
                 self.run_drains();
             }
             (Some(drain), Some(policy)) if due => {
-                drain.deadline = drain.deadline.max(deadline_of(&link.causes, &policy, now))
+                let deadline = deadline_of(&link.causes, &policy, now);
+                if deadline > drain.deadline {
+                    drain.deadline = deadline;
+                    drain.told = false;
+                }
             }
             (Some(drain), _) if !due => {
                 let (backend, moved) = (link.backend.id.clone(), drain.moved);
@@ -134,7 +138,7 @@ impl Worker {
         let link = self.hub.link_mut(id);
         let backend = link.backend.id.clone();
         let Some(drain) = &mut link.drain else { return };
-        if sessions == 0 && !drain.told && drain.is_idle() {
+        if sessions == 0 && !drain.told && drain.in_flight() == 0 {
             drain.told = true;
             let took_ms = now.saturating_duration_since(drain.begun).as_millis();
             tracing::info!(%backend, moved = drain.moved, took_ms, "drained");

@@ -88,9 +88,10 @@ impl Causes {
         key.or(local).or(self.own.as_ref().map(|own| own.reason.clone())).unwrap_or_default()
     }
 
-    pub fn names(&self) -> Vec<String> {
-        let named =
-            [(self.key.is_some(), "key"), (self.local.is_some(), "local"), (self.own.is_some(), "backend")];
+    /// Those in force for that run of the backend.
+    pub fn names(&self, instance: Option<InstanceId>) -> Vec<String> {
+        let key = self.key_applies(instance);
+        let named = [(key, "key"), (self.local.is_some(), "local"), (self.own.is_some(), "backend")];
         named.iter().filter(|(set, _)| *set).map(|(_, name)| (*name).to_owned()).collect()
     }
 }

@@ -36,7 +36,7 @@ impl Worker {
             instance: link.instance().map(|instance| instance.to_string()),
             backend_version: link.peer.as_ref().map(|peer| peer.backend_version.clone()),
             sessions: link.sessions,
-            draining: link.causes.names(),
+            draining: link.causes.names(link.instance()),
             left: if link.drain.is_some() { link.sessions } else { 0 },
             last_error: link.last_error.clone(),
         };

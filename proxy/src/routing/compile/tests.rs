@@ -188,8 +188,8 @@ fn what_can_hardly_be_meant_is_a_warning() {
 
 #[test]
 fn a_key_of_no_known_shape_is_refused() {
-    let (_, compiled) = World::of(&[("service/arena", SERVICE), ("routes/Public", ROUTE)]);
-    assert_eq!(refused(&compiled), [("routes/Public", "key", false), ("service/arena", "key", false)]);
+    let (_, compiled) = World::of(&[("service/arena", SERVICE), ("routes/-public", ROUTE)]);
+    assert_eq!(refused(&compiled), [("routes/-public", "key", false), ("service/arena", "key", false)]);
 }
 
 proptest::proptest! {

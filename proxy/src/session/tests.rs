@@ -1,0 +1,14 @@
+//! The session machine in virtual time: real backend cores at the other end of links in memory, no socket and no
+//! sleep. A test's name is a promise.
+
+mod closing;
+mod drain;
+mod failures;
+mod game;
+mod invariants;
+mod property;
+mod resume;
+mod rules;
+mod seat;
+mod slow_client;
+mod world;

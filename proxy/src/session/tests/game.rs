@@ -1,0 +1,135 @@
+//! The game of these tests: a hash chain over every client frame, and numbered server frames, so that a lost, repeated
+//! or reordered frame in either direction can't hide.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use holdfast_backend::{Context, Game, Opening, Refusal, Session, Tag};
+
+pub const TICK: Duration = Duration::from_millis(50);
+
+/// What a test may change in a running game, and read of it.
+#[derive(Debug, Default)]
+pub struct Knobs {
+    /// 0: takes everybody; 1: refuses, may be asked again; 2: refuses for good.
+    pub refuses: AtomicU8,
+    pub ticks: AtomicBool,
+    /// Bytes added to every state.
+    pub padding: AtomicUsize,
+    /// Frames and chains of the sessions that were closed here.
+    pub closed: Mutex<Vec<(u32, u64)>>,
+    pub opened: AtomicUsize,
+}
+
+pub struct Chain {
+    pub knobs: Arc<Knobs>,
+}
+
+pub struct Player {
+    knobs: Arc<Knobs>,
+    /// The epoch at which this history began: another one after a loss.
+    lineage: u32,
+    count: u32,
+    chain: u64,
+    sent: u32,
+}
+
+/// A server frame, parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    pub lineage: u32,
+    pub number: u32,
+    pub count: u32,
+    pub chain: u64,
+}
+
+pub fn link_in_chain(chain: u64, frame: &[u8]) -> u64 {
+    frame.iter().fold(chain ^ 0x9e37_79b9, |chain, byte| {
+        (chain ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(7)
+    })
+}
+
+pub fn chain_of<'a>(frames: impl IntoIterator<Item = &'a Vec<u8>>) -> u64 {
+    frames.into_iter().fold(0, |chain, frame| link_in_chain(chain, frame))
+}
+
+impl Shown {
+    pub fn parse(frame: &[u8]) -> Self {
+        let word = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap());
+        let chain = u64::from_le_bytes(frame[12..20].try_into().unwrap());
+        Self { lineage: word(0), number: word(4), count: word(8), chain }
+    }
+}
+
+impl Game for Chain {
+    type Session = Player;
+
+    fn open(&self, opening: Opening<'_>, context: &mut Context<'_>) -> Result<Player, Refusal> {
+        match self.knobs.refuses.load(Ordering::Relaxed) {
+            0 => {}
+            1 => return Err(Refusal::for_now("full")),
+            _ => return Err(Refusal::for_good("not mine")),
+        }
+        self.knobs.opened.fetch_add(1, Ordering::Relaxed);
+        let knobs = Arc::clone(&self.knobs);
+        if knobs.ticks.load(Ordering::Relaxed) {
+            context.every(Tag(1), TICK);
+        }
+        let lineage = u32::try_from(context.epoch().0).unwrap();
+        Ok(match opening {
+            Opening::Fresh | Opening::Lost => Player { knobs, lineage, count: 0, chain: 0, sent: 0 },
+            Opening::State(bytes) => {
+                let shown = Shown::parse(bytes);
+                let Shown { lineage, number, count, chain } = shown;
+                Player { knobs, lineage, count, chain, sent: number }
+            }
+        })
+    }
+}
+
+impl Player {
+    fn show(&self) -> Vec<u8> {
+        let words = [self.lineage, self.sent, self.count];
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.extend_from_slice(&self.chain.to_le_bytes());
+        bytes
+    }
+
+    fn send(&mut self, context: &mut Context<'_>) {
+        self.sent += 1;
+        context.send(&self.show());
+    }
+}
+
+impl Session for Player {
+    /// `quiet..` gets no answer, `burst..` twenty, `quit..` one and then the end.
+    fn frame(&mut self, frame: &[u8], context: &mut Context<'_>) {
+        self.chain = link_in_chain(self.chain, frame);
+        self.count += 1;
+        if frame.starts_with(b"quiet") {
+            return;
+        }
+        let answers = if frame.starts_with(b"burst") { 20 } else { 1 };
+        for _ in 0..answers {
+            self.send(context);
+        }
+        if frame.starts_with(b"quit") {
+            context.close();
+        }
+    }
+
+    fn timer(&mut self, _timer: Tag, context: &mut Context<'_>) {
+        self.send(context);
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        let mut bytes = self.show();
+        bytes.resize(bytes.len() + self.knobs.padding.load(Ordering::Relaxed), 0xaa);
+        bytes
+    }
+
+    fn closed(&mut self, _context: &mut Context<'_>) {
+        self.knobs.closed.lock().unwrap().push((self.count, self.chain));
+    }
+}

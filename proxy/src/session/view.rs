@@ -1,0 +1,109 @@
+//! What others may see of a session.
+
+use std::sync::Arc;
+
+use holdfast_protocol::{Epoch, Seq, SessionId};
+
+use super::{Client, LinkId, Phase, Session};
+use crate::routing::Service;
+
+impl Session {
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    #[must_use]
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    #[must_use]
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client
+    }
+
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        self.reading
+    }
+
+    #[must_use]
+    pub fn client_seq(&self) -> Seq {
+        self.outbound.sent()
+    }
+
+    #[must_use]
+    pub fn server_seq(&self) -> Seq {
+        self.inbound.had()
+    }
+
+    /// Nothing is in flight to the backend: a cheap moment to move.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.outbound.is_empty()
+    }
+
+    /// Bytes of frames and state that the proxy keeps for this session.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.outbound.kept_bytes() as u64 + self.state_bytes()
+    }
+
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.bytes.len() as u64)
+    }
+
+    /// The backend whose attachment this is, or is to be.
+    #[must_use]
+    pub fn link(&self) -> Option<LinkId> {
+        match self.phase {
+            Phase::Attaching { link, .. }
+            | Phase::Replaying { link }
+            | Phase::Active { link }
+            | Phase::Freezing { link, .. }
+            | Phase::Thawing { link, .. }
+            | Phase::Closing { link } => Some(link),
+            Phase::Parked | Phase::Ended => None,
+        }
+    }
+
+    /// On its way to a backend.
+    #[must_use]
+    pub fn is_attaching(&self) -> bool {
+        matches!(self.phase, Phase::Attaching { .. } | Phase::Replaying { .. })
+    }
+
+    /// Whether that backend has, or is to have, anything of this session.
+    #[must_use]
+    pub fn concerns(&self, link: LinkId) -> bool {
+        self.link() == Some(link) || self.old.is_some_and(|old| old.link == link)
+    }
+
+    #[must_use]
+    pub fn phase_name(&self) -> &'static str {
+        match self.phase {
+            Phase::Attaching { .. } if self.kept.is_some() => "moving",
+            Phase::Attaching { .. } => "attaching",
+            Phase::Replaying { .. } => "replaying",
+            Phase::Active { .. } if self.client != Client::Open => "closing",
+            Phase::Active { .. } => "active",
+            Phase::Freezing { .. } => "freezing",
+            Phase::Thawing { .. } => "thawing",
+            Phase::Parked => "parked",
+            Phase::Closing { .. } => "closing",
+            Phase::Ended => "ended",
+        }
+    }
+}
