@@ -200,7 +200,15 @@ fn sessions_backends_and_routes_are_json_with_stable_fields() {
             "{status}"
         );
         ensure!(status["listeners"][0]["address"] == scene.proxy.address().to_string(), "{status}");
-        // A document that is refused shows here, with its reason.
+        four_zeros(players).map(drop)
+    });
+}
+
+#[test]
+fn a_refused_document_shows_with_its_reason() {
+    play("admin-refused", |stage| {
+        let scene = Scene::start(stage)?;
+        let players = scene.players(stage, 20)?;
         scene
             .documents
             .put("routes/public", &json!({"listener": "game", "service": "arena", "version": {}}))?;
@@ -209,6 +217,10 @@ fn sessions_backends_and_routes_are_json_with_stable_fields() {
         })?;
         let error = scene.admin("/routes")?["refused"][0]["error"].clone();
         ensure!(error.as_str().is_some_and(|text| text.starts_with("version: got")), "{error}");
+        let said = holdfast(&scene.proxy.admin(), &["status"])?;
+        let told = "refused    routes/public: version: got";
+        ensure!(said.code == 0 && said.stdout.contains(told), "{said:?}");
+        ensure!(said.stdout.contains("its last good version holds"), "{said:?}");
         four_zeros(players).map(drop)
     });
 }

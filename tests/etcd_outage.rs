@@ -68,7 +68,7 @@ fn does_not_run_hot(proxy: &mut Proxy) -> Result<()> {
     let after = (usage(proxy.process().pid()?)?.cpu, proxy.process().log().lines().count());
     let (busy, lines) = (after.0 - before.0, after.1 - before.1);
     println!("while etcd is away: {busy:?} of processor time and {lines} log lines in 3 s");
-    ensure!(busy < Duration::from_millis(1500), "{busy:?} of processor time in 3 s");
+    ensure!(busy < Duration::from_secs(1), "{busy:?} of processor time in 3 s");
     ensure!(lines <= 3, "{lines} log lines in 3 s:\n{}", proxy.process().log());
     Ok(())
 }

@@ -6,11 +6,12 @@ use holdfast_protocol::{Epoch, InstanceId, Seq, SessionId, codec};
 use super::{faults, scene, unharmed};
 use crate::support::impostor::{Heard, Impostor, Peer, Talk};
 
-type Misdeed = fn(&mut Peer, Talk);
+/// What a backend says that it may not.
+type Nonsense = fn(&mut Peer, Talk);
 
 struct Case {
     name: &'static str,
-    misdeed: Misdeed,
+    misdeed: fn(&mut Peer, Talk),
     rule: Rule,
 }
 
@@ -147,7 +148,7 @@ fn a_rule_broken_for_a_session_ends_that_session_alone() {
 fn what_is_not_of_a_current_attachment_is_dropped_and_counted() {
     let mut scene = scene();
     let players = scene.players(20);
-    let cases: [(&str, Misdeed); 3] = [
+    let cases: [(&str, Nonsense); 3] = [
         ("unknown-session", |peer, talk| {
             let stranger = SessionId([7; 16]);
             let data = peer.data(Talk { session: stranger, ..talk }, b"x");
