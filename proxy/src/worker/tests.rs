@@ -6,10 +6,11 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::Seq;
-use holdfast_protocol::message::{AttachmentEntry, AttachmentPhase, Message, Ping, Subject};
+use holdfast_protocol::message::{AttachMode, AttachmentEntry, AttachmentPhase, Message, Ping, Subject};
+use holdfast_protocol::{InstanceId, Seq};
 use serde_json::json;
 
+use super::command::Command;
 use super::with_worker;
 use crate::routing::{Route, Table};
 use crate::telemetry::counters::CloseReason;
@@ -223,6 +224,70 @@ fn a_route_that_goes_elsewhere_by_now_does_not_keep_sessions_from_moving() {
     });
     link.drain(60_000);
     link.hear(|message| matches!(message, Message::Freeze(_)).then_some(()));
+    rig.stop(Duration::ZERO);
+}
+
+/// A rig with one session that is parked, its state in the proxy; and the backend that it had.
+fn parked() -> (Rig, FakeBackend, std::net::TcpStream) {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let backend = FakeBackend::new("arena", "a");
+    rig.list(&backend);
+    let player = rig.player("arena");
+    let mut link = backend.link();
+    link.attach();
+    link.drain(60_000);
+    link.freeze(b"state");
+    until("parked session", || rig.counters.parked.get() == 1);
+    (rig, backend, player)
+}
+
+#[test]
+fn a_parked_session_is_attached_once_more_at_shutdown_so_that_its_game_can_save() {
+    let (rig, mut backend, mut player) = parked();
+    backend.instance = InstanceId([2; 16]);
+    rig.tell(Command::Shutdown { deadline: Duration::ZERO });
+    assert_eq!(player.read(&mut [0]).unwrap(), 0, "the player is told at once");
+    let mut link = backend.link();
+    let (session, epoch) = link.attach();
+    let seq = link.hear(|message| match message {
+        Message::Close(close) => Some(close.seq),
+        _ => None,
+    });
+    link.ack(session, epoch, seq);
+    let counters = Arc::clone(&rig.counters);
+    rig.end();
+    assert_eq!(counters.states_dropped.get(), 0);
+}
+
+#[test]
+fn state_that_nobody_takes_at_shutdown_is_counted() {
+    let (rig, backend, _player) = parked();
+    drop(backend);
+    let counters = Arc::clone(&rig.counters);
+    rig.stop(Duration::ZERO);
+    assert_eq!(counters.states_dropped.get(), 1);
+}
+
+#[test]
+fn a_frozen_attachment_whose_link_is_cut_is_asked_for_while_the_next_backend_is_still_being_called() {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let (a, b) = (FakeBackend::new("arena", "a"), FakeBackend::new("arena", "b"));
+    rig.list(&a);
+    let _player = rig.player("arena");
+    let mut link = a.link();
+    link.attach();
+    rig.list(&b);
+    link.drain(60_000);
+    let entry = link.freeze(b"state");
+    let _silent = b.dialled();
+    drop(link);
+    let mut link = a.link_with(&[entry]);
+    link.hear(|message| match message {
+        Message::Attach(attach) => {
+            Some(assert_eq!((attach.mode, attach.epoch), (AttachMode::Resume, entry.epoch)))
+        }
+        _ => None,
+    });
     rig.stop(Duration::ZERO);
 }
 
