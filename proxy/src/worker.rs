@@ -45,6 +45,8 @@ use slot::{Seat, SessionKey, Slot};
 
 /// Bytes that one read may bring; shared by all sockets of a worker.
 const SCRATCH_BYTES: usize = 256 * 1024;
+/// Threads that may resolve backends' names at once.
+const RESOLVERS: usize = 8;
 /// Bytes wait no longer for the end of the poll.
 const FLUSH_AFTER: Duration = Duration::from_millis(1);
 
@@ -138,6 +140,7 @@ pub fn run(
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(RESOLVERS)
         .on_thread_park(flush_before_sleep)
         .build()?;
     let table = config.table.load_full();

@@ -330,24 +330,39 @@ impl FakeLink {
 
     /// Answers the next FREEZE with a state that stands for all that was sent.
     pub fn freeze(&mut self, state: &[u8]) -> AttachmentEntry {
-        let (subject, epoch, client_seq) = self.hear(|message| match message {
-            Message::Freeze(freeze) => Some((freeze.subject, freeze.epoch, freeze.client_seq)),
+        let entry = self.asked_to_freeze();
+        self.give_state(&entry, state);
+        entry
+    }
+
+    /// The attachment that the next FREEZE is for, as it is to be.
+    pub fn asked_to_freeze(&mut self) -> AttachmentEntry {
+        self.hear(|message| match message {
+            Message::Freeze(freeze) => Some(AttachmentEntry {
+                subject: freeze.subject,
+                epoch: freeze.epoch,
+                phase: AttachmentPhase::Frozen,
+                client_seq: freeze.client_seq,
+                server_seq: Seq::NONE,
+                record_seq: Seq::NONE,
+            }),
             _ => None,
-        });
+        })
+    }
+
+    pub fn give_state(&mut self, entry: &AttachmentEntry, state: &[u8]) {
         self.say(&Message::State(State {
-            subject,
-            epoch,
+            subject: entry.subject,
+            epoch: entry.epoch,
             is_final: true,
             total_bytes: state.len() as u64,
             offset_bytes: 0,
-            client_seq,
+            client_seq: entry.client_seq,
             server_seq: Seq::NONE,
             record_seq: Seq::NONE,
             members: 0,
             chunk: state,
         }));
-        let phase = AttachmentPhase::Frozen;
-        AttachmentEntry { subject, epoch, phase, client_seq, server_seq: Seq::NONE, record_seq: Seq::NONE }
     }
 
     pub fn close(&mut self, session: SessionId, epoch: Epoch, seq: u64) {
