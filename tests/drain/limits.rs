@@ -56,6 +56,23 @@ fn on_deadline_close_ends_who_has_not_moved_and_counts_them() {
 }
 
 #[test]
+fn on_deadline_close_spares_who_is_on_the_way() {
+    let pace = json!({"drain": {"in_flight": 10, "deadline_s": 1, "on_deadline": "close"}});
+    let mut scene = Script::new("drain").arenas([ArenaSpec::new("a")]).service(pace).open();
+    let players = scene.players(30);
+    scene.join(ArenaSpec::new("b"));
+    scene.arena("b").process().freeze().unwrap();
+    scene.drain("a");
+    scene.wait("ten are on their way to b", |scene| scene.sessions_on("b") == 10);
+    scene.wait("who stayed is closed", |scene| scene.closed("drain_deadline") >= 20);
+    scene.arena("b").process().thaw().unwrap();
+    scene.wait_settled("b", 10);
+    assert_eq!(scene.closed("drain_deadline"), 20);
+    let verdict = players.finish().unwrap();
+    assert_eq!((verdict.disconnects, verdict.mismatched, verdict.repeated), (20, 0, 0), "{verdict:?}");
+}
+
+#[test]
 fn states_larger_than_expected_move_too() {
     let big = |name| ArenaSpec::new(name).flags(["--state-bytes", "262144"]);
     let limits = json!({"limits": {"state_size_bytes": 4096}});

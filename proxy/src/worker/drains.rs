@@ -167,9 +167,10 @@ impl Worker {
             drain.told = true;
             let took_ms = now.saturating_duration_since(drain.begun).as_millis();
             tracing::info!(%backend, moved = drain.moved, took_ms, "drained");
-        } else if now >= drain.deadline && !drain.told && sessions > 0 {
-            drain.told = true;
-            tracing::warn!(%backend, moved = drain.moved, left = sessions, "the drain's deadline is over");
+        } else if now >= drain.deadline && sessions > 0 {
+            if !std::mem::replace(&mut drain.told, true) {
+                tracing::warn!(%backend, moved = drain.moved, left = sessions, "the drain's deadline is over");
+            }
             if on_deadline == Some(OnDeadline::Close) {
                 self.close_what_stayed(id);
             }
@@ -179,8 +180,8 @@ impl Worker {
         }
     }
 
+    /// Who is on the way to another backend isn't among them; who comes back from there is, at the next look.
     fn close_what_stayed(&mut self, id: LinkId) {
-        // Those that have left it, and are on their way, aren't what stayed.
         let stayed: Vec<_> = self
             .slots
             .iter()
