@@ -5,6 +5,8 @@ mod admin;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod etcd;
@@ -13,11 +15,17 @@ mod etcd_compaction;
 #[cfg(test)]
 mod etcd_outage;
 #[cfg(test)]
+mod invariants;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod shutdown;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod trace;
 #[cfg(test)]

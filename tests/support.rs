@@ -9,3 +9,4 @@ pub mod play;
 pub mod program;
 pub mod scene;
 pub mod spans;
+pub mod tls;

@@ -3,8 +3,11 @@
 use holdfast_protocol::message::{Attached, Hello, Message, Record, RecordKind, Rule, State, Subject};
 use holdfast_protocol::{Epoch, InstanceId, Seq, SessionId, codec};
 
-use super::{cast, dismiss, faults, odd_client, scene, unharmed};
+use super::{faults, scene, unharmed};
 use crate::support::impostor::{Heard, Impostor, Peer, Talk};
+
+/// What a backend says that it may not.
+type Nonsense = fn(&mut Peer, Talk);
 
 struct Case {
     name: &'static str,
@@ -112,8 +115,8 @@ fn a_rule_broken_for_a_session_ends_that_session_alone() {
     for Case { name, misdeed, rule } in OF_A_SESSION {
         let (before, of_link) = (faults(&scene, "session"), faults(&scene, "link"));
         let impostor = Impostor::turning(misdeed);
-        cast(&scene, name, &impostor);
-        let (mut other, mut victim) = (odd_client(&scene), odd_client(&scene));
+        scene.cast(name, &impostor);
+        let (mut other, mut victim) = (scene.odd_client(), scene.odd_client());
         other.send(b"before\n");
         other.expect(b"before\n");
         victim.send(b"before\nmisbehave\n");
@@ -136,7 +139,7 @@ fn a_rule_broken_for_a_session_ends_that_session_alone() {
         });
         drop(other);
         scene.wait(name, |scene| scene.metric("holdfast_sessions", "") == 20);
-        dismiss(&scene, name);
+        scene.dismiss(name);
     }
     unharmed(&mut scene, players);
 }
@@ -145,7 +148,7 @@ fn a_rule_broken_for_a_session_ends_that_session_alone() {
 fn what_is_not_of_a_current_attachment_is_dropped_and_counted() {
     let mut scene = scene();
     let players = scene.players(20);
-    let cases: [(&str, fn(&mut Peer, Talk)); 3] = [
+    let cases: [(&str, Nonsense); 3] = [
         ("unknown-session", |peer, talk| {
             let stranger = SessionId([7; 16]);
             let data = peer.data(Talk { session: stranger, ..talk }, b"x");
@@ -163,14 +166,14 @@ fn what_is_not_of_a_current_attachment_is_dropped_and_counted() {
     for (name, misdeed) in cases {
         let stale = scene.metric("holdfast_stale_messages_total", "");
         let impostor = Impostor::turning(misdeed);
-        cast(&scene, name, &impostor);
-        let mut client = odd_client(&scene);
+        scene.cast(name, &impostor);
+        let mut client = scene.odd_client();
         client.send(b"before\nmisbehave\nafter\n");
         client.expect(b"before\nafter\n");
         assert_eq!(scene.metric("holdfast_stale_messages_total", ""), stale + 1, "{name}");
         drop(client);
         scene.wait(name, |scene| scene.metric("holdfast_sessions", "") == 20);
-        dismiss(&scene, name);
+        scene.dismiss(name);
     }
     assert_eq!((faults(&scene, "session"), faults(&scene, "link")), (0, 0));
     unharmed(&mut scene, players);
@@ -228,8 +231,8 @@ fn a_rule_broken_for_a_link_ends_that_link_alone() {
     for Case { name, misdeed, rule } in OF_A_LINK {
         let before = faults(&scene, "link");
         let impostor = Impostor::turning(misdeed);
-        cast(&scene, name, &impostor);
-        let mut client = odd_client(&scene);
+        scene.cast(name, &impostor);
+        let mut client = scene.odd_client();
         client.send(b"before\n");
         client.expect(b"before\n");
         impostor.leave();
@@ -246,7 +249,7 @@ fn a_rule_broken_for_a_link_ends_that_link_alone() {
                 .lines()
                 .any(|line| line.contains(&backend) && line.contains("the backend broke the link's rule"))
         });
-        dismiss(&scene, name);
+        scene.dismiss(name);
     }
     assert_eq!(scene.closed("crash"), OF_A_LINK.len() as u64);
     unharmed(&mut scene, players);
@@ -263,9 +266,9 @@ fn a_link_cut_within_a_message_is_a_lost_link_and_no_fault() {
             peer.raw(&[40, 0, 0, 0, 7, 0]);
         }
     });
-    cast(&scene, "cut", &impostor);
+    scene.cast("cut", &impostor);
     let lost = scene.metric("holdfast_links_lost_total", "");
-    let mut client = odd_client(&scene);
+    let mut client = scene.odd_client();
     client.send(b"hello\n");
     scene.wait("the link is lost", |scene| scene.metric("holdfast_links_lost_total", "") > lost);
     impostor.leave();
@@ -280,8 +283,8 @@ fn a_backend_that_falls_silent_is_gone_after_the_liveness_deadline() {
     let players = scene.players(20);
     // Reads on, but never says another word, not even to PING.
     let impostor = Impostor::turning(|peer, _| peer.sulk());
-    cast(&scene, "silent", &impostor);
-    let mut client = odd_client(&scene);
+    scene.cast("silent", &impostor);
+    let mut client = scene.odd_client();
     client.send(b"before\n");
     client.expect(b"before\n");
     client.send(b"misbehave\n");

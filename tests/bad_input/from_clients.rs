@@ -1,6 +1,6 @@
 //! Clients that don't speak the game's framing, or not to the end.
 
-use super::{cast, odd_client, scene, unharmed};
+use super::{scene, unharmed};
 use crate::support::client::Client;
 use crate::support::impostor::Impostor;
 use crate::support::scene::Scene;
@@ -17,7 +17,7 @@ fn bytes_that_are_no_frames_end_their_session_alone() {
     let mut scene = scene();
     let players = scene.players(20);
     let impostor = Impostor::turning(|_, _| ());
-    cast(&scene, "echo", &impostor);
+    scene.cast("echo", &impostor);
     let (game, odd) = (scene.proxy.address(), scene.proxy.listener("odd").unwrap());
     let too_long = 65_537u32.to_be_bytes();
     let line = [b'x'; 1001];
@@ -48,7 +48,7 @@ fn clients_that_stop_in_the_middle_of_a_frame_just_leave() {
     let mut scene = scene();
     let players = scene.players(20);
     let impostor = Impostor::turning(|_, _| ());
-    cast(&scene, "echo", &impostor);
+    scene.cast("echo", &impostor);
     let (game, odd) = (scene.proxy.address(), scene.proxy.listener("odd").unwrap());
     let cases: [(&str, _, &[u8]); 5] = [
         ("nothing at all", game, b""),
@@ -74,9 +74,9 @@ fn good_frames_before_a_bad_one_still_reach_the_game() {
     let mut scene = scene();
     let players = scene.players(20);
     let impostor = Impostor::turning(|_, _| ());
-    cast(&scene, "echo", &impostor);
+    scene.cast("echo", &impostor);
     let before = scene.closed("bad_frame");
-    let mut client = odd_client(&scene);
+    let mut client = scene.odd_client();
     client.send(b"one\ntwo\n");
     client.expect(b"one\ntwo\n");
     client.send(&[b"three\n", &[b'x'; 2000][..]].concat());

@@ -3,7 +3,7 @@
 use holdfast_protocol::codec;
 use holdfast_protocol::message::{Fault, FaultScope, Message, Ping, Rule, Welcome};
 
-use super::{cast, dismiss, faults, odd_client, scene, unharmed};
+use super::{faults, scene, unharmed};
 use crate::support::impostor::{Impostor, Peer};
 
 struct Case {
@@ -95,8 +95,8 @@ fn a_backend_that_is_no_backend_is_named_and_harms_nobody() {
                 peer.sulk();
             }
         });
-        cast(&scene, name, &impostor);
-        let client = odd_client(&scene);
+        scene.cast(name, &impostor);
+        let client = scene.odd_client();
         let backend = format!("backend=odd/{name} ");
         scene.wait(&format!("{name}: {says:?} in the log"), |scene| {
             scene.log().lines().any(|line| line.contains(&backend) && line.contains(says))
@@ -110,7 +110,7 @@ fn a_backend_that_is_no_backend_is_named_and_harms_nobody() {
         scene.wait(&format!("{name}: the client has left"), |scene| {
             scene.metric("holdfast_sessions", "") == 20
         });
-        dismiss(&scene, name);
+        scene.dismiss(name);
     }
     unharmed(&mut scene, players);
 }
@@ -120,8 +120,8 @@ fn a_client_whose_only_backend_is_no_backend_is_let_go_after_the_park_deadline()
     let mut scene = scene();
     let players = scene.players(20);
     let impostor = Impostor::start(|peer| peer.raw(b"220 mail ready\r\n"));
-    cast(&scene, "mail", &impostor);
-    let mut client = odd_client(&scene);
+    scene.cast("mail", &impostor);
+    let mut client = scene.odd_client();
     client.send(b"hello\n");
     assert!(client.until_closed().is_empty());
     scene.wait("it is counted", |scene| scene.closed("no_backend") == 1);

@@ -36,6 +36,10 @@ impl Forwarder {
         Ok(Self { address, way })
     }
 
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -48,6 +52,12 @@ impl Forwarder {
             // It may have ended by itself.
             let _ = stream.shutdown(Shutdown::Both);
         }
+    }
+
+    /// Ends every connection; new ones are taken at once.
+    pub fn blink(&self) {
+        self.cut();
+        self.mend();
     }
 
     pub fn mend(&self) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use holdfast_protocol::message::{
-    Ack, Attached, Attachments, Close, Data, FaultScope, Message, Pong, Rule, Subject, Welcome,
+    Ack, Attached, Attachments, Close, Data, FaultScope, Freeze, Message, Pong, Rule, State, Subject, Welcome,
 };
 use holdfast_protocol::{Epoch, InstanceId, Seq, SessionId, TraceContext, codec};
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ use super::scene::SOON;
 
 /// Frames that begin with this are no game: they are the sign to misbehave.
 pub const MISBEHAVE: &[u8] = b"misbehave";
+/// What it hands over: it keeps nothing of its players.
+const STATE: &[u8] = b"all that there is";
 
 pub struct Impostor {
     address: SocketAddr,
@@ -36,6 +38,8 @@ pub enum Heard {
     Close {
         half: bool,
     },
+    Start,
+    Freeze,
     Release,
     /// A rule that we broke, of the whole link or of one attachment.
     Fault {
@@ -63,6 +67,10 @@ pub struct Peer {
     instance: InstanceId,
     pub generation: u64,
     talks: HashMap<SessionId, Talk>,
+    /// Sizes of the states that are on their way.
+    loading: HashMap<SessionId, u64>,
+    /// Frames that it still says after it has handed a session over.
+    pub haunting: &'static [&'static [u8]],
 }
 
 impl Impostor {
@@ -80,8 +88,9 @@ impl Impostor {
                     return;
                 }
                 let (behave, heard) = (behave.clone(), sender.clone());
-                let (inbox, talks) = (Vec::new(), HashMap::new());
-                let mut peer = Peer { stream, inbox, heard, instance, generation: 0, talks };
+                let (inbox, talks, loading) = (Vec::new(), HashMap::new(), HashMap::new());
+                let mut peer =
+                    Peer { stream, inbox, heard, instance, generation: 0, talks, loading, haunting: &[] };
                 std::thread::spawn(move || behave(&mut peer));
             }
         });
@@ -222,9 +231,15 @@ impl Peer {
                 self.talks.insert(session, Talk { session, epoch, had, sent });
                 let fresh = attach.state_total_bytes == 0;
                 self.tell(Heard::Attach { fresh, lost: attach.lost });
+                if !fresh {
+                    // Its STATE follows.
+                    self.loading.insert(session, attach.state_total_bytes);
+                    return None;
+                }
                 let attached = Attached { subject: attach.subject, epoch, client_seq: had, server_seq: sent };
                 self.send(&Message::Attached(attached));
             }
+            Message::State(state) => self.load(state),
             Message::Data(data) => return self.frame(data),
             Message::Close(close) => {
                 self.tell(Heard::Close { half: close.half });
@@ -243,6 +258,11 @@ impl Peer {
                 let attachments = self.talks.len() as u32;
                 self.send(&Message::Pong(Pong { nonce: ping.nonce, attachments }));
             }
+            Message::Start(_) => self.tell(Heard::Start),
+            Message::Freeze(freeze) => {
+                self.tell(Heard::Freeze);
+                self.freeze(freeze);
+            }
             Message::Release(_) => self.tell(Heard::Release),
             Message::Fault(fault) => {
                 self.tell(Heard::Fault { rule: fault.rule, of_link: fault.scope == FaultScope::Link });
@@ -250,6 +270,19 @@ impl Peer {
             _ => {}
         }
         None
+    }
+
+    fn load(&mut self, state: &State<'_>) {
+        let Subject::Session(session) = state.subject else { return };
+        let (Some(total), Some(talk)) = (self.loading.get(&session), self.talks.get(&session)) else {
+            return;
+        };
+        if state.offset_bytes + state.chunk.len() as u64 == *total {
+            let (subject, epoch) = (state.subject, state.epoch);
+            let attached = Attached { subject, epoch, client_seq: talk.had, server_seq: talk.sent };
+            self.send(&Message::Attached(attached));
+            self.loading.remove(&session);
+        }
     }
 
     fn frame(&mut self, data: &Data<'_>) -> Option<Talk> {
@@ -284,6 +317,27 @@ impl Peer {
             again: false,
             trace: TraceContext::default(),
             frame,
+        }
+    }
+
+    /// Hands over a state, and, haunting, goes on as if it hadn't.
+    fn freeze(&mut self, freeze: &Freeze) {
+        let Subject::Session(session) = freeze.subject else { return };
+        let Some(talk) = self.talks.get(&session).copied() else { return };
+        self.send(&Message::State(State {
+            subject: freeze.subject,
+            epoch: freeze.epoch,
+            is_final: true,
+            total_bytes: STATE.len() as u64,
+            offset_bytes: 0,
+            client_seq: talk.had,
+            server_seq: talk.sent,
+            record_seq: Seq::NONE,
+            members: 0,
+            chunk: STATE,
+        }));
+        for word in self.haunting {
+            self.say(talk, word);
         }
     }
 

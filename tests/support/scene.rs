@@ -10,6 +10,9 @@ use holdfast_stage::{
 };
 use serde_json::{Value, json};
 
+use super::client::Client;
+use super::impostor::Impostor;
+
 /// Long enough for anything that should happen, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
 
@@ -22,6 +25,7 @@ pub struct Script {
     config: String,
     local: Option<String>,
     listeners: Vec<String>,
+    files: Vec<(String, String)>,
 }
 
 /// Declared so that the folder goes last.
@@ -43,6 +47,7 @@ impl Script {
             config: String::new(),
             local: None,
             listeners: vec!["game".to_owned()],
+            files: Vec::new(),
         }
     }
 
@@ -70,6 +75,12 @@ impl Script {
         Self { local: Some(arena.to_owned()), ..self }
     }
 
+    /// A file beside the config.
+    pub fn file(mut self, name: &str, content: &str) -> Self {
+        self.files.push((name.to_owned(), content.to_owned()));
+        self
+    }
+
     /// One more listener beside `game`.
     pub fn listener(mut self, name: &str) -> Self {
         self.listeners.push(name.to_owned());
@@ -82,6 +93,9 @@ impl Script {
 
     fn try_open(self) -> Result<Scene> {
         let stage = Stage::new(&self.name)?;
+        for (name, content) in &self.files {
+            stage.write(name, content)?;
+        }
         let documents = Documents::folder(&stage)?;
         let arenas =
             self.arenas.into_iter().map(|spec| Arena::start(&stage, spec)).collect::<Result<Vec<_>>>()?;
@@ -116,7 +130,57 @@ pub fn route(more: &Value) -> Value {
     route
 }
 
+/// A service of lines of at most 1000 bytes, for backends and clients that a test plays itself.
+pub fn odd_service(more: &Value) -> Value {
+    let mut service = json!({
+        "protocol": "link",
+        "framing": {"kind": "lines", "max_bytes": 1000},
+        "on_crash": "close",
+        "limits": {
+            "server_window_bytes": 4096,
+            "liveness_ms": 600,
+            "resume_timeout_ms": 300,
+            "attach_timeout_ms": 1000,
+            "park_deadline_s": 2,
+        },
+    });
+    if let (Some(service), Some(more)) = (service.as_object_mut(), more.as_object()) {
+        service.extend(more.clone());
+    }
+    service
+}
+
 impl Scene {
+    /// Adds the odd service on listener `odd`.
+    pub fn with_odd_service(self, more: &Value) -> Self {
+        self.documents.put("services/odd", &odd_service(more)).unwrap();
+        self.applied(|scene| {
+            let route = json!({"listener": "odd", "service": "odd", "prefer": "none"});
+            scene.documents.put("routes/odd", &route).unwrap();
+        });
+        until("the odd route is in force", SOON, || {
+            self.proxy.admin_json("/routes").unwrap()["routes"].as_array().unwrap().len() == 2
+        })
+        .unwrap();
+        self
+    }
+
+    /// Makes the impostor a backend of the odd service.
+    pub fn cast(&self, name: &str, impostor: &Impostor) {
+        self.applied(|scene| {
+            scene.documents.put(&format!("backends/odd/{name}"), &impostor.document()).unwrap();
+        });
+    }
+
+    pub fn dismiss(&self, name: &str) {
+        self.applied(|scene| scene.documents.delete(&format!("backends/odd/{name}")).unwrap());
+    }
+
+    /// Somebody on listener `odd`.
+    pub fn odd_client(&self) -> Client {
+        Client::connect(self.proxy.listener("odd").unwrap())
+    }
+
     /// Players at 20 Hz, each of whom has been answered once.
     pub fn players(&self, count: usize) -> Players {
         Players::start(&self.stage, &PlayersSpec::new([self.proxy.address()], count)).unwrap()

@@ -65,11 +65,14 @@ impl Stream {
 pub struct Outbox {
     pub bytes: Vec<u8>,
     written: usize,
+    /// The stream has taken all, and holds some of it back itself.
+    flushing: bool,
 }
 
 impl Outbox {
+    /// Nothing waits, not even in the stream itself.
     pub fn is_empty(&self) -> bool {
-        self.written == self.bytes.len()
+        self.written == self.bytes.len() && !self.flushing
     }
 
     pub fn waiting(&self) -> usize {
@@ -90,12 +93,15 @@ impl Outbox {
             }
         }
         self.clear();
-        stream.poll_flush(cx)
+        let flushed = stream.poll_flush(cx);
+        self.flushing = flushed.is_pending();
+        flushed
     }
 
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.written = 0;
+        self.flushing = false;
     }
 
     fn compact(&mut self) {
