@@ -18,7 +18,7 @@ fn changes_before_a_compaction_apply_when_the_proxy_is_back(binary: EtcdBinary) 
     play("compaction-cut", |stage| {
         let fleet = Fleet::start(stage, binary)?;
         let (_a, _b) = (fleet.arena(stage, "a")?, fleet.arena(stage, "b")?);
-        let way = Forwarder::start(fleet.etcd.endpoint().trim_start_matches("http://").parse()?)?;
+        let way = Forwarder::start(fleet.etcd_address()?)?;
         let proxy = Proxy::start(stage, &ProxySpec::new("p", Source::Etcd { endpoint: way.endpoint() }))?;
         knows_what_will_go(&fleet, &proxy)?;
         let mut players = Players::start(stage, &PlayersSpec::new([proxy.address()], 30))?;

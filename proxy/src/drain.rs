@@ -82,6 +82,13 @@ impl<K: Copy + PartialEq> Drain<K> {
         self.again_after(key, now + THAWED_DELAY);
     }
 
+    /// Whoever couldn't go may try again at once.
+    pub fn retry(&mut self, now: Instant) {
+        for (due, _) in &mut self.later {
+            *due = now.min(*due);
+        }
+    }
+
     fn again_after(&mut self, key: K, due: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let at = self.later.partition_point(|(other, _)| *other <= due);
@@ -180,13 +187,17 @@ mod tests {
         assert_eq!(drain.next(now), Some(7));
         drain.thawed(7, now);
         assert_eq!(drain.next(now + Duration::from_millis(10)), None);
-        let again = now + THAWED_DELAY;
-        assert_eq!(drain.next(again), Some(7));
-        drain.not_now(7, again);
-        assert_eq!(drain.due(again), Some(again + NOT_NOW_DELAY));
+        let then = now + THAWED_DELAY;
+        assert_eq!(drain.next(then), Some(7));
+        drain.not_now(7, then);
+        assert_eq!(drain.due(then), Some(then + NOT_NOW_DELAY));
+        drain.retry(then);
+        assert_eq!(drain.next(then), Some(7), "something has changed for the better");
+        drain.not_now(7, then);
         let over = now + Duration::from_secs(1);
         assert_eq!((drain.next(over), drain.due(over)), (None, None));
     }
+
     #[test]
     fn sessions_that_cannot_go_hold_up_no_others() {
         let now = Instant::now();

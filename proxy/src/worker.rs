@@ -45,6 +45,8 @@ use slot::{Seat, SessionKey, Slot};
 
 /// Bytes that one read may bring; shared by all sockets of a worker.
 const SCRATCH_BYTES: usize = 256 * 1024;
+/// Threads that may resolve backends' names at once.
+const RESOLVERS: usize = 8;
 /// Bytes wait no longer for the end of the poll.
 const FLUSH_AFTER: Duration = Duration::from_millis(1);
 
@@ -138,6 +140,7 @@ pub fn run(
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(RESOLVERS)
         .on_thread_park(flush_before_sleep)
         .build()?;
     let table = config.table.load_full();
@@ -233,6 +236,10 @@ impl Worker {
         }
         if slot.seat.parked {
             self.hub.counters.parked.sub(1);
+        }
+        if let Some(stream) = slot.seat.stream.take() {
+            // What was delivered before the end still goes out.
+            tokio::spawn(client::linger(stream, std::mem::take(&mut slot.seat.outbox)));
         }
         slot.seat.wake();
     }

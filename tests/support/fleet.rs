@@ -1,5 +1,6 @@
 //! Games and proxies whose documents are keys in a real etcd.
 
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
@@ -45,6 +46,10 @@ impl Fleet {
         fleet.put("services/arena", &arena_service(&json!({})))?;
         fleet.put("routes/public", &json!({"listener": "game", "service": "arena"}))?;
         Ok(fleet)
+    }
+
+    pub fn etcd_address(&self) -> Result<SocketAddr> {
+        Ok(self.etcd.endpoint().trim_start_matches("http://").parse()?)
     }
 
     /// With `etcdctl`, as an operator would.

@@ -25,6 +25,7 @@ use crate::worker::{self, WorkerConfig};
 const COMMANDS: usize = 64;
 /// How long a worker waits for games to save, after the shutdown's deadline.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+const TELL_WITHIN: Duration = Duration::from_secs(1);
 /// A worker that hasn't ended so long after all its deadlines never will.
 const HUNG_AFTER: Duration = Duration::from_secs(10);
 
@@ -38,7 +39,7 @@ pub struct Workers {
     senders: Vec<mpsc::Sender<Command>>,
     receivers: Vec<mpsc::Receiver<Command>>,
     listeners: Vec<(Arc<str>, SocketAddr)>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<std::io::Result<()>>>,
     running: usize,
     ended_sender: mpsc::Sender<u16>,
     ended: mpsc::Receiver<u16>,
@@ -104,9 +105,8 @@ impl Workers {
             let ended = self.ended_sender.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _tell = TellEnd { index, ended };
-                if let Err(error) = worker::run(config, listeners, commands) {
-                    tracing::error!(index, %error, "worker failed");
-                }
+                worker::run(config, listeners, commands)
+                    .inspect_err(|error| tracing::error!(index, %error, "worker failed"))
             })?;
             self.threads.push(thread);
             self.running += 1;
@@ -168,14 +168,15 @@ impl Workers {
             }
         }
         for thread in self.threads.drain(..) {
-            thread.join().map_err(|_| anyhow::anyhow!("a worker panicked"))?;
+            thread.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
         }
         Ok(self.counters.iter().map(|counters| counters.states_dropped.get()).sum())
     }
 
     async fn tell_shutdown(&self, deadline: Duration) {
         for sender in &self.senders {
-            let _ = sender.send(Command::Shutdown { deadline }).await;
+            // One that has ended, or doesn't listen any more, is noticed by the wait for its end.
+            let _ = sender.send_timeout(Command::Shutdown { deadline }, TELL_WITHIN).await;
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::io::ReadBuf;
 use tokio::task::unconstrained;
 
 use super::slot::{Seat, SessionKey, Slot};
-use super::stream::Stream;
+use super::stream::{Outbox, Stream};
 use super::trace::SessionTrace;
 use super::{Worker, with_worker};
 use crate::routing::{Route, Service};
@@ -204,7 +204,7 @@ impl Worker {
         let buffer = std::mem::take(&mut seat.outbox.bytes);
         if seat.finishing {
             if let Some(stream) = seat.stream.take() {
-                tokio::spawn(linger(stream));
+                tokio::spawn(linger(stream, Outbox::default()));
             }
             seat.wake();
         }
@@ -228,9 +228,10 @@ impl Worker {
 }
 
 /// Ends a connection so that the client gets its last bytes: a socket closed with unread input would reset it.
-async fn linger(mut stream: Stream) {
+pub(super) async fn linger(mut stream: Stream, mut outbox: Outbox) {
     let mut discard = [0u8; 4096];
     let until_closed = async {
+        poll_fn(|cx| outbox.poll_out(&mut stream, cx)).await?;
         poll_fn(|cx| stream.poll_shutdown(cx)).await?;
         loop {
             let mut buffer = ReadBuf::new(&mut discard);

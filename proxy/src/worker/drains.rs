@@ -8,7 +8,7 @@ use super::slot::SessionKey;
 use crate::drain::Drain;
 use crate::routing::table::{DrainPolicy, OnDeadline, OnSigterm};
 use crate::session::handoff::Begun;
-use crate::session::{LinkId, Order, Otherwise, Phase, Wanted};
+use crate::session::{Effects, LinkId, Order, Otherwise, Phase, Wanted};
 use crate::telemetry::counters::{CloseReason, HandoffCause};
 
 /// Parked sessions that may be attaching at once.
@@ -62,7 +62,7 @@ impl Worker {
     }
 
     /// Sessions that are leaving that link, wherever they are by now.
-    fn leaving(&self, id: LinkId) -> u32 {
+    pub(super) fn leaving(&self, id: LinkId) -> u32 {
         let leaving = self.slots.values().filter(|slot| slot.seat.leaving == Some(id)).count();
         u32::try_from(leaving).unwrap_or(u32::MAX)
     }
@@ -103,6 +103,16 @@ impl Worker {
         }
     }
 
+    /// A link has come up: sessions that had nowhere to go may have it now.
+    pub(super) fn retry_drains(&mut self) {
+        let now = self.hub.now;
+        for id in self.hub.draining.clone() {
+            if let Some(drain) = &mut self.hub.link_mut(id).drain {
+                drain.retry(now);
+            }
+        }
+    }
+
     fn give_turn(&mut self, id: LinkId, key: SessionKey) -> Turn {
         let Some(order) = self.order(id) else { return Turn::NotNow };
         let format = self.hub.link(id).peer.as_ref().map(|peer| peer.writes_format.clone());
@@ -111,8 +121,16 @@ impl Worker {
                 return Turn::Left;
             }
             let wanted = Wanted { tried: &[], format: format.as_deref(), home: None };
-            if order.otherwise == Otherwise::Thaw && fx.candidate(wanted).is_none() {
-                return Turn::NoPlace;
+            if order.otherwise != Otherwise::ParkForHome {
+                match fx.candidate(wanted) {
+                    None if order.otherwise == Otherwise::Thaw => return Turn::NoPlace,
+                    // Nobody is frozen before it is known that there is somebody to go to.
+                    Some(target) if !fx.link_is_up(target) => {
+                        fx.hub.call_ahead(target);
+                        return Turn::NotNow;
+                    }
+                    _ => {}
+                }
             }
             fx.seat.leaving = Some(id);
             match session.leave(order, fx) {

@@ -27,6 +27,8 @@ const LINK_FLUSH_BYTES: usize = 128 * 1024;
 const POOL_BUFFERS: usize = 1024;
 const POOL_BUFFER_BYTES: usize = 16 * 1024;
 const NEW_BUFFER_BYTES: usize = 512;
+/// For so long a link that was called ahead is wanted for that alone.
+const CALL_AHEAD: Duration = Duration::from_secs(5);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Session ids are random: eight of their bytes are as good a hash as any.
@@ -261,6 +263,13 @@ impl Hub {
         if matches!(link.state, LinkState::Idle | LinkState::Dead) {
             link.demand.notify_one();
         }
+    }
+
+    /// Somebody will need this link in a moment.
+    pub fn call_ahead(&mut self, id: LinkId) {
+        let until = self.now + CALL_AHEAD;
+        self.link_mut(id).called_ahead = Some(until);
+        self.demand(id);
     }
 
     pub fn take_buffer(&mut self) -> Vec<u8> {

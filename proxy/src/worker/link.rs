@@ -151,6 +151,8 @@ pub struct Link {
     pub last_error: Option<String>,
     pub causes: Causes,
     pub drain: Option<Drain<SessionKey>>,
+    /// A drain is about to send sessions here: until then the link is wanted even without any.
+    pub called_ahead: Option<Instant>,
     /// Tells the task that drives this link that somebody needs it.
     pub demand: Arc<Notify>,
     /// The link is to be closed, with the reason.
@@ -183,6 +185,7 @@ impl Link {
             last_error: None,
             causes: Causes::default(),
             drain: None,
+            called_ahead: None,
             demand: Arc::new(Notify::new()),
             doomed: None,
             faults: Faults::default(),

@@ -42,7 +42,7 @@ impl Worker {
             let link = self.hub.link(id);
             let idle = matches!(link.state, LinkState::Idle | LinkState::Dead) && link.sessions == 0;
             let listed = table.backends.contains_key(&link.backend.id);
-            if idle && !listed && !link.retired && self.keys_on(id).is_empty() {
+            if idle && !listed && !link.retired && self.keys_on(id).is_empty() && self.leaving(id) == 0 {
                 let link = self.hub.link_mut(id);
                 link.retired = true;
                 link.demand.notify_one();
@@ -59,6 +59,7 @@ impl Worker {
             LinkState::Broken { .. } => true,
             // Looked after until it is back, or is taken off the list.
             LinkState::Dead => listed,
+            _ if link.called_ahead.is_some_and(|until| self.hub.now < until) => true,
             _ => link.sessions > 0 || (listed && self.hub.is_local(&link.backend.id)),
         }
     }
@@ -160,6 +161,7 @@ impl Worker {
         self.meet_sessions(id, &attachments, resumed);
         self.review_drain(id);
         self.sessions_may_return();
+        self.retry_drains();
         if !rest.is_empty()
             && let Err(reason) = self.link_bytes(id, rest)
         {

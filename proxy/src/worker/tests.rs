@@ -6,12 +6,13 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::Seq;
-use holdfast_protocol::message::{AttachmentEntry, AttachmentPhase, Message, Ping, Subject};
+use holdfast_protocol::message::{AttachMode, AttachmentEntry, AttachmentPhase, Message, Ping, Subject};
+use holdfast_protocol::{InstanceId, Seq};
 use serde_json::json;
 
+use super::command::Command;
 use super::with_worker;
-use crate::routing::{Route, Table};
+use crate::routing::{DrainOrder, Route, Table};
 use crate::telemetry::counters::CloseReason;
 use rig::{FakeBackend, PATIENCE, Rig, frame, until};
 
@@ -44,6 +45,7 @@ fn a_backend_that_names_no_deadline_is_drained_within_the_services() {
     link.attach();
     rig.list(&b);
     link.drain(0);
+    let _other = b.link();
     link.hear(|message| matches!(message, Message::Freeze(_)).then_some(()));
     rig.stop(Duration::ZERO);
 }
@@ -90,8 +92,8 @@ fn a_backend_that_drops_every_link_at_once_is_not_dialled_in_a_tight_loop() {
     for _ in 0..6 {
         drop(backend.link());
     }
-    // 20, 40, 80, 160 and 320 ms, each by half at least.
-    assert!(begun.elapsed() >= Duration::from_millis(300), "six links in {:?}", begun.elapsed());
+    // Some 20, 40, 80 and 160 ms, after one that the call for the local backend cuts short.
+    assert!(begun.elapsed() >= Duration::from_millis(100), "six links in {:?}", begun.elapsed());
     rig.stop(Duration::ZERO);
 }
 
@@ -222,7 +224,102 @@ fn a_route_that_goes_elsewhere_by_now_does_not_keep_sessions_from_moving() {
         table.routes.insert("arena".to_owned(), Arc::new(route));
     });
     link.drain(60_000);
+    let _other = b.link();
     link.hear(|message| matches!(message, Message::Freeze(_)).then_some(()));
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn nobody_is_frozen_for_a_backend_that_cannot_be_reached() {
+    let rig = Rig::start(&["arena"], &json!({"liveness_ms": 300}), |_| {});
+    let (a, b) = (FakeBackend::new("arena", "a"), FakeBackend::new("arena", "b"));
+    rig.list(&a);
+    let mut player = rig.player("arena");
+    let mut link = a.link();
+    link.attach();
+    rig.list(&b);
+    rig.change(|table| {
+        let order =
+            DrainOrder { backend: a.id.clone(), deadline: None, reason: String::new(), instance: None };
+        table.drains.insert(a.id.clone(), Arc::new(order));
+    });
+    let _silent = b.dialled();
+    until("failed dial", || rig.links().iter().any(|view| view.backend == "arena/b" && view.link == "down"));
+    player.write_all(&frame(b"move")).unwrap();
+    link.hear(|message| match message {
+        Message::Freeze(_) => panic!("frozen"),
+        Message::Ping(_) => None,
+        Message::Data(data) => Some(assert_eq!(data.frame, b"move")),
+        _ => None,
+    });
+    rig.stop(Duration::ZERO);
+}
+
+/// A rig with one session that is parked, its state in the proxy; and the backend that it had.
+fn parked() -> (Rig, FakeBackend, std::net::TcpStream) {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let backend = FakeBackend::new("arena", "a");
+    rig.list(&backend);
+    let player = rig.player("arena");
+    let mut link = backend.link();
+    link.attach();
+    link.drain(60_000);
+    link.freeze(b"state");
+    until("parked session", || rig.counters.parked.get() == 1);
+    (rig, backend, player)
+}
+
+#[test]
+fn a_parked_session_is_attached_once_more_at_shutdown_so_that_its_game_can_save() {
+    let (rig, mut backend, mut player) = parked();
+    backend.instance = InstanceId([2; 16]);
+    rig.tell(Command::Shutdown { deadline: Duration::ZERO });
+    assert_eq!(player.read(&mut [0]).unwrap(), 0, "the player is told at once");
+    let mut link = backend.link();
+    let (session, epoch) = link.attach();
+    let seq = link.hear(|message| match message {
+        Message::Close(close) => Some(close.seq),
+        _ => None,
+    });
+    link.ack(session, epoch, seq);
+    let counters = Arc::clone(&rig.counters);
+    rig.end();
+    assert_eq!(counters.states_dropped.get(), 0);
+}
+
+#[test]
+fn state_that_nobody_takes_at_shutdown_is_counted() {
+    let (rig, backend, _player) = parked();
+    drop(backend);
+    let counters = Arc::clone(&rig.counters);
+    rig.stop(Duration::ZERO);
+    assert_eq!(counters.states_dropped.get(), 1);
+}
+
+#[test]
+fn a_frozen_attachment_whose_link_is_cut_is_asked_for_while_the_next_backend_is_still_being_called() {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let (a, b) = (FakeBackend::new("arena", "a"), FakeBackend::new("arena", "b"));
+    rig.list(&a);
+    let _player = rig.player("arena");
+    let mut link = a.link();
+    link.attach();
+    rig.list(&b);
+    link.drain(60_000);
+    let other = b.link();
+    let entry = link.asked_to_freeze();
+    drop(other);
+    until("cut", || rig.links().iter().any(|view| view.backend == "arena/b" && view.link == "idle"));
+    link.give_state(&entry, b"state");
+    let _silent = b.dialled();
+    drop(link);
+    let mut link = a.link_with(&[entry]);
+    link.hear(|message| match message {
+        Message::Attach(attach) => {
+            Some(assert_eq!((attach.mode, attach.epoch), (AttachMode::Resume, entry.epoch)))
+        }
+        _ => None,
+    });
     rig.stop(Duration::ZERO);
 }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use holdfast_protocol::message::{
-    Attached, AttachmentEntry, AttachmentsBuf, Close, Data, Drain, Message, Subject, Welcome,
+    Ack, Attached, AttachmentEntry, AttachmentPhase, AttachmentsBuf, Close, Data, Drain, Message, State,
+    Subject, Welcome,
 };
 use holdfast_protocol::{Epoch, InstanceId, Seq, SessionId, TraceContext, codec};
 use serde_json::{Value, json};
@@ -125,8 +126,13 @@ impl Rig {
     }
 
     /// Ends the worker, which must end well.
-    pub fn stop(mut self, deadline: Duration) {
+    pub fn stop(self, deadline: Duration) {
         self.tell(Command::Shutdown { deadline });
+        self.end();
+    }
+
+    /// The worker has been told to end, and does.
+    pub fn end(mut self) {
         let thread = self.thread.take().expect("it runs until now");
         until("end of the worker", || thread.is_finished());
         thread.join().expect("the worker doesn't panic").expect("no task of it panics");
@@ -314,6 +320,48 @@ impl FakeLink {
             again: false,
             trace: TraceContext::default(),
             frame,
+        }));
+    }
+
+    pub fn ack(&mut self, session: SessionId, epoch: Epoch, data: Seq) {
+        let subject = Subject::Session(session);
+        self.say(&Message::Ack(Ack { subject, epoch, data, record: Seq::NONE }));
+    }
+
+    /// Answers the next FREEZE with a state that stands for all that was sent.
+    pub fn freeze(&mut self, state: &[u8]) -> AttachmentEntry {
+        let entry = self.asked_to_freeze();
+        self.give_state(&entry, state);
+        entry
+    }
+
+    /// The attachment that the next FREEZE is for, as it is to be.
+    pub fn asked_to_freeze(&mut self) -> AttachmentEntry {
+        self.hear(|message| match message {
+            Message::Freeze(freeze) => Some(AttachmentEntry {
+                subject: freeze.subject,
+                epoch: freeze.epoch,
+                phase: AttachmentPhase::Frozen,
+                client_seq: freeze.client_seq,
+                server_seq: Seq::NONE,
+                record_seq: Seq::NONE,
+            }),
+            _ => None,
+        })
+    }
+
+    pub fn give_state(&mut self, entry: &AttachmentEntry, state: &[u8]) {
+        self.say(&Message::State(State {
+            subject: entry.subject,
+            epoch: entry.epoch,
+            is_final: true,
+            total_bytes: state.len() as u64,
+            offset_bytes: 0,
+            client_seq: entry.client_seq,
+            server_seq: Seq::NONE,
+            record_seq: Seq::NONE,
+            members: 0,
+            chunk: state,
         }));
     }
 
