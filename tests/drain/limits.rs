@@ -58,10 +58,15 @@ fn on_deadline_close_ends_who_has_not_moved_and_counts_them() {
 #[test]
 fn on_deadline_close_spares_who_is_on_the_way() {
     let pace = json!({"drain": {"in_flight": 10, "deadline_s": 1, "on_deadline": "close"}});
-    let mut scene = Script::new("drain").arenas([ArenaSpec::new("a")]).service(pace).open();
+    // b is dialled from the start, and takes nobody before the drain.
+    let script = Script::new("drain").service(pace).beside("b").route(json!({"prefer": "none"}));
+    let mut scene = script.open();
+    scene.wait("the link to b is up", |scene| scene.backend("b")["link"] == "up");
+    scene.drain("b");
+    scene.wait("b is draining", |scene| scene.backend("b")["draining"] == json!(["key"]));
     let players = scene.players(30);
-    scene.join(ArenaSpec::new("b"));
     scene.arena("b").process().freeze().unwrap();
+    scene.undrain("b");
     scene.drain("a");
     scene.wait("ten are on their way to b", |scene| scene.sessions_on("b") == 10);
     scene.wait("who stayed is closed", |scene| scene.closed("drain_deadline") >= 20);
