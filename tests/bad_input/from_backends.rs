@@ -119,8 +119,9 @@ fn a_rule_broken_for_a_session_ends_that_session_alone() {
         let (mut other, mut victim) = (scene.odd_client(), scene.odd_client());
         other.send(b"before\n");
         other.expect(b"before\n");
-        victim.send(b"before\nmisbehave\n");
+        victim.send(b"before\n");
         victim.expect(b"before\n");
+        victim.send(b"misbehave\n");
         victim.until_closed();
         let told = impostor.wait("FAULT", |heard| matches!(heard, Heard::Fault { .. }));
         assert_eq!(told, Heard::Fault { rule, of_link: false }, "{name}");
