@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::support::fleet::{Fleet, on_both_etcds, sessions_on, wait_for_sessions};
 use crate::support::logs::{self, JSON_LOGS};
-use crate::support::program::holdfast;
 use crate::support::play::{SOON, four_zeros, play};
+use crate::support::program::holdfast;
 
 on_both_etcds! {
     routes_and_backends_are_keys_written_by_etcdctl,

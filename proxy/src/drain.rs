@@ -29,13 +29,14 @@ pub struct Drain<K> {
 }
 
 impl<K: Copy + PartialEq> Drain<K> {
+    /// `under_way` sessions are leaving already, under an earlier drain of the same backend.
     #[must_use]
-    pub fn new(policy: DrainPolicy, now: Instant, deadline: Instant) -> Self {
+    pub fn new(policy: DrainPolicy, under_way: u32, now: Instant, deadline: Instant) -> Self {
         Self {
             policy,
             waiting: VecDeque::new(),
             later: VecDeque::new(),
-            in_flight: 0,
+            in_flight: under_way,
             next_begin: now,
             begun: now,
             deadline,
@@ -56,10 +57,13 @@ impl<K: Copy + PartialEq> Drain<K> {
         if self.in_flight >= self.policy.in_flight.max(1) || now < self.next_begin || now >= self.deadline {
             return None;
         }
-        let key = match self.later.front() {
-            Some((due, _)) if *due <= now => self.later.pop_front().map(|(_, key)| key),
-            _ => self.waiting.pop_front(),
-        }?;
+        // Those that couldn't go once wait until all others have had their turn, so that some that never can don't
+        // hold up the rest.
+        let key = match self.waiting.pop_front() {
+            Some(key) => key,
+            None if self.later.front()?.0 <= now => self.later.pop_front()?.1,
+            None => return None,
+        };
         self.in_flight += 1;
         let interval = Duration::from_secs(1) / self.policy.per_second.max(1);
         // A late caller may catch up, by a tenth of a second at most.
@@ -78,6 +82,13 @@ impl<K: Copy + PartialEq> Drain<K> {
         self.again_after(key, now + THAWED_DELAY);
     }
 
+    /// Whoever couldn't go may try again at once.
+    pub fn retry(&mut self, now: Instant) {
+        for (due, _) in &mut self.later {
+            *due = now.min(*due);
+        }
+    }
+
     fn again_after(&mut self, key: K, due: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let at = self.later.partition_point(|(other, _)| *other <= due);
@@ -93,6 +104,12 @@ impl<K: Copy + PartialEq> Drain<K> {
     /// It had left by itself before its turn.
     pub fn skipped(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// The causes have changed. A later deadline gives those that stayed another chance.
+    pub fn set_deadline(&mut self, deadline: Instant) {
+        self.told &= deadline <= self.deadline;
+        self.deadline = deadline;
     }
 
     /// Nothing waits and nothing is under way: time to look for sessions that were attaching when it began.
@@ -137,7 +154,7 @@ mod tests {
     #[test]
     fn idle_sessions_leave_first_and_no_more_than_allowed_at_once() {
         let now = Instant::now();
-        let mut drain = Drain::new(policy(2, 1_000_000), now, now + Duration::from_secs(60));
+        let mut drain = Drain::new(policy(2, 1_000_000), 0, now, now + Duration::from_secs(60));
         drain.add([(1, false), (2, true), (3, false)]);
         let later = now + Duration::from_secs(1);
         assert_eq!(drain.next(later), Some(2));
@@ -151,7 +168,7 @@ mod tests {
     #[test]
     fn a_rate_is_kept_over_a_second() {
         let now = Instant::now();
-        let mut drain = Drain::new(policy(u32::MAX, 100), now, now + Duration::from_secs(60));
+        let mut drain = Drain::new(policy(u32::MAX, 100), 0, now, now + Duration::from_secs(60));
         drain.add((0..1000).map(|key| (key, true)));
         let mut begun = 0;
         for step in 0..=1000 {
@@ -165,15 +182,57 @@ mod tests {
     #[test]
     fn a_thawed_session_is_tried_again_later_and_nothing_begins_after_the_deadline() {
         let now = Instant::now();
-        let mut drain = Drain::new(policy(8, 1000), now, now + Duration::from_secs(1));
+        let mut drain = Drain::new(policy(8, 1000), 0, now, now + Duration::from_secs(1));
         drain.add([(7, true)]);
         assert_eq!(drain.next(now), Some(7));
         drain.thawed(7, now);
         assert_eq!(drain.next(now + Duration::from_millis(10)), None);
-        assert_eq!(drain.next(now + THAWED_DELAY), Some(7));
-        drain.not_now(7, now);
-        assert_eq!(drain.due(now), Some(now + NOT_NOW_DELAY));
+        let then = now + THAWED_DELAY;
+        assert_eq!(drain.next(then), Some(7));
+        drain.not_now(7, then);
+        assert_eq!(drain.due(then), Some(then + NOT_NOW_DELAY));
+        drain.retry(then);
+        assert_eq!(drain.next(then), Some(7), "something has changed for the better");
+        drain.not_now(7, then);
         let over = now + Duration::from_secs(1);
         assert_eq!((drain.next(over), drain.due(over)), (None, None));
+    }
+
+    #[test]
+    fn sessions_that_cannot_go_hold_up_no_others() {
+        let now = Instant::now();
+        let mut drain = Drain::new(policy(1, 1000), 0, now, now + Duration::from_secs(60));
+        drain.add((0..100).map(|key| (key, false)));
+        let mut met = std::collections::BTreeSet::new();
+        for step in 0..200 {
+            let now = now + Duration::from_millis(step);
+            while let Some(key) = drain.next(now) {
+                met.insert(key);
+                drain.not_now(key, now);
+            }
+        }
+        assert_eq!(met.len(), 100, "each has had a turn in 200 ms at 1,000 a second");
+    }
+
+    #[test]
+    fn what_left_under_an_earlier_drain_holds_its_places() {
+        let now = Instant::now();
+        let mut drain = Drain::new(policy(2, 1000), 2, now, now + Duration::from_secs(60));
+        drain.add([(1, true)]);
+        assert_eq!(drain.next(now), None);
+        drain.finished();
+        assert_eq!(drain.next(now), Some(1));
+    }
+
+    #[test]
+    fn a_deadline_that_moves_out_is_told_anew_and_one_that_moves_in_counts() {
+        let now = Instant::now();
+        let mut drain = Drain::new(policy(2, 1000), 0, now, now + Duration::from_secs(10));
+        drain.add([(1, true)]);
+        drain.told = true;
+        drain.set_deadline(now + Duration::from_secs(20));
+        assert!(!drain.told);
+        drain.set_deadline(now);
+        assert_eq!(drain.next(now), None);
     }
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context;
 use holdfast_protocol::InstanceId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,7 @@ use workers::Workers;
 
 /// Status keys and their numbers change at most this often.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+const SOURCE_ENDED: &str = "the task that follows the documents ended";
 /// Tasks of the control plane get this long to end.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -47,6 +49,7 @@ pub fn run(config_file: &Path) -> Exit {
         eprintln!("holdfast: {error}");
         return Exit::Failed;
     }
+    log_panics();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -61,6 +64,22 @@ pub fn run(config_file: &Path) -> Exit {
         eprintln!("holdfast: {error:#}");
         Exit::Failed
     })
+}
+
+/// A panic is our fault, and stands in the log like every other failure.
+fn log_panics() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(ToString::to_string);
+        let thread = std::thread::current();
+        tracing::error!(
+            place,
+            thread = thread.name(),
+            "panic: {}",
+            panic.payload_as_str().unwrap_or("no text")
+        );
+        print(panic);
+    }));
 }
 
 async fn serve(config: Config) -> anyhow::Result<Exit> {
@@ -79,22 +98,30 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     start_servers(&config, &state, &tasks, &shutdown).await?;
     follow_documents(&config, &identity, &workers, publisher, &source, &tasks, &shutdown).await?;
     tracing::info!(id = %config.proxy.id, %instance, version = env!("CARGO_PKG_VERSION"), "proxy starts");
-    let first_table = wait_for_table(&source, &mut signals).await;
     let mut tls = bound.tls();
-    if first_table {
+    let served = if wait_for_table(&source, &mut signals).await? {
         workers.start(bound)?;
         state.set_listeners_bound();
         tracing::info!(revision = source.table.load().revision, "ready");
-        supervise(&config, &mut workers, &source, &mut signals, &mut tls).await?;
-    }
+        supervise(&config, &mut workers, &source, &mut signals, &mut tls).await
+    } else {
+        Ok(())
+    };
     state.set_stopping();
-    let dropped = workers.stop(config.limits.shutdown_deadline, &mut signals).await;
+    // With a part of the proxy gone, what is left ends at once; games still get to save.
+    let deadline = if served.is_ok() { config.limits.shutdown_deadline } else { Duration::ZERO };
+    if let Err(error) = &served {
+        tracing::error!("{error:#}: the proxy ends");
+    }
+    let stopped = workers.stop(deadline, &mut signals).await;
     shutdown.cancel();
     tasks.close();
     if tokio::time::timeout(END_TIMEOUT, tasks.wait()).await.is_err() {
         tracing::warn!("some tasks of the control plane didn't end in time");
     }
     export.shutdown(config.telemetry.flush_timeout).await;
+    served?;
+    let dropped = stopped?;
     if dropped > 0 {
         tracing::error!(sessions = dropped, "stopped; state that no backend took was dropped");
         return Ok(Exit::Failed);
@@ -288,12 +315,12 @@ fn tell_numbers(
 }
 
 /// Clients wait in the listeners' backlog until it is known where they go. `false`: told to stop first.
-async fn wait_for_table(source: &Source, signals: &mut Signals) -> bool {
+async fn wait_for_table(source: &Source, signals: &mut Signals) -> anyhow::Result<bool> {
     let mut published = source.published.clone();
     let known = published.wait_for(|published| published.origin != Origin::Nothing);
     tokio::select! {
-        known = known => known.is_ok(),
-        () = signals.stop() => false,
+        known = known => known.map(|_| true).context(SOURCE_ENDED),
+        () = signals.stop() => Ok(false),
     }
 }
 
@@ -311,7 +338,7 @@ async fn supervise(
         tokio::select! {
             changed = published.changed() => match changed {
                 Ok(()) => workers.tell_table_changed().await,
-                Err(_) => anyhow::bail!("the task that follows the documents ended"),
+                Err(_) => anyhow::bail!(SOURCE_ENDED),
             },
             asked = signals.next() => match asked {
                 Asked::Stop => return Ok(()),

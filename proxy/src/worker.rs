@@ -16,8 +16,11 @@ mod fx;
 mod hub;
 mod link;
 mod link_io;
+mod link_life;
 mod slot;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod views;
 
@@ -29,6 +32,7 @@ use arc_swap::ArcSwap;
 use holdfast_protocol::InstanceId;
 use slotmap::SlotMap;
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::routing::{BackendAddress, BackendId, Service, Table};
 use crate::session::Session;
@@ -41,6 +45,10 @@ use slot::{Seat, SessionKey, Slot};
 
 /// Bytes that one read may bring; shared by all sockets of a worker.
 const SCRATCH_BYTES: usize = 256 * 1024;
+/// Threads that may resolve backends' names at once.
+const RESOLVERS: usize = 8;
+/// Bytes wait no longer for the end of the poll.
+const FLUSH_AFTER: Duration = Duration::from_millis(1);
 
 /// What a worker is told at its start.
 pub struct WorkerConfig {
@@ -59,8 +67,10 @@ pub struct WorkerConfig {
     /// From the environment: wins over every document.
     pub forced_ratio: Option<f64>,
     pub max_sessions: u64,
-    /// Bytes of frames and state kept for sessions; above it no session is frozen.
+    /// Bytes of frames and state kept for sessions; above it no session is frozen, and no client comes in.
     pub kept_bytes: u64,
+    /// Bytes that may wait for one backend to read them; above it its clients aren't read.
+    pub link_outbox_bytes: u64,
     /// Bytes of state that may be on their way into the proxy at once.
     pub transfer_pool_bytes: u64,
     pub close_deadline: Duration,
@@ -83,20 +93,38 @@ pub struct Worker {
     clock_due: Option<Instant>,
     next_look: Instant,
     next_return: Instant,
+    next_hurry: Instant,
     stopping: Option<control::Stopping>,
 }
 
 thread_local! {
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+    /// A panic has left the worker half changed. The runtime keeps panics of tasks to itself.
+    static BROKEN: CancellationToken = CancellationToken::new();
+}
+
+/// Tells of a panic on its way through `with_worker`.
+struct Alarm;
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            BROKEN.with(CancellationToken::cancel);
+        }
+    }
 }
 
 /// Runs `act` on this thread's worker, at the present time. Must not be nested.
 fn with_worker<T>(act: impl FnOnce(&mut Worker) -> T) -> T {
+    let _alarm = Alarm;
     WORKER.with_borrow_mut(|slot| {
         let worker = slot.as_mut().expect("tasks of a worker run on its thread, after its start");
         worker.hub.now = Instant::now();
         let result = act(worker);
         worker.after_turn();
+        if worker.is_flush_overdue() {
+            worker.flush();
+        }
         result
     })
 }
@@ -104,7 +132,7 @@ fn with_worker<T>(act: impl FnOnce(&mut Worker) -> T) -> T {
 /// Runs a worker on this thread until it is told to shut down and its sessions are gone.
 ///
 /// # Errors
-/// The runtime can't be built.
+/// The runtime can't be built, or a task panicked: what the worker knows can't be trusted any more.
 pub fn run(
     config: WorkerConfig,
     listeners: Vec<accept::Listener>,
@@ -112,6 +140,7 @@ pub fn run(
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(RESOLVERS)
         .on_thread_park(flush_before_sleep)
         .build()?;
     let table = config.table.load_full();
@@ -125,16 +154,23 @@ pub fn run(
         clock_due: None,
         next_look: Instant::now(),
         next_return: Instant::now(),
+        next_hurry: Instant::now(),
         stopping: None,
     };
     WORKER.set(Some(worker));
-    runtime.block_on(control::serve(listeners, commands, clock_moved));
+    let broken = BROKEN.with(CancellationToken::clone);
+    let whole = runtime.block_on(async {
+        tokio::select! {
+            () = control::serve(listeners, commands, clock_moved) => true,
+            () = broken.cancelled() => false,
+        }
+    });
     // Sockets go while their runtime is still there.
     let guard = runtime.enter();
     WORKER.set(None);
     drop(guard);
     runtime.shutdown_timeout(Duration::from_millis(100));
-    Ok(())
+    if whole { Ok(()) } else { Err(std::io::Error::other("a task of the worker panicked")) }
 }
 
 /// The end of a poll: everything that is ready has been read, so everything that is written goes out together.
@@ -162,10 +198,14 @@ impl Worker {
             hub: &mut self.hub,
         };
         let result = input(&mut slot.session, &mut fx);
-        self.hub.parked_anew |= account(&slot.session, &mut slot.seat, &self.hub.counters);
+        self.hub.parked_anew |= account(&slot.session, &mut slot.seat, &mut self.hub);
         if slot.seat.returning && !slot.session.is_attaching() {
             slot.seat.returning = false;
             self.hub.returning_in_flight = self.hub.returning_in_flight.saturating_sub(1);
+        }
+        if slot.seat.held && !self.hub.holds_back(&slot.seat) {
+            slot.seat.held = false;
+            slot.seat.wake();
         }
         Some(result)
     }
@@ -179,6 +219,9 @@ impl Worker {
             dial::spawn(self, link);
         }
         self.hurry_dials();
+        if std::mem::take(&mut self.hub.relieved) {
+            self.slots.values().filter(|slot| slot.seat.held).for_each(|slot| slot.seat.wake());
+        }
         self.set_clock();
     }
 
@@ -187,7 +230,10 @@ impl Worker {
         self.by_id.remove(&slot.session.id());
         self.leave_places(&mut slot.seat);
         self.hub.counters.sessions.sub(1);
-        self.hub.counters.kept_bytes.sub(slot.seat.kept_bytes);
+        self.hub.set_kept(self.hub.counters.kept_bytes.get().saturating_sub(slot.seat.kept_bytes));
+        if let Some(population) = self.hub.population.get_mut(&slot.session.service().name) {
+            *population -= 1;
+        }
         if slot.seat.parked {
             self.hub.counters.parked.sub(1);
         }
@@ -205,21 +251,29 @@ impl Worker {
         }
     }
 
+    /// The thread may not sleep for long when there is much to do; nobody is to wait for that.
+    fn is_flush_overdue(&self) -> bool {
+        let since = self.hub.unflushed_since;
+        since.is_some_and(|since| self.hub.now.saturating_duration_since(since) >= FLUSH_AFTER)
+    }
+
     /// Writes everything that is waiting for a socket.
     fn flush(&mut self) {
         self.flush_clients();
         self.flush_links();
+        self.hub.unflushed_since = None;
         self.after_turn();
     }
 }
 
 /// Keeps the worker's gauges in step with one session. `true`: it has just been parked.
-fn account(session: &Session, seat: &mut Seat, counters: &Counters) -> bool {
+fn account(session: &Session, seat: &mut Seat, hub: &mut Hub) -> bool {
     let kept_bytes = session.kept_bytes();
     if kept_bytes != seat.kept_bytes {
-        counters.kept_bytes.add(kept_bytes.wrapping_sub(seat.kept_bytes));
+        hub.set_kept(hub.counters.kept_bytes.get().wrapping_add(kept_bytes).wrapping_sub(seat.kept_bytes));
         seat.kept_bytes = kept_bytes;
     }
+    let counters = &hub.counters;
     let parked = matches!(session.phase(), crate::session::Phase::Parked);
     let changed = parked != std::mem::replace(&mut seat.parked, parked);
     match (changed, parked) {

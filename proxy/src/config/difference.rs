@@ -126,6 +126,7 @@ impl Keys {
     fn put_limits(&mut self, limits: &super::Limits) {
         self.put("limits.max_sessions", limits.max_sessions);
         self.put("limits.kept_bytes", limits.kept_bytes);
+        self.put("limits.link_outbox_bytes", limits.link_outbox_bytes);
         self.put("limits.transfer_pool_bytes", limits.transfer_pool_bytes);
         self.put("limits.tls_handshake_timeout_s", limits.tls_handshake_timeout.as_secs());
         self.put("limits.shutdown_deadline_s", limits.shutdown_deadline.as_secs());

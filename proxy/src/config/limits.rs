@@ -14,6 +14,8 @@ pub struct Limits {
     pub max_sessions: u32,
     /// Bytes that one worker keeps for resending, queued and parked, states included.
     pub kept_bytes: u64,
+    /// Bytes that may wait for one backend to read them; above it the players of one worker on it aren't read.
+    pub link_outbox_bytes: u64,
     /// Bytes of states that one worker has under way; at least one largest state.
     pub transfer_pool_bytes: u64,
     /// How long a TLS handshake may take.
@@ -28,6 +30,7 @@ impl Limits {
         let limits = Self {
             max_sessions: u32::try_from(max_sessions).unwrap_or(u32::MAX),
             kept_bytes: section.number("kept_bytes", 256 * MIB, MIB..=1024 * GIB),
+            link_outbox_bytes: section.number("link_outbox_bytes", 8 * MIB, 256 * 1024..=GIB),
             transfer_pool_bytes: section.number("transfer_pool_bytes", 64 * MIB, 64 * 1024..=64 * GIB),
             tls_handshake_timeout: section.seconds("tls_handshake_timeout_s", 10, 1..=300),
             shutdown_deadline: section.seconds("shutdown_deadline_s", 30, 0..=86_400),

@@ -25,6 +25,9 @@ use crate::worker::{self, WorkerConfig};
 const COMMANDS: usize = 64;
 /// How long a worker waits for games to save, after the shutdown's deadline.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+const TELL_WITHIN: Duration = Duration::from_secs(1);
+/// A worker that hasn't ended so long after all its deadlines never will.
+const HUNG_AFTER: Duration = Duration::from_secs(10);
 
 pub struct Workers {
     config: Config,
@@ -36,7 +39,8 @@ pub struct Workers {
     senders: Vec<mpsc::Sender<Command>>,
     receivers: Vec<mpsc::Receiver<Command>>,
     listeners: Vec<(Arc<str>, SocketAddr)>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<std::io::Result<()>>>,
+    running: usize,
     ended_sender: mpsc::Sender<u16>,
     ended: mpsc::Receiver<u16>,
 }
@@ -62,6 +66,7 @@ impl Workers {
             receivers,
             listeners,
             threads: Vec::new(),
+            running: 0,
             ended_sender,
             ended,
         }
@@ -100,11 +105,11 @@ impl Workers {
             let ended = self.ended_sender.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _tell = TellEnd { index, ended };
-                if let Err(error) = worker::run(config, listeners, commands) {
-                    tracing::error!(index, %error, "worker failed");
-                }
+                worker::run(config, listeners, commands)
+                    .inspect_err(|error| tracing::error!(index, %error, "worker failed"))
             })?;
             self.threads.push(thread);
+            self.running += 1;
         }
         Ok(())
     }
@@ -123,6 +128,7 @@ impl Workers {
             forced_ratio: self.forced_ratio,
             max_sessions: u64::from(self.config.limits.max_sessions),
             kept_bytes: self.config.limits.kept_bytes,
+            link_outbox_bytes: self.config.limits.link_outbox_bytes,
             transfer_pool_bytes: self.config.limits.transfer_pool_bytes,
             close_deadline: CLOSE_DEADLINE,
         }
@@ -137,34 +143,40 @@ impl Workers {
 
     /// The number of a worker that has ended.
     pub async fn ended(&mut self) -> u16 {
-        self.ended.recv().await.unwrap_or(u16::MAX)
+        let index = self.ended.recv().await.unwrap_or(u16::MAX);
+        self.running = self.running.saturating_sub(1);
+        index
     }
 
     /// Ends all workers: sessions go on until `deadline`; a second signal ends them at once. Returns how many states
     /// had to be dropped.
-    pub async fn stop(&mut self, deadline: Duration, signals: &mut Signals) -> u64 {
+    ///
+    /// # Errors
+    /// A worker panicked, or didn't end.
+    pub async fn stop(&mut self, deadline: Duration, signals: &mut Signals) -> anyhow::Result<u64> {
         self.tell_shutdown(deadline).await;
-        let mut left = self.threads.len();
-        while left > 0 {
+        let last = tokio::time::sleep(deadline + CLOSE_DEADLINE + HUNG_AFTER);
+        tokio::pin!(last);
+        while self.running > 0 {
             tokio::select! {
-                _ = self.ended.recv() => left -= 1,
+                _ = self.ended() => {}
                 () = signals.stop() => {
                     tracing::warn!("told to stop again: sessions end now");
                     self.tell_shutdown(Duration::ZERO).await;
                 }
+                () = &mut last => anyhow::bail!("{} workers didn't end in time", self.running),
             }
         }
         for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a worker panicked");
-            }
+            thread.join().map_err(|_| anyhow::anyhow!("a worker panicked"))??;
         }
-        self.counters.iter().map(|counters| counters.states_dropped.get()).sum()
+        Ok(self.counters.iter().map(|counters| counters.states_dropped.get()).sum())
     }
 
     async fn tell_shutdown(&self, deadline: Duration) {
         for sender in &self.senders {
-            let _ = sender.send(Command::Shutdown { deadline }).await;
+            // One that has ended, or doesn't listen any more, is noticed by the wait for its end.
+            let _ = sender.send_timeout(Command::Shutdown { deadline }, TELL_WITHIN).await;
         }
     }
 }

@@ -51,7 +51,11 @@ pub async fn run(listener: Listener, stop: CancellationToken) {
                 match &listener.tls {
                     None => admit(&listener.name, Stream::Tcp(stream), client, None),
                     Some(config) => {
-                        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
+                        let permit = tokio::select! {
+                            permit = Arc::clone(&handshakes).acquire_owned() => permit,
+                            () = stop.cancelled() => return,
+                        };
+                        let Ok(permit) = permit else { return };
                         let acceptor = TlsAcceptor::from(config.load_full());
                         let name = Arc::clone(&listener.name);
                         let limit = listener.tls_handshake_timeout;
@@ -109,8 +113,14 @@ impl Worker {
         let (Some(route), Some(service)) = (route, service) else {
             return self.turn_away(listener, client, CloseReason::NoRoute);
         };
-        let live = self.slots.len() as u64;
-        if live >= self.hub.config.max_sessions || live >= u64::from(service.limits.max_sessions) {
+        if self.stopping.is_some() {
+            return self.turn_away(listener, client, CloseReason::Shutdown);
+        }
+        let of_service = self.hub.population.get(&service.name).copied().unwrap_or(0);
+        let crowded = self.slots.len() as u64 >= self.hub.config.max_sessions
+            || of_service >= service.limits.max_sessions
+            || self.hub.full;
+        if crowded {
             return self.turn_away(listener, client, CloseReason::Limit);
         }
         self.open_session(stream, client, Arc::clone(route), Arc::clone(service));
@@ -118,6 +128,8 @@ impl Worker {
 
     fn turn_away(&mut self, listener: &str, client: SocketAddr, reason: CloseReason) {
         self.hub.counters.sessions_closed[reason as usize].add(1);
-        tracing::info!(listener, %client, reason = reason.name(), "client turned away");
+        if self.hub.may_complain() {
+            tracing::info!(listener, %client, reason = reason.name(), "clients are turned away");
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::ReadBuf;
+use tokio::task::unconstrained;
 
 use super::slot::{Seat, SessionKey, Slot};
 use super::stream::Stream;
@@ -31,6 +32,7 @@ impl Worker {
         route: Arc<Route>,
         service: Arc<Service>,
     ) {
+        *self.hub.population.entry(Arc::clone(&service.name)).or_default() += 1;
         let id = holdfast_protocol::SessionId(fastrand::u128(..).to_be_bytes());
         let session = Session::new(id, service, client.to_string().into());
         let seat = Seat::new(stream, client, route, self.hub.now);
@@ -39,7 +41,7 @@ impl Worker {
         self.hub.counters.sessions.add(1);
         self.hub.counters.sessions_opened.add(1);
         tracing::debug!(session = %id, %client, "session opened");
-        tokio::spawn(poll_fn(move |cx| with_worker(|worker| worker.poll_client(key, cx))));
+        tokio::spawn(unconstrained(poll_fn(move |cx| with_worker(|worker| worker.poll_client(key, cx)))));
         self.drive(key, |session, fx| session.open(fx));
     }
 
@@ -58,6 +60,10 @@ impl Worker {
                 return Poll::Ready(());
             }
             if !slot.seat.reading || slot.seat.read_closed || slot.seat.finishing {
+                return Poll::Pending;
+            }
+            slot.seat.held = self.hub.holds_back(&slot.seat);
+            if slot.seat.held {
                 return Poll::Pending;
             }
             if self.read_client(key, cx).is_pending() {
@@ -206,7 +212,7 @@ impl Worker {
         let hung: Vec<_> = self
             .slots
             .iter()
-            .filter(|(_, slot)| !slot.seat.reading || slot.seat.read_closed)
+            .filter(|(_, slot)| !slot.seat.reading || slot.seat.held || slot.seat.read_closed)
             .filter(|(_, slot)| slot.seat.stream.as_ref().is_some_and(Stream::is_hung_up))
             .map(|(key, _)| key)
             .collect();

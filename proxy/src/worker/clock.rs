@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::dial::IDLE_LINK;
 use super::link::LinkState;
+use super::link_life::{IDLE_LINK, LIVENESS};
 use super::slot::TIMERS;
 use super::{Worker, with_worker};
 
@@ -105,14 +105,24 @@ impl Worker {
                 continue;
             }
             let service = self.hub.table.services.get(&*link.backend.id.service);
-            let liveness = service.map_or(Duration::from_secs(3), |service| service.limits.liveness);
+            let liveness = service.map_or(LIVENESS, |service| service.limits.liveness);
             let silence = link.silence(now);
-            if silence >= liveness {
+            // Its silence counts only if it was asked: this process may have been held up itself.
+            let asked = link.pinged.is_some_and(|at| now.saturating_duration_since(at) >= liveness / 2);
+            let stuck = link.stuck_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            if silence >= liveness && asked {
                 tracing::warn!(backend = %link.backend.id, silence_ms = silence.as_millis(), "the backend is silent");
                 self.hub.link_mut(id).doom(format!("silent for {} ms", silence.as_millis()));
                 self.backend_gone(id);
-            } else if silence >= liveness / 3 && !link.pinged {
+            } else if silence >= liveness / 3 && link.pinged.is_none() {
                 self.ping(id);
+            } else if stuck >= liveness {
+                let waiting = link.outbox.waiting();
+                let reason = format!(
+                    "the backend has read nothing for {} ms, {waiting} bytes wait",
+                    stuck.as_millis()
+                );
+                self.hub.link_mut(id).doom(reason);
             } else if link.sessions > 0 || self.hub.is_local(&link.backend.id) || self.is_wanted(id) {
                 self.hub.link_mut(id).idle_since = now;
             } else if now.saturating_duration_since(link.idle_since) > IDLE_LINK

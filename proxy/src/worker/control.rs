@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 
 use super::accept::{self, Listener};
 use super::command::Command;
+use super::link::LinkState;
 use super::{Worker, clock, with_worker};
 use crate::routing::BackendId;
 use crate::session::LinkId;
@@ -36,7 +38,7 @@ pub async fn serve(
     for listener in listeners {
         tokio::spawn(accept::run(listener, stop_accepting.clone()));
     }
-    tokio::spawn(clock::run(clock_moved));
+    tokio::spawn(unconstrained(clock::run(clock_moved)));
     with_worker(Worker::table_changed);
     while let Some(command) = commands.recv().await {
         match command {
@@ -98,6 +100,10 @@ impl Worker {
             let link = self.hub.link_mut(id);
             if let Some(backend) = table.backends.get(&link.backend.id) {
                 link.backend = Arc::clone(backend);
+                // It may have come back with this change, or moved.
+                if link.state == LinkState::Dead {
+                    link.demand.notify_one();
+                }
             }
             let order = table.drains.get(&link.backend.id);
             link.causes.key = match (order, link.causes.key.take()) {

@@ -3,16 +3,18 @@
 use std::time::Instant;
 
 use super::Worker;
-use super::link::LinkState;
+use super::link::{Causes, LinkState};
 use super::slot::SessionKey;
 use crate::drain::Drain;
 use crate::routing::table::{DrainPolicy, OnDeadline, OnSigterm};
 use crate::session::handoff::Begun;
-use crate::session::{LinkId, Order, Otherwise, Phase, Wanted};
+use crate::session::{Effects, LinkId, Order, Otherwise, Phase, Wanted};
 use crate::telemetry::counters::{CloseReason, HandoffCause};
 
 /// Parked sessions that may be attaching at once.
 const RETURNING_AT_ONCE: u32 = 64;
+/// Parked sessions that look for a backend before others get their turn; when nobody takes them, all would at once.
+const RETURNS_A_TURN: u32 = 256;
 
 /// What became of the turn that a session got.
 enum Turn {
@@ -29,12 +31,15 @@ impl Worker {
     pub(super) fn review_drain(&mut self, id: LinkId) {
         let now = self.hub.now;
         let policy = self.drain_policy(id);
-        let link = self.hub.link_mut(id);
+        let link = self.hub.link(id);
         let due = link.is_draining() && link.state == LinkState::Up;
+        let begins = due && link.drain.is_none();
+        let under_way = if begins { self.leaving(id) } else { 0 };
+        let link = self.hub.link_mut(id);
         match (&mut link.drain, policy) {
             (None, Some(policy)) if due => {
-                let deadline = deadline(link, &policy, now);
-                let drain = Drain::new(policy, now, deadline);
+                let deadline = deadline_of(&link.causes, &policy, now);
+                let drain = Drain::new(policy, under_way, now, deadline);
                 link.drain = Some(drain);
                 let (causes, reason) = (link.causes.names(link.instance()).join(", "), link.causes.reason());
                 tracing::info!(backend = %link.backend.id, causes, reason, sessions = link.sessions, "drain begins");
@@ -43,11 +48,7 @@ impl Worker {
                 self.run_drains();
             }
             (Some(drain), Some(policy)) if due => {
-                let deadline = deadline_of(&link.causes, &policy, now);
-                if deadline > drain.deadline {
-                    drain.deadline = deadline;
-                    drain.told = false;
-                }
+                drain.set_deadline(deadline_of(&link.causes, &policy, drain.begun));
             }
             (Some(drain), _) if !due => {
                 let (backend, moved) = (link.backend.id.clone(), drain.moved);
@@ -58,6 +59,12 @@ impl Worker {
             }
             _ => {}
         }
+    }
+
+    /// Sessions that are leaving that link, wherever they are by now.
+    pub(super) fn leaving(&self, id: LinkId) -> u32 {
+        let leaving = self.slots.values().filter(|slot| slot.seat.leaving == Some(id)).count();
+        u32::try_from(leaving).unwrap_or(u32::MAX)
     }
 
     fn drain_policy(&self, id: LinkId) -> Option<DrainPolicy> {
@@ -96,6 +103,16 @@ impl Worker {
         }
     }
 
+    /// A link has come up: sessions that had nowhere to go may have it now.
+    pub(super) fn retry_drains(&mut self) {
+        let now = self.hub.now;
+        for id in self.hub.draining.clone() {
+            if let Some(drain) = &mut self.hub.link_mut(id).drain {
+                drain.retry(now);
+            }
+        }
+    }
+
     fn give_turn(&mut self, id: LinkId, key: SessionKey) -> Turn {
         let Some(order) = self.order(id) else { return Turn::NotNow };
         let format = self.hub.link(id).peer.as_ref().map(|peer| peer.writes_format.clone());
@@ -104,8 +121,16 @@ impl Worker {
                 return Turn::Left;
             }
             let wanted = Wanted { tried: &[], format: format.as_deref(), home: None };
-            if order.otherwise == Otherwise::Thaw && fx.candidate(wanted).is_none() {
-                return Turn::NoPlace;
+            if order.otherwise != Otherwise::ParkForHome {
+                match fx.candidate(wanted) {
+                    None if order.otherwise == Otherwise::Thaw => return Turn::NoPlace,
+                    // Nobody is frozen before it is known that there is somebody to go to.
+                    Some(target) if !fx.link_is_up(target) => {
+                        fx.hub.call_ahead(target);
+                        return Turn::NotNow;
+                    }
+                    _ => {}
+                }
             }
             fx.seat.leaving = Some(id);
             match session.leave(order, fx) {
@@ -155,7 +180,14 @@ impl Worker {
     }
 
     fn close_what_stayed(&mut self, id: LinkId) {
-        for key in self.keys_on(id) {
+        // Those that have left it, and are on their way, aren't what stayed.
+        let stayed: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.session.link() == Some(id))
+            .map(|(key, _)| key)
+            .collect();
+        for key in stayed {
             self.dismiss_client(key, CloseReason::DrainDeadline);
         }
     }
@@ -172,7 +204,10 @@ impl Worker {
 
     /// Parked sessions attach, a bounded number at once.
     pub(super) fn bring_back(&mut self) {
-        while self.hub.returning_in_flight < RETURNING_AT_ONCE {
+        for _ in 0..RETURNS_A_TURN {
+            if self.hub.returning_in_flight >= RETURNING_AT_ONCE {
+                return;
+            }
             let Some(key) = self.hub.returning.pop_front() else { return };
             let attaching = self.drive(key, |session, fx| {
                 session.look_again(fx);
@@ -192,14 +227,56 @@ impl Worker {
     }
 }
 
-fn deadline(link: &super::link::Link, policy: &DrainPolicy, now: Instant) -> Instant {
-    deadline_of(&link.causes, policy, now)
-}
-
 /// The latest of the deadlines that the causes name.
-fn deadline_of(causes: &super::link::Causes, policy: &DrainPolicy, now: Instant) -> Instant {
+fn deadline_of(causes: &Causes, policy: &DrainPolicy, begun: Instant) -> Instant {
     let key = causes.key.as_ref().map(|(order, seen)| *seen + order.deadline.unwrap_or(policy.deadline));
     let local = causes.local.as_ref().map(|(deadline, _)| *deadline);
-    let own = causes.own.as_ref().map(|own| own.deadline);
-    [key, local, own].into_iter().flatten().max().unwrap_or(now + policy.deadline)
+    let own = causes.own.as_ref().map(|own| own.since + own.within.unwrap_or(policy.deadline));
+    [key, local, own].into_iter().flatten().max().unwrap_or(begun + policy.deadline)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::routing::{BackendId, DrainOrder};
+    use crate::worker::link::OwnDrain;
+
+    const POLICY: DrainPolicy = DrainPolicy {
+        in_flight: 64,
+        per_second: 1000,
+        deadline: Duration::from_secs(60),
+        on_deadline: OnDeadline::Keep,
+        on_sigterm: OnSigterm::Move,
+    };
+
+    fn own(within: Option<Duration>, since: Instant) -> OwnDrain {
+        OwnDrain { since, within, returns: true, reason: String::new() }
+    }
+
+    #[test]
+    fn a_backend_that_names_no_deadline_gets_the_services() {
+        let now = Instant::now();
+        let causes = Causes { own: Some(own(None, now)), ..Causes::default() };
+        assert_eq!(deadline_of(&causes, &POLICY, now), now + POLICY.deadline);
+    }
+
+    #[test]
+    fn the_deadline_is_the_latest_of_the_causes_in_force() {
+        let now = Instant::now();
+        let order = DrainOrder {
+            backend: BackendId { service: "arena".into(), name: "a".into() },
+            deadline: Some(Duration::from_secs(5)),
+            reason: String::new(),
+            instance: None,
+        };
+        let mut causes = Causes { key: Some((Arc::new(order), now)), ..Causes::default() };
+        causes.local = Some((now + Duration::from_secs(90), String::new()));
+        causes.own = Some(own(Some(Duration::from_secs(7)), now));
+        assert_eq!(deadline_of(&causes, &POLICY, now), now + Duration::from_secs(90));
+        causes.local = None;
+        assert_eq!(deadline_of(&causes, &POLICY, now), now + Duration::from_secs(7));
+    }
 }

@@ -241,7 +241,9 @@ impl Fx<'_> {
     /// Every backend of the service that may take the session, then the pick among them.
     pub fn candidate(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
         let table = std::sync::Arc::clone(&self.hub.table);
-        let route = table.routes.get(&*self.seat.route.name).unwrap_or(&self.seat.route).clone();
+        // A route that goes to another service by now has no shares for this one's versions.
+        let route = table.routes.get(&*self.seat.route.name).filter(|route| route.service == *self.service);
+        let route = route.unwrap_or(&self.seat.route).clone();
         let first = BackendId { service: self.service.clone(), name: "".into() };
         let listed = table.backends.range(first..).take_while(|(id, _)| id.service == *self.service);
         let mut links = Vec::new();
@@ -270,6 +272,7 @@ impl Fx<'_> {
         if !self.seat.dirty {
             self.seat.dirty = true;
             self.hub.dirty_clients.push(self.key);
+            self.hub.unflushed_since.get_or_insert(self.hub.now);
         }
     }
 

@@ -4,14 +4,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use holdfast_protocol::SessionId;
 
 use super::WorkerConfig;
 use super::link::{Link, LinkState};
-use super::slot::SessionKey;
+use super::slot::{Seat, SessionKey};
 use super::trace::Clock;
 use crate::routing::{Backend, BackendId, Table};
 use crate::session::LinkId;
@@ -27,6 +27,9 @@ const LINK_FLUSH_BYTES: usize = 128 * 1024;
 const POOL_BUFFERS: usize = 1024;
 const POOL_BUFFER_BYTES: usize = 16 * 1024;
 const NEW_BUFFER_BYTES: usize = 512;
+/// For so long a link that was called ahead is wanted for that alone.
+const CALL_AHEAD: Duration = Duration::from_secs(5);
+const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Session ids are random: eight of their bytes are as good a hash as any.
 #[derive(Default)]
@@ -82,6 +85,17 @@ pub struct Hub {
     pub returning_in_flight: u32,
     /// STATE bytes under way into the proxy.
     pub reserved_bytes: u64,
+    /// The bound on what is kept has been reached, and not been left well behind since.
+    pub full: bool,
+    /// A bound that held back clients does so no longer.
+    pub relieved: bool,
+    /// When the first bytes came that wait for the end of the poll.
+    pub unflushed_since: Option<Instant>,
+    /// Sessions by service, where there are any.
+    pub population: HashMap<Arc<str>, u32>,
+    /// Numbers links, all of this worker in one row.
+    pub generation: u64,
+    turned_away: Option<Instant>,
     buffers: Vec<Vec<u8>>,
 }
 
@@ -109,6 +123,12 @@ impl Hub {
             returning: std::collections::VecDeque::new(),
             returning_in_flight: 0,
             reserved_bytes: 0,
+            full: false,
+            relieved: false,
+            unflushed_since: None,
+            population: HashMap::new(),
+            generation: 0,
+            turned_away: None,
             buffers: Vec::new(),
             config,
         }
@@ -153,26 +173,42 @@ impl Hub {
     }
 
     pub fn mark_link(&mut self, id: LinkId) {
-        let link = self.link_mut(id);
+        let bound = self.config.link_outbox_bytes;
+        let link = &mut self.links[id.0 as usize];
         if !link.dirty {
             link.dirty = true;
             self.dirty_links.push(id);
+            self.unflushed_since.get_or_insert(self.now);
         }
-        if self.link(id).outbox.waiting() > LINK_FLUSH_BYTES {
+        let waiting = link.outbox.waiting();
+        link.congested |= waiting as u64 > bound;
+        // What the socket didn't take a moment ago it takes when it says so.
+        if waiting > LINK_FLUSH_BYTES && link.stuck_since.is_none() {
             self.write_link(id);
         }
     }
 
     /// Writes what the link's socket takes. `true`: all is out.
     pub fn write_link(&mut self, id: LinkId) -> bool {
-        let link = self.link_mut(id);
+        let link = &mut self.links[id.0 as usize];
         let Some(stream) = &mut link.stream else {
             link.outbox.clear();
             return true;
         };
-        let noop = std::task::Waker::noop();
-        let waker = link.waker.clone().unwrap_or_else(|| noop.clone());
-        match link.outbox.poll_out(stream, &mut Context::from_waker(&waker)) {
+        let before = link.outbox.waiting();
+        let waker = link.waker.as_ref().unwrap_or(Waker::noop());
+        let written = link.outbox.poll_out(stream, &mut Context::from_waker(waker));
+        let waiting = link.outbox.waiting();
+        link.stuck_since = match link.stuck_since {
+            _ if written.is_ready() => None,
+            Some(since) if waiting == before => Some(since),
+            _ => Some(self.now),
+        };
+        if link.congested && waiting as u64 <= self.config.link_outbox_bytes / 2 {
+            link.congested = false;
+            self.relieved = true;
+        }
+        match written {
             Poll::Ready(Ok(())) => {
                 if link.outbox.bytes.capacity() > 4 * LINK_FLUSH_BYTES {
                     link.outbox.bytes.shrink_to(LINK_FLUSH_BYTES);
@@ -187,12 +223,53 @@ impl Hub {
         }
     }
 
+    /// Sets the gauge of kept bytes. At its bound no client comes in, and those that keep something aren't read.
+    pub fn set_kept(&mut self, kept_bytes: u64) {
+        self.counters.kept_bytes.set(kept_bytes);
+        let bound = self.config.kept_bytes;
+        if !self.full && kept_bytes >= bound {
+            self.full = true;
+            tracing::warn!(
+                kept_bytes,
+                bound,
+                "limits.kept_bytes is reached: clients are turned away, or wait"
+            );
+        } else if self.full && kept_bytes < bound - bound / 8 {
+            self.full = false;
+            self.relieved = true;
+            tracing::info!(kept_bytes, bound, "kept bytes are below limits.kept_bytes again");
+        }
+    }
+
+    /// Whether a client's next frames must wait in its socket, though its own window has room.
+    pub fn holds_back(&self, seat: &Seat) -> bool {
+        let congested = seat.link.is_some_and(|link| self.link(link).congested);
+        congested || (self.full && seat.kept_bytes > 0)
+    }
+
+    /// Whether a client that is turned away may be a line in the log: one a second, however many they are.
+    pub fn may_complain(&mut self) -> bool {
+        let quiet =
+            self.turned_away.is_none_or(|last| self.now.saturating_duration_since(last) >= COMPLAIN_EVERY);
+        if quiet {
+            self.turned_away = Some(self.now);
+        }
+        quiet
+    }
+
     /// Somebody needs this link.
     pub fn demand(&self, id: LinkId) {
         let link = self.link(id);
         if matches!(link.state, LinkState::Idle | LinkState::Dead) {
             link.demand.notify_one();
         }
+    }
+
+    /// Somebody will need this link in a moment.
+    pub fn call_ahead(&mut self, id: LinkId) {
+        let until = self.now + CALL_AHEAD;
+        self.link_mut(id).called_ahead = Some(until);
+        self.demand(id);
     }
 
     pub fn take_buffer(&mut self) -> Vec<u8> {

@@ -57,13 +57,15 @@ pub struct Causes {
     pub key: Option<(Arc<DrainOrder>, Instant)>,
     /// `drain --local`: deadline and reason.
     pub local: Option<(Instant, String)>,
-    /// The backend's own DRAIN: deadline, and whether it will be back.
+    /// The backend's own DRAIN.
     pub own: Option<OwnDrain>,
 }
 
 #[derive(Debug, Clone)]
 pub struct OwnDrain {
-    pub deadline: Instant,
+    pub since: Instant,
+    /// `None`: the service's own deadline.
+    pub within: Option<Duration>,
     pub returns: bool,
     pub reason: String,
 }
@@ -96,15 +98,44 @@ impl Causes {
     }
 }
 
+/// The latest faults that one instance committed against the link as a whole.
+#[derive(Debug, Default)]
+pub struct Faults {
+    instance: Option<InstanceId>,
+    latest: [Option<Instant>; 3],
+}
+
+impl Faults {
+    /// From here on it is about this instance.
+    pub fn of(&mut self, instance: InstanceId) {
+        if self.instance != Some(instance) {
+            *self = Self { instance: Some(instance), latest: [None; 3] };
+        }
+    }
+
+    pub fn add(&mut self, now: Instant) {
+        self.latest.rotate_left(1);
+        self.latest[2] = Some(now);
+    }
+
+    /// A third within that time: it would go on so for ever.
+    pub fn too_many(&self, now: Instant, within: Duration) -> bool {
+        self.latest[0].is_some_and(|third_last| now.saturating_duration_since(third_last) <= within)
+    }
+}
+
 pub struct Link {
     pub backend: Arc<Backend>,
     pub state: LinkState,
     pub stream: Option<Stream>,
     pub peer: Option<Peer>,
-    pub generation: u64,
     /// Bytes of a message that isn't whole yet.
     pub inbox: Vec<u8>,
     pub outbox: Outbox,
+    /// Since when the socket has taken nothing of what waits.
+    pub stuck_since: Option<Instant>,
+    /// Too much waits for the backend to read: its clients aren't read either.
+    pub congested: bool,
     pub dirty: bool,
     pub waker: Option<Waker>,
     /// Sessions with STATE chunks to send, in turn.
@@ -112,17 +143,21 @@ pub struct Link {
     /// Sessions whose attachment is (or is to be) here.
     pub sessions: u64,
     pub last_heard: Instant,
-    pub pinged: bool,
+    /// When the PING was sent that has no answer yet.
+    pub pinged: Option<Instant>,
     pub idle_since: Instant,
     /// The backend's attachments over all its links, as its last PONG said.
     pub attachments: Option<u32>,
     pub last_error: Option<String>,
     pub causes: Causes,
     pub drain: Option<Drain<SessionKey>>,
+    /// A drain is about to send sessions here: until then the link is wanted even without any.
+    pub called_ahead: Option<Instant>,
     /// Tells the task that drives this link that somebody needs it.
     pub demand: Arc<Notify>,
     /// The link is to be closed, with the reason.
     pub doomed: Option<String>,
+    pub faults: Faults,
     /// Its backend is off the list and nobody needs it: the place is free when its task has ended.
     pub retired: bool,
     complained: Option<Instant>,
@@ -135,22 +170,25 @@ impl Link {
             state: LinkState::Idle,
             stream: None,
             peer: None,
-            generation: 0,
             inbox: Vec::new(),
             outbox: Outbox::default(),
+            stuck_since: None,
+            congested: false,
             dirty: false,
             waker: None,
             transfers: VecDeque::new(),
             sessions: 0,
             last_heard: now,
-            pinged: false,
+            pinged: None,
             idle_since: now,
             attachments: None,
             last_error: None,
             causes: Causes::default(),
             drain: None,
+            called_ahead: None,
             demand: Arc::new(Notify::new()),
             doomed: None,
+            faults: Faults::default(),
             retired: false,
             complained: None,
         }
@@ -208,5 +246,27 @@ impl Link {
             LinkState::Broken { .. } => "broken",
             LinkState::Dead => "down",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_third_fault_of_an_instance_within_the_resume_time_is_too_many() {
+        let now = Instant::now();
+        let within = Duration::from_secs(2);
+        let mut faults = Faults::default();
+        faults.of(InstanceId([1; 16]));
+        faults.add(now);
+        faults.add(now);
+        assert!(!faults.too_many(now, within));
+        faults.of(InstanceId([1; 16]));
+        faults.add(now);
+        assert!(faults.too_many(now, within));
+        assert!(!faults.too_many(now + Duration::from_secs(3), within), "they are long ago");
+        faults.of(InstanceId([2; 16]));
+        assert!(!faults.too_many(now, within), "another run of the backend");
     }
 }

@@ -1,6 +1,7 @@
 //! A link that is up: messages in go to their sessions, outboxes go out at the end of the poll.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use holdfast_protocol::message::{Fault, FaultScope, Message, Ping, Pong, Rule};
 use holdfast_protocol::{codec, decode};
@@ -12,7 +13,7 @@ use crate::session::LinkId;
 use crate::session::message::session_of;
 
 /// Reads of one link before others get their turn.
-const READS_A_TURN: usize = 8;
+const READS_A_TURN: usize = 2;
 /// STATE chunks join an outbox only while it holds less than this, so that DATA never waits behind many of them.
 const CHUNKS_BELOW_BYTES: usize = 64 * 1024;
 
@@ -57,7 +58,7 @@ impl Worker {
             Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err("closed by the backend".to_owned())),
             Poll::Ready(Ok(())) => {
                 link.last_heard = now;
-                link.pinged = false;
+                link.pinged = None;
                 Poll::Ready(self.link_bytes(id, &scratch[..count]))
             }
         };
@@ -109,14 +110,20 @@ impl Worker {
             return Ok(());
         }
         match message {
+            // Who asks and doesn't read the answers gets no more of them.
+            Message::Ping(_) if self.hub.link(id).congested => {}
             Message::Ping(ping) => {
                 let attachments = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
                 self.send_on_link(id, &Message::Pong(Pong { nonce: ping.nonce, attachments }));
             }
             Message::Pong(pong) => self.hub.link_mut(id).attachments = Some(pong.attachments),
             Message::Drain(drain) => {
-                let deadline = self.hub.now + std::time::Duration::from_millis(u64::from(drain.deadline_ms));
-                let own = OwnDrain { deadline, returns: drain.returns, reason: drain.reason.to_owned() };
+                let own = OwnDrain {
+                    since: self.hub.now,
+                    within: (drain.deadline_ms > 0).then(|| Duration::from_millis(drain.deadline_ms.into())),
+                    returns: drain.returns,
+                    reason: drain.reason.to_owned(),
+                };
                 self.hub.link_mut(id).causes.own = Some(own);
                 self.review_drain(id);
             }
@@ -125,6 +132,8 @@ impl Worker {
                 self.review_drain(id);
             }
             Message::Fault(fault) => {
+                let now = self.hub.now;
+                self.hub.link_mut(id).faults.add(now);
                 self.hub.counters.link_faults.add(1);
                 return Err(format!("the backend says: {:?}: {}", fault.rule, fault.text));
             }
@@ -141,6 +150,8 @@ impl Worker {
 
     /// The peer broke a rule of the link as a whole: it is told, and the connection ends.
     fn link_fault(&mut self, id: LinkId, rule: Rule, text: &str) -> String {
+        let now = self.hub.now;
+        self.hub.link_mut(id).faults.add(now);
         self.hub.counters.link_faults.add(1);
         self.send_on_link(id, &Message::Fault(Fault { scope: FaultScope::Link, rule, text }));
         self.hub.write_link(id);
@@ -156,7 +167,8 @@ impl Worker {
     }
 
     pub(super) fn ping(&mut self, id: LinkId) {
-        self.hub.link_mut(id).pinged = true;
+        let now = self.hub.now;
+        self.hub.link_mut(id).pinged = Some(now);
         self.send_on_link(id, &Message::Ping(Ping { nonce: 0 }));
     }
 

@@ -37,6 +37,8 @@ pub struct Seat {
     /// Close the connection when the outbox is empty.
     pub finishing: bool,
     pub reading: bool,
+    /// A bound of the worker or of its link keeps it from being read for now.
+    pub held: bool,
     /// The client's end of stream has been read.
     pub read_closed: bool,
     /// Wakes the task that serves the client.
@@ -70,6 +72,7 @@ impl Seat {
             outbox: Outbox::default(),
             finishing: false,
             reading: true,
+            held: false,
             read_closed: false,
             waker: None,
             dirty: false,

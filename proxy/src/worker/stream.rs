@@ -65,11 +65,14 @@ impl Stream {
 pub struct Outbox {
     pub bytes: Vec<u8>,
     written: usize,
+    /// The stream has taken all, and holds some of it back itself.
+    flushing: bool,
 }
 
 impl Outbox {
+    /// Nothing waits, not even in the stream itself.
     pub fn is_empty(&self) -> bool {
-        self.written == self.bytes.len()
+        self.written == self.bytes.len() && !self.flushing
     }
 
     pub fn waiting(&self) -> usize {
@@ -90,12 +93,15 @@ impl Outbox {
             }
         }
         self.clear();
-        stream.poll_flush(cx)
+        let flushed = stream.poll_flush(cx);
+        self.flushing = flushed.is_pending();
+        flushed
     }
 
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.written = 0;
+        self.flushing = false;
     }
 
     fn compact(&mut self) {
@@ -103,5 +109,71 @@ impl Outbox {
             self.bytes.drain(..self.written);
             self.written = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+
+    async fn tls_pair() -> (Stream, tokio_rustls::client::TlsStream<TcpStream>) {
+        let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = rustls::pki_types::PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+        let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![pair.cert.der().clone()], key)
+            .unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(pair.cert.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connector = TlsConnector::from(Arc::new(client));
+        let dial = TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, dialled) = tokio::join!(listener.accept(), dial);
+        let (server, client) = tokio::join!(
+            TlsAcceptor::from(Arc::new(server)).accept(accepted.unwrap().0),
+            connector.connect("localhost".try_into().unwrap(), dialled.unwrap())
+        );
+        (Stream::Tls(Box::new(server.unwrap())), client.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_a_tls_stream_holds_back_still_counts_as_waiting() {
+        let (mut server, mut client) = tls_pair().await;
+        let mut outbox = Outbox::default();
+        let mut sent = 0;
+        // Until the socket is full, and the stream keeps records for itself.
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            outbox.bytes.extend_from_slice(&[7; 1000]);
+            sent += 1000;
+            if outbox.poll_out(&mut server, &mut cx).is_pending() {
+                break;
+            }
+        }
+        assert!(!outbox.is_empty(), "nobody would come back for the rest");
+        let read = async {
+            let mut bytes = vec![0; sent];
+            client.read_exact(&mut bytes).await.unwrap();
+        };
+        let write = poll_fn(|cx| outbox.poll_out(&mut server, cx));
+        let both = async { tokio::join!(read, write) };
+        tokio::time::timeout(std::time::Duration::from_secs(10), both).await.unwrap().1.unwrap();
+        assert!(outbox.is_empty());
     }
 }

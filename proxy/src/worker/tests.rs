@@ -1,0 +1,356 @@
+//! A whole worker over real sockets, against backends that do as the test says.
+
+mod rig;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use holdfast_protocol::message::{AttachMode, AttachmentEntry, AttachmentPhase, Message, Ping, Subject};
+use holdfast_protocol::{InstanceId, Seq};
+use serde_json::json;
+
+use super::command::Command;
+use super::with_worker;
+use crate::routing::{DrainOrder, Route, Table};
+use crate::telemetry::counters::CloseReason;
+use rig::{FakeBackend, PATIENCE, Rig, frame, until};
+
+#[test]
+fn a_frame_goes_to_the_backend_and_its_answer_to_the_player() {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let backend = FakeBackend::new("arena", "a");
+    rig.list(&backend);
+    let mut player = rig.player("arena");
+    player.write_all(&frame(b"move")).unwrap();
+    let mut link = backend.link();
+    let (session, epoch) = link.attach();
+    let (seq, bytes) = link.frame();
+    assert_eq!(bytes, b"move");
+    link.send(session, epoch, 1, seq, b"done");
+    let mut answer = [0; 8];
+    player.read_exact(&mut answer).unwrap();
+    assert_eq!(answer.to_vec(), frame(b"done"));
+    drop(player);
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_backend_that_names_no_deadline_is_drained_within_the_services() {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let (a, b) = (FakeBackend::new("arena", "a"), FakeBackend::new("arena", "b"));
+    rig.list(&a);
+    let _player = rig.player("arena");
+    let mut link = a.link();
+    link.attach();
+    rig.list(&b);
+    link.drain(0);
+    let _other = b.link();
+    link.hear(|message| matches!(message, Message::Freeze(_)).then_some(()));
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_backend_that_talks_nonsense_three_times_counts_as_gone() {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let (a, b) = (FakeBackend::new("arena", "a"), FakeBackend::new("arena", "b"));
+    rig.list(&a);
+    let _player = rig.player("arena");
+    let mut link = a.link();
+    let (session, epoch) = link.attach();
+    link.hear(|message| matches!(message, Message::Start(_)).then_some(()));
+    rig.list(&b);
+    let entry = AttachmentEntry {
+        subject: Subject::Session(session),
+        epoch,
+        phase: AttachmentPhase::Active,
+        client_seq: Seq::NONE,
+        server_seq: Seq::NONE,
+        record_seq: Seq::NONE,
+    };
+    for fault in 0..3 {
+        link.stream.write_all(b"this is no message").unwrap();
+        link.closed();
+        link = if fault < 2 { a.link_with(&[entry]) } else { break };
+        link.hear(|message| matches!(message, Message::Attach(_)).then_some(()));
+    }
+    let (moved, later) = b.link().attach();
+    assert!(moved == session && later > epoch);
+    // It is told that its attachment isn't the current one any more.
+    let mut link = a.link_with(&[entry]);
+    link.hear(|message| matches!(message, Message::Release(release) if release.epoch == epoch).then_some(()));
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_backend_that_drops_every_link_at_once_is_not_dialled_in_a_tight_loop() {
+    let backend = FakeBackend::new("arena", "a");
+    let local = (backend.id.clone(), backend.address());
+    let rig = Rig::start(&["arena"], &json!({}), |config| config.local = Some(local));
+    rig.list(&backend);
+    let begun = Instant::now();
+    for _ in 0..6 {
+        drop(backend.link());
+    }
+    // Some 20, 40, 80 and 160 ms, after one that the call for the local backend cuts short.
+    assert!(begun.elapsed() >= Duration::from_millis(100), "six links in {:?}", begun.elapsed());
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn the_local_backend_is_reached_the_way_the_config_says() {
+    let (here, mut listed) = (FakeBackend::new("arena", "a"), FakeBackend::new("arena", "a"));
+    listed.instance = here.instance;
+    let local = (here.id.clone(), here.address());
+    let rig = Rig::start(&["arena"], &json!({}), |config| config.local = Some(local));
+    rig.list(&listed);
+    here.link();
+    assert!(!listed.is_dialled());
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_backend_that_comes_back_to_the_list_is_called_with_a_newer_generation() {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let backend = FakeBackend::new("arena", "a");
+    rig.list(&backend);
+    let player = rig.player("arena");
+    let mut link = backend.link();
+    let (session, epoch) = link.attach();
+    let first = link.generation;
+    link.close(session, epoch, 1);
+    until("end of the session", || rig.counters.sessions.get() == 0);
+    drop(player);
+    rig.change(|table| table.backends.clear());
+    drop(link);
+    until("no link", || rig.links().is_empty());
+    rig.list(&backend);
+    let _player = rig.player("arena");
+    assert!(backend.link().generation > first);
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn the_players_of_one_service_do_not_count_against_another() {
+    let rig = Rig::start(&["arena", "lobby"], &json!({"max_sessions": 1}), |_| {});
+    let _first = rig.player("arena");
+    until("first session", || rig.counters.sessions.get() == 1);
+    let mut second = rig.player("arena");
+    assert_eq!(second.read(&mut [0]).unwrap(), 0, "one too many of its service");
+    let _other = rig.player("lobby");
+    until("other session", || rig.counters.sessions.get() == 2);
+    assert_eq!(rig.counters.sessions_closed[CloseReason::Limit as usize].get(), 1);
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn at_the_bound_of_kept_bytes_clients_are_turned_away_until_there_is_room() {
+    let rig = Rig::start(&["arena"], &json!({}), |config| config.kept_bytes = 1000);
+    let backend = FakeBackend::new("arena", "a");
+    let mut first = rig.player("arena");
+    first.write_all(&frame(&[7; 2000])).unwrap();
+    until("kept bytes", || rig.counters.kept_bytes.get() > 1000);
+    assert_eq!(rig.player("arena").read(&mut [0]).unwrap(), 0, "no room");
+    assert_eq!(rig.counters.sessions_closed[CloseReason::Limit as usize].get(), 1);
+    first.write_all(&frame(b"waits in the socket")).unwrap();
+    rig.list(&backend);
+    let mut link = backend.link();
+    let (session, epoch) = link.attach();
+    let (seq, _) = link.frame();
+    link.send(session, epoch, 1, seq, b"done");
+    assert_eq!(link.frame().1, b"waits in the socket");
+    link.send(session, epoch, 2, seq.next(), b"done");
+    until("room", || rig.counters.kept_bytes.get() == 0);
+    let _second = rig.player("arena");
+    until("second session", || rig.counters.sessions.get() == 2);
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_backend_that_does_not_read_holds_up_its_players_and_loses_nothing() {
+    const FRAMES: u64 = 4096;
+    let limits = json!({"client_window_bytes": 64 << 20, "liveness_ms": 60_000});
+    let rig = Rig::start(&["arena"], &limits, |config| config.link_outbox_bytes = 256 << 10);
+    let backend = FakeBackend::new("arena", "a");
+    rig.list(&backend);
+    let player = rig.player("arena");
+    let mut link = backend.link();
+    let (session, epoch) = link.attach();
+    let writer = std::thread::spawn(move || {
+        let mut player = player;
+        for number in 0..FRAMES {
+            let mut bytes = vec![0; 8 << 10];
+            bytes[..8].copy_from_slice(&number.to_le_bytes());
+            player.write_all(&frame(&bytes)).unwrap();
+        }
+        player
+    });
+    let kept = || rig.counters.kept_bytes.get();
+    let mut before = 0;
+    until("standstill", || {
+        std::thread::sleep(Duration::from_millis(100));
+        let still = kept() == before && before > 0;
+        before = kept();
+        still
+    });
+    // The bound, one read, and what the two sockets of the link hold.
+    assert!(kept() < 16 << 20, "{} bytes are kept", kept());
+    assert!(!writer.is_finished(), "the player waits");
+    for number in 0..FRAMES {
+        let (seq, bytes) = link.frame();
+        assert_eq!((seq.0, &bytes[..8]), (number + 1, &number.to_le_bytes()[..]));
+    }
+    link.send(session, epoch, 1, Seq(FRAMES), b"done");
+    until("ack", || kept() == 0);
+    drop(writer.join().unwrap());
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_route_that_goes_elsewhere_by_now_does_not_keep_sessions_from_moving() {
+    let rig = Rig::start(&["arena", "lobby"], &json!({}), |_| {});
+    let (a, b) = (FakeBackend::new("arena", "a"), FakeBackend::new("arena", "b"));
+    rig.list(&a);
+    let _player = rig.player("arena");
+    let mut link = a.link();
+    link.attach();
+    rig.list(&b);
+    rig.change(|table: &mut Table| {
+        let route = Route {
+            service: "lobby".into(),
+            versions: [("lobby-7".into(), 100)].into(),
+            ..Route::clone(&table.routes["arena"])
+        };
+        table.routes.insert("arena".to_owned(), Arc::new(route));
+    });
+    link.drain(60_000);
+    let _other = b.link();
+    link.hear(|message| matches!(message, Message::Freeze(_)).then_some(()));
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn nobody_is_frozen_for_a_backend_that_cannot_be_reached() {
+    let rig = Rig::start(&["arena"], &json!({"liveness_ms": 300}), |_| {});
+    let (a, b) = (FakeBackend::new("arena", "a"), FakeBackend::new("arena", "b"));
+    rig.list(&a);
+    let mut player = rig.player("arena");
+    let mut link = a.link();
+    link.attach();
+    rig.list(&b);
+    rig.change(|table| {
+        let order =
+            DrainOrder { backend: a.id.clone(), deadline: None, reason: String::new(), instance: None };
+        table.drains.insert(a.id.clone(), Arc::new(order));
+    });
+    let _silent = b.dialled();
+    until("failed dial", || rig.links().iter().any(|view| view.backend == "arena/b" && view.link == "down"));
+    player.write_all(&frame(b"move")).unwrap();
+    link.hear(|message| match message {
+        Message::Freeze(_) => panic!("frozen"),
+        Message::Ping(_) => None,
+        Message::Data(data) => Some(assert_eq!(data.frame, b"move")),
+        _ => None,
+    });
+    rig.stop(Duration::ZERO);
+}
+
+/// A rig with one session that is parked, its state in the proxy; and the backend that it had.
+fn parked() -> (Rig, FakeBackend, std::net::TcpStream) {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let backend = FakeBackend::new("arena", "a");
+    rig.list(&backend);
+    let player = rig.player("arena");
+    let mut link = backend.link();
+    link.attach();
+    link.drain(60_000);
+    link.freeze(b"state");
+    until("parked session", || rig.counters.parked.get() == 1);
+    (rig, backend, player)
+}
+
+#[test]
+fn a_parked_session_is_attached_once_more_at_shutdown_so_that_its_game_can_save() {
+    let (rig, mut backend, mut player) = parked();
+    backend.instance = InstanceId([2; 16]);
+    rig.tell(Command::Shutdown { deadline: Duration::ZERO });
+    assert_eq!(player.read(&mut [0]).unwrap(), 0, "the player is told at once");
+    let mut link = backend.link();
+    let (session, epoch) = link.attach();
+    let seq = link.hear(|message| match message {
+        Message::Close(close) => Some(close.seq),
+        _ => None,
+    });
+    link.ack(session, epoch, seq);
+    let counters = Arc::clone(&rig.counters);
+    rig.end();
+    assert_eq!(counters.states_dropped.get(), 0);
+}
+
+#[test]
+fn state_that_nobody_takes_at_shutdown_is_counted() {
+    let (rig, backend, _player) = parked();
+    drop(backend);
+    let counters = Arc::clone(&rig.counters);
+    rig.stop(Duration::ZERO);
+    assert_eq!(counters.states_dropped.get(), 1);
+}
+
+#[test]
+fn a_frozen_attachment_whose_link_is_cut_is_asked_for_while_the_next_backend_is_still_being_called() {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let (a, b) = (FakeBackend::new("arena", "a"), FakeBackend::new("arena", "b"));
+    rig.list(&a);
+    let _player = rig.player("arena");
+    let mut link = a.link();
+    link.attach();
+    rig.list(&b);
+    link.drain(60_000);
+    let other = b.link();
+    let entry = link.asked_to_freeze();
+    drop(other);
+    until("cut", || rig.links().iter().any(|view| view.backend == "arena/b" && view.link == "idle"));
+    link.give_state(&entry, b"state");
+    let _silent = b.dialled();
+    drop(link);
+    let mut link = a.link_with(&[entry]);
+    link.hear(|message| match message {
+        Message::Attach(attach) => {
+            Some(assert_eq!((attach.mode, attach.epoch), (AttachMode::Resume, entry.epoch)))
+        }
+        _ => None,
+    });
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn who_pings_without_reading_fills_no_memory() {
+    let rig =
+        Rig::start(&["arena"], &json!({"liveness_ms": 500}), |config| config.link_outbox_bytes = 1 << 16);
+    let backend = FakeBackend::new("arena", "a");
+    rig.list(&backend);
+    let _player = rig.player("arena");
+    let mut link = backend.link();
+    link.attach();
+    let mut pings = Vec::new();
+    for nonce in 0..10_000 {
+        holdfast_protocol::encode(&Message::Ping(Ping { nonce }), &mut pings);
+    }
+    // It answers until nobody takes its answers, and gives the link up then.
+    let begun = Instant::now();
+    while link.stream.write_all(&pings).is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "the link is still up");
+    }
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_panic_in_a_task_is_not_kept_quiet() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        // There is no worker on this thread.
+        let task = tokio::spawn(async { with_worker(|_| ()) });
+        assert!(task.await.is_err());
+        assert!(super::BROKEN.with(|broken| broken.is_cancelled()));
+    });
+}
