@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -243,13 +243,16 @@ fn orders_that_make_no_sense_are_refused_with_what_to_do() {
         refused(&json!({"backend": "arena/a", "locally": true}), 400, "locally")?;
         refused(&json!("arena/a"), 400, "expected JSON such as")?;
         refused(&json!({"backend": "arena/a"}), 409, "--local")?;
-        let garbage = answer_to(&admin, "POST /drain HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{oops")?;
+        let garbage = answer_to(
+            &admin,
+            "POST /drain HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\n{oops",
+        )?;
         ensure!(
             garbage.starts_with("HTTP/1.1 400") && garbage.contains("expected JSON such as"),
             "{garbage}"
         );
         let order = r#"{"backend":"arena/a","local":true}"#;
-        let head = "POST /drain HTTP/1.1\r\nhost: x\r\norigin: http://evil.example";
+        let head = "POST /drain HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: http://evil.example";
         let from_a_page = format!("{head}\r\ncontent-length: {}\r\n\r\n{order}", order.len());
         let answer = answer_to(&admin, &from_a_page)?;
         ensure!(answer.starts_with("HTTP/1.1 403"), "{answer}");
@@ -262,12 +265,11 @@ fn orders_that_make_no_sense_are_refused_with_what_to_do() {
     });
 }
 
-/// The answer to a request as it stands here, right or wrong.
+/// The answer to a request as it stands here, right or wrong; it asks for the connection to be closed after it.
 fn answer_to(admin: &str, request: &str) -> Result<String> {
     let mut stream = TcpStream::connect(admin)?;
     stream.set_read_timeout(Some(SOON))?;
     stream.write_all(request.as_bytes())?;
-    stream.shutdown(Shutdown::Write)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::fleet::{Fleet, on_both_etcds, sessions_on, wait_for_sessions};
 use crate::support::logs::{self, JSON_LOGS};
-use crate::support::play::{SOON, four_zeros, play};
+use crate::support::play::{SOON, four_zeros, more_players, play};
 use crate::support::program::holdfast;
 
 on_both_etcds! {
@@ -31,16 +31,16 @@ fn routes_and_backends_are_keys_written_by_etcdctl(binary: EtcdBinary) {
         // A backend that comes takes its share of those who come after it.
         let _b = fleet.arena(stage, "b")?;
         until("backend b is in the table", SOON, || is_listed(&proxy, "arena/b"))?;
-        players.add(20, None)?;
+        more_players(&mut players, 20, 40)?;
         let on_b = sessions_on(&proxy, "arena/b")?;
         ensure!(on_b >= 15, "the emptier backend gets those who come: {on_b} of 20");
         // One whose key goes keeps its players and gets no more.
         let before = sessions_on(&proxy, "arena/a")?;
         fleet.delete("backends/arena/a")?;
         until("backend a is out of the table", SOON, || !is_listed(&proxy, "arena/a"))?;
-        players.add(10, None)?;
-        ensure!(sessions_on(&proxy, "arena/a")? == before);
+        more_players(&mut players, 10, 50)?;
         wait_for_sessions(&proxy, "arena/b", 50 - before)?;
+        ensure!(sessions_on(&proxy, "arena/a")? == before);
         four_zeros(players).map(drop)
     });
 }
@@ -185,7 +185,7 @@ fn a_bad_document_changes_nothing_and_its_writer_sees_why(binary: EtcdBinary) {
         ensure!(service["field"] == "protocol" && service["value"] == "stream", "{service}");
         ensure!(proxy.metric("holdfast_refused_documents", "")? == 2.0);
         // What was in force stays, and other documents still apply.
-        players.add(10, None)?;
+        more_players(&mut players, 10, 30)?;
         wait_for_sessions(&proxy, "arena/a", 30)?;
         let _b = fleet.arena(stage, "b")?;
         until("backend b is in the table", SOON, || is_listed(&proxy, "arena/b"))?;

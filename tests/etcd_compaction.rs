@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::fleet::{Fleet, on_both_etcds, sessions_on, wait_for_sessions};
 use crate::support::forwarder::Forwarder;
-use crate::support::play::{SOON, four_zeros, play};
+use crate::support::play::{SOON, four_zeros, more_players, play};
 
 on_both_etcds! {
     changes_before_a_compaction_apply_when_the_proxy_is_back,
@@ -26,7 +26,7 @@ fn changes_before_a_compaction_apply_when_the_proxy_is_back(binary: EtcdBinary) 
         until("the proxy notices", SOON, || connected(&proxy).is_ok_and(|connected| !connected))?;
         change_and_compact(&fleet)?;
         // New players are still let in by the old table, which knows of no drain.
-        players.add(10, None)?;
+        more_players(&mut players, 10, 40)?;
         ensure!(sessions_on(&proxy, "arena/a")? > 0);
         way.mend();
         has_caught_up(&proxy, 40)?;

@@ -9,7 +9,7 @@ use holdfast_stage::{EtcdBinary, Players, PlayersSpec, Proxy, http, until, usage
 use serde_json::{Value, json};
 
 use crate::support::fleet::{Fleet, on_both_etcds, sessions_on, wait_for_sessions};
-use crate::support::play::{SOON, four_zeros, play};
+use crate::support::play::{SOON, four_zeros, more_players, play};
 use crate::support::program::holdfast;
 
 on_both_etcds! {
@@ -33,9 +33,9 @@ fn a_killed_etcd_is_not_noticed_by_players_and_its_changes_apply_when_it_is_back
             detail["table"]["source_error"].as_str().is_some_and(|error| error.contains("etcd")),
             "{detail}"
         );
-        players.add(10, None)?;
+        more_players(&mut players, 10, 40)?;
         does_not_run_hot(&mut proxy, fleet.etcd_address()?)?;
-        players.add(10, None)?;
+        more_players(&mut players, 10, 50)?;
         an_operator_can_still_drain(&proxy)?;
         fleet.etcd.start_again()?;
         fleet.put("drains/arena/a", &json!({}))?;
@@ -112,7 +112,7 @@ fn a_hung_etcd_is_noticed_and_told(binary: EtcdBinary) {
         until("the table's age grows", SOON, || {
             proxy.metric("holdfast_table_age_seconds", "").is_ok_and(|age| age > 1.0)
         })?;
-        players.add(10, None)?;
+        more_players(&mut players, 10, 40)?;
         fleet.etcd.process().thaw()?;
         until("the proxy hears etcd again", SOON, || {
             readyz(&proxy).is_ok_and(|detail| detail["table"]["connected"] == true)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use holdfast_stage::{Players, Stage, Verdict};
+use holdfast_stage::{Players, Progress, Stage, Verdict};
 
 /// Long enough for a busy machine; reached only when a promise is broken.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -20,6 +20,13 @@ pub fn play(name: &str, act: impl FnOnce(&mut Stage) -> Result<()>) {
     if let Err(error) = outcome {
         panic!("{name}: {error:?}");
     }
+}
+
+/// More players come, and each is answered: being connected alone says nothing of the proxy. `all` play then.
+pub fn more_players(players: &mut Players, count: usize, all: u64) -> Result<()> {
+    players.add(count, None)?;
+    let served = |now: &Progress| now.by_backend.iter().map(|share| share.sessions).sum::<u64>();
+    players.wait_until("those who came are answered", SOON, |now| served(now) == all).map(drop)
 }
 
 /// Ends the game: nothing lost, repeated or out of order, and nobody disconnected.

@@ -302,7 +302,8 @@ impl Fx<'_> {
 
     fn handoff_begins(&mut self, cause: HandoffCause) {
         let from = self.seat.link.map_or_else(String::new, |link| self.name(link));
-        self.seat.handoff = Some(HandoffTrace::begin(&mut self.hub.ids, cause, from, self.hub.now));
+        let exported = self.hub.tracer.enabled();
+        self.seat.handoff = Some(HandoffTrace::begin(&mut self.hub.ids, exported, cause, from, self.hub.now));
     }
 
     fn phase(&mut self, name: &'static str) {
@@ -346,7 +347,8 @@ impl Fx<'_> {
         tracing::debug!(session = %self.id, %backend, "the session's backend is gone");
         if self.seat.handoff.is_none() {
             let crash = HandoffCause::Crash;
-            self.seat.handoff = Some(HandoffTrace::begin(&mut self.hub.ids, crash, backend, self.hub.now));
+            let (exported, now) = (self.hub.tracer.enabled(), self.hub.now);
+            self.seat.handoff = Some(HandoffTrace::begin(&mut self.hub.ids, exported, crash, backend, now));
         }
     }
 

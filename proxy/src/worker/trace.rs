@@ -115,8 +115,9 @@ pub struct HandoffTrace {
 }
 
 impl HandoffTrace {
-    pub fn begin(ids: &mut Ids, cause: HandoffCause, from: String, now: Instant) -> Self {
-        let root = ids.root(1.0);
+    /// `exported`: the proxy has a collector. Without one, backends are not asked for spans whose parent never comes.
+    pub fn begin(ids: &mut Ids, exported: bool, cause: HandoffCause, from: String, now: Instant) -> Self {
+        let root = ids.root(if exported { 1.0 } else { 0.0 });
         Self { root, cause, begun: now, phase: None, spans: Vec::new(), from, to: None, state_bytes: 0 }
     }
 
