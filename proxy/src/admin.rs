@@ -17,7 +17,7 @@ pub use address::{Address, AddressError};
 pub use drains::{DrainKey, DrainStore, DrainWriter, StoreError, StoreFuture};
 pub use route::Surface;
 pub use server::{BindError, Listener, serve};
-pub use state::{AdminState, ListenerInfo, Origin, Published};
+pub use state::{AdminState, ListenerInfo, control_view};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -17,13 +17,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::view::RefusedView;
 use crate::admin::{self, AdminState, Surface};
 use crate::cli::Exit;
 use crate::config::{AdminBind, Config, Source as SourceConfig};
 use crate::source::cache::Cache;
 use crate::source::etcd::{self, Proxy, StatusNumbers};
-use crate::source::{Identity, Origin, Published, Publisher, Source, files};
+use crate::source::{Identity, Origin, Publisher, Source, files};
 use crate::telemetry::export::{Export, ExportSettings};
 use crate::telemetry::logs;
 use crate::telemetry::metrics::{Metrics, MetricsSources};
@@ -192,13 +191,11 @@ fn admin_state(
         SourceConfig::Etcd(_) => "etcd",
         SourceConfig::Files { .. } => "files",
     };
-    let receiver = source.published.clone();
-    let published = move || published_view(kind, &receiver.borrow());
-    let for_metrics = published.clone();
+    let published = source.published.clone();
     let metrics = Metrics::new(MetricsSources {
         workers: workers.counters(),
         spans: export.stats(),
-        control: Box::new(move || for_metrics().control_view(started_at)),
+        control: Box::new(move || admin::control_view(&published.borrow(), started_at)),
         started_at,
         version: env!("CARGO_PKG_VERSION"),
     });
@@ -208,40 +205,13 @@ fn admin_state(
         started_at,
         workers: workers.commands(),
         counters: workers.counters(),
-        published: Box::new(published),
+        source: kind,
+        published: source.published.clone(),
         listeners: workers.listener_infos(),
         metrics,
         drains: drain_store::of(&config.source),
         listeners_bound: false.into(),
         stopping: false.into(),
-    }
-}
-
-/// The source's state as the servers show it.
-fn published_view(source: &'static str, published: &Published) -> admin::Published {
-    let refused = published.refused.iter().map(|refusal| RefusedView {
-        key: refusal.key.clone(),
-        error: format!("{}: got {}, expected {}", refusal.field, refusal.value, refusal.expected),
-        since: refusal.since,
-        last_good: refusal.last_good,
-    });
-    admin::Published {
-        table: Arc::clone(&published.table),
-        origin: match published.origin {
-            Origin::Nothing => admin::Origin::Nothing,
-            Origin::Disk => admin::Origin::Disk,
-            Origin::Source => admin::Origin::Source,
-        },
-        source,
-        connected: published.connected,
-        last_contact: published.last_contact,
-        source_error: published.source_error.clone(),
-        refused: refused.collect(),
-        warnings: published
-            .warnings
-            .iter()
-            .map(|warning| format!("{}: {}", warning.key, warning.text))
-            .collect(),
     }
 }
 

@@ -106,7 +106,7 @@ fn a_state_over_the_maximum_is_refused_and_the_session_stays() {
     let there = scene.sessions_on("a");
     players.begin("too big").unwrap();
     scene.drain("a");
-    scene.wait_log("StateOverrun");
+    scene.wait_log("limits.max_state_bytes=2048");
     scene.wait("every session of a was thawed", |scene| scene.handoffs("operator", "thawed") >= there);
     let verdict = clean(players);
     assert_eq!(moved(&verdict, "too big"), 0);

@@ -1,6 +1,7 @@
 //! [`Link`]: a connection with what has been read but not yet decoded, and what waits to be written.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use holdfast_protocol::message::FaultScope;
 use holdfast_protocol::{DecodeError, Message, decode, encode, message};
@@ -100,19 +101,24 @@ impl Link {
         }
     }
 
-    /// Gives each whole message to `take`, until that returns an error.
+    /// Gives each whole message to `take`, until that returns an error or the turn is over. `true`: messages are left.
     pub fn messages(
         &mut self,
         max_message_bytes: usize,
+        turn: Duration,
         mut take: impl FnMut(&Message<'_>) -> Result<(), LinkEnd>,
-    ) -> Result<(), LinkError> {
-        let mut begin = 0;
-        while let Some((message, length)) = decode(&self.input[begin..self.filled], max_message_bytes)? {
+    ) -> Result<bool, LinkError> {
+        let ends = Instant::now() + turn;
+        let (mut begin, mut over) = (0, false);
+        while !over
+            && let Some((message, length)) = decode(&self.input[begin..self.filled], max_message_bytes)?
+        {
             begin += length;
             take(&message)?;
+            over = Instant::now() >= ends;
         }
         self.consume(begin);
-        Ok(())
+        Ok(over && decode(&self.input[..self.filled], max_message_bytes)?.is_some())
     }
 
     /// Writes a fault of the link, as far as the socket takes it: the link ends anyway.

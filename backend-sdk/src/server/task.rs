@@ -16,6 +16,9 @@ use crate::game::Game;
 
 /// A proxy's liveness deadline may be shorter; a busy machine needs this much.
 const MIN_LIVENESS: Duration = Duration::from_millis(500);
+/// Handlers run this long at most (and the last one to its end) before what they sent is written: a game that is slow
+/// for a batch of input still shows that it is alive.
+const TURN: Duration = Duration::from_millis(5);
 /// With nothing due, the task looks around this often.
 const IDLE_TICK: Duration = Duration::from_secs(60);
 
@@ -32,6 +35,8 @@ pub(super) struct PeerTask<G: Game> {
 
 struct LiveLink {
     link: Link,
+    /// Messages that were read and didn't fit the turn.
+    unread: bool,
     heard: Instant,
     pinged: Instant,
     /// Longest silence; after a third of it a PING asks for a sign of life.
@@ -52,6 +57,8 @@ enum Event {
     Ready(std::io::Result<()>),
     /// A timer is due, or there is more to write.
     Due,
+    /// Messages are left from the turn before.
+    Unread,
     Work(JobId, Option<Vec<u8>>),
     Link(NewLink),
     Drain,
@@ -78,6 +85,7 @@ impl<G: Game> PeerTask<G> {
                 Event::Ready(Ok(())) => self.read(),
                 Event::Ready(Err(error)) => self.lose_link(&error.into()),
                 Event::Due => {}
+                Event::Unread => self.take_messages(),
                 Event::Work(job, result) => self.peer.finished(job, result, Now::real()),
                 Event::Link(link) => self.take_link(link),
                 Event::Drain => {
@@ -101,8 +109,10 @@ impl<G: Game> PeerTask<G> {
         self.set_alarm();
         let more = self.peer.has_more() && self.link.as_ref().is_some_and(|live| live.link.is_written());
         let link = self.link.as_ref();
+        let unread = link.is_some_and(|live| live.unread);
         tokio::select! {
-            ready = ready(link), if link.is_some() => Event::Ready(ready),
+            ready = ready(link), if link.is_some() && !unread => Event::Ready(ready),
+            () = tokio::task::yield_now(), if unread => Event::Unread,
             () = tokio::task::yield_now(), if more => Event::Due,
             () = self.sleep.as_mut() => Event::Due,
             (job, result) = self.workers.next(), if !self.workers.is_empty() => Event::Work(job, result),
@@ -134,17 +144,14 @@ impl<G: Game> PeerTask<G> {
         tracing::info!(address = link.address, proxy, worker, generation, sessions, "link up");
         let liveness = Duration::from_millis(hello.liveness_ms.into()).max(MIN_LIVENESS);
         let now = Instant::now();
-        self.link = Some(LiveLink { link, heard: now, pinged: now, liveness });
+        self.link = Some(LiveLink { link, unread: false, heard: now, pinged: now, liveness });
         self.take_messages();
     }
 
     fn read(&mut self) {
         let Some(live) = &mut self.link else { return };
         match live.link.read() {
-            Ok(true) => {
-                live.heard = Instant::now();
-                self.take_messages();
-            }
+            Ok(true) => self.take_messages(),
             Ok(false) => {}
             Err(error) => self.lose_link(&error),
         }
@@ -154,9 +161,13 @@ impl<G: Game> PeerTask<G> {
         let Some(live) = &mut self.link else { return };
         let now = Now::real();
         let max = self.shared.settings.max_message_bytes();
-        let outcome = live.link.messages(max, |message| self.peer.receive(message, now));
-        if let Err(error) = outcome {
-            self.lose_link(&error);
+        match live.link.messages(max, TURN, |message| self.peer.receive(message, now)) {
+            Ok(unread) => {
+                live.unread = unread;
+                // Bytes that wait here are a sign of life, however long they wait.
+                live.heard = Instant::now();
+            }
+            Err(error) => self.lose_link(&error),
         }
     }
 

@@ -10,7 +10,7 @@ use holdfast_backend::{ServeError, Server};
 use holdfast_protocol::Message;
 use holdfast_protocol::message::{AttachMode, Rule};
 
-use support::{Counting, Proxy, attach, data, freeze, hello, release, start};
+use support::{Counting, Proxy, SLOW, attach, data, freeze, hello, release, start};
 
 /// Long enough for a busy machine; no test waits for it when all is well.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -79,6 +79,25 @@ async fn a_socket_file_left_behind_is_replaced_and_one_in_use_is_not() {
     assert!(second.unwrap_err().to_string().contains("another process serves this socket"));
     handle.stop();
     served.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_game_that_is_slow_over_a_batch_answers_before_the_batch_is_done() {
+    const FRAMES: u32 = 200;
+    let (address, handle, _served) = serve("127.0.0.1:0").await;
+    let mut proxy = Proxy::connect(&address).await;
+    proxy.greet(1).await;
+    proxy.say(&[attach(1, AttachMode::Fresh), start(1)]).await;
+    assert!(matches!(proxy.next().await, Message::Attached(_)));
+    let batch: Vec<_> = (1..=u64::from(FRAMES)).map(|seq| data(1, seq, b"slow")).collect();
+    let begun = std::time::Instant::now();
+    proxy.say(&batch).await;
+    assert!(matches!(proxy.next().await, Message::Data(_)));
+    assert!(begun.elapsed() < SLOW * FRAMES / 2, "the first answer came after {:?}", begun.elapsed());
+    for _ in 1..FRAMES {
+        assert!(matches!(proxy.next().await, Message::Data(_)), "all are answered");
+    }
+    handle.stop();
 }
 
 #[tokio::test]

@@ -10,8 +10,11 @@ use tokio::net::{TcpStream, UnixStream};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Answers each frame with its number.
+/// Answers each frame with its number; takes its time over one that says "slow".
 pub struct Counting;
+
+/// What a slow frame costs its handler.
+pub const SLOW: Duration = Duration::from_millis(10);
 
 pub struct Count(u64);
 
@@ -32,6 +35,9 @@ impl Game for Counting {
 impl Session for Count {
     fn frame(&mut self, frame: &[u8], context: &mut Context<'_>) {
         self.0 += 1;
+        if frame == b"slow" {
+            std::thread::sleep(SLOW);
+        }
         let mut answer = format!("{} ", self.0).into_bytes();
         answer.extend_from_slice(frame);
         context.send(&answer);

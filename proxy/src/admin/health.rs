@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use super::state::{AdminState, Origin, Published};
+use super::state::{AdminState, silent_since};
 use super::view::{ReadyView, TableView};
+use crate::source::{Origin, Published};
 
 pub(super) fn ready(state: &AdminState) -> ReadyView {
     let published = state.published();
@@ -43,9 +44,9 @@ pub(super) fn table(state: &AdminState, published: &Published) -> TableView {
             Origin::Nothing => 0,
             Origin::Disk | Origin::Source => seconds_since(published.table.applied_at),
         },
-        source: published.source.to_owned(),
+        source: state.source.to_owned(),
         connected: published.connected,
-        silent_s: published.silent_since(state.started_at).map_or(0, seconds_since),
+        silent_s: silent_since(published, state.started_at).map_or(0, seconds_since),
         source_error: published.source_error.clone(),
         refused: published.refused.len() as u64,
     }

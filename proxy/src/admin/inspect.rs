@@ -7,11 +7,12 @@ use super::ask::{AskError, ask};
 use super::health::{seconds_since, table};
 use super::state::AdminState;
 use super::view::{
-    BackendView, BackendsView, DrainView, LinkView, ListenerView, RouteView, RoutesView, ServiceView,
-    SessionsView, StatusView,
+    BackendView, BackendsView, DrainView, LinkView, ListenerView, RefusedView, RouteView, RoutesView,
+    ServiceView, SessionsView, StatusView,
 };
 use crate::routing::table::{OnCrash, Prefer, Recovery};
-use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Route, Service, Table};
+use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Refusal, Route, Service, Table};
+use crate::source::Published;
 use crate::worker::command::Command;
 
 pub(super) async fn sessions(state: &AdminState, limit: usize) -> Result<SessionsView, AskError> {
@@ -54,8 +55,8 @@ pub(super) async fn status(state: &AdminState) -> Result<StatusView, AskError> {
         listeners: state.listeners.iter().map(listener).collect(),
         table: table(state, &published),
         backends,
-        refused: published.refused,
-        warnings: published.warnings,
+        refused: refused(&published),
+        warnings: warnings(&published),
     })
 }
 
@@ -74,9 +75,23 @@ pub(super) fn routes(state: &AdminState) -> RoutesView {
             .map(|service| service_view(service, backends_of(service)))
             .collect(),
         drains: in_force.drains.values().map(|order| drain_view(order)).collect(),
-        refused: published.refused,
-        warnings: published.warnings,
+        refused: refused(&published),
+        warnings: warnings(&published),
     }
+}
+
+fn refused(published: &Published) -> Vec<RefusedView> {
+    let view = |refusal: &Refusal| RefusedView {
+        key: refusal.key.clone(),
+        error: format!("{}: got {}, expected {}", refusal.field, refusal.value, refusal.expected),
+        since: refusal.since,
+        last_good: refusal.last_good,
+    };
+    published.refused.iter().map(view).collect()
+}
+
+fn warnings(published: &Published) -> Vec<String> {
+    published.warnings.iter().map(|warning| format!("{}: {}", warning.key, warning.text)).collect()
 }
 
 fn route_view(route: &Route, here: bool) -> RouteView {

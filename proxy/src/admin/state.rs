@@ -5,56 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::drains::DrainWriter;
-use super::view::RefusedView;
-use crate::routing::Table;
+use crate::source::Published;
 use crate::telemetry::counters::{Cell, Counters};
 use crate::telemetry::metrics::{ControlView, Metrics};
 use crate::worker::command::Command;
 
-/// The routing as the workers have it, with what its source has to say.
-#[derive(Debug, Clone)]
-pub struct Published {
-    pub table: Arc<Table>,
-    pub origin: Origin,
-    /// `etcd` or `files`.
-    pub source: &'static str,
-    pub connected: bool,
-    /// When the source was last heard; of no interest while it is connected.
-    pub last_contact: Option<SystemTime>,
-    /// Why it doesn't answer.
-    pub source_error: Option<String>,
-    pub refused: Vec<RefusedView>,
-    pub warnings: Vec<String>,
+/// What `/metrics` shows of the documents' source.
+#[must_use]
+pub fn control_view(published: &Published, started_at: SystemTime) -> ControlView {
+    ControlView {
+        table_revision: published.table.revision,
+        refused_documents: published.refused.len() as u64,
+        silent_since: silent_since(published, started_at),
+    }
 }
 
-/// Where the table in force was made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// No document was ever read: there is no table in force.
-    Nothing,
-    /// The last good documents on disk; the source has not answered yet.
-    Disk,
-    Source,
-}
-
-impl Published {
-    /// What `/metrics` shows of it.
-    #[must_use]
-    pub fn control_view(&self, started_at: SystemTime) -> ControlView {
-        ControlView {
-            table_revision: self.table.revision,
-            refused_documents: self.refused.len() as u64,
-            silent_since: self.silent_since(started_at),
-        }
-    }
-
-    /// None while the source is connected.
-    pub(super) fn silent_since(&self, started_at: SystemTime) -> Option<SystemTime> {
-        (!self.connected).then(|| self.last_contact.unwrap_or(started_at))
-    }
+/// None while the source is connected.
+pub(super) fn silent_since(published: &Published, started_at: SystemTime) -> Option<SystemTime> {
+    (!published.connected).then(|| published.last_contact.unwrap_or(started_at))
 }
 
 /// A public address as it is bound.
@@ -73,8 +44,10 @@ pub struct AdminState {
     pub workers: Vec<mpsc::Sender<Command>>,
     /// By worker number.
     pub counters: Vec<Arc<Counters>>,
-    /// What is in force at this moment.
-    pub published: Box<dyn Fn() -> Published + Send + Sync>,
+    /// `etcd` or `files`.
+    pub source: &'static str,
+    /// What is in force, and how the source is.
+    pub published: watch::Receiver<Arc<Published>>,
     pub listeners: Vec<ListenerInfo>,
     pub metrics: Metrics,
     pub drains: DrainWriter,
@@ -93,8 +66,8 @@ impl AdminState {
         self.stopping.store(true, Ordering::Release);
     }
 
-    pub(super) fn published(&self) -> Published {
-        (self.published)()
+    pub(super) fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published.borrow())
     }
 
     /// Whom to ask: nobody before there are listeners and a table, since no worker runs until then.

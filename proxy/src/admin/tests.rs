@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::routing::DrainOrder;
+use crate::source::{Origin, Published};
 use support::{FakeStore, Options, id, options, proxy, published, table};
 
 #[tokio::test]
@@ -121,7 +122,7 @@ async fn routes_show_what_is_in_force_and_what_is_refused() {
     assert_eq!(view["drains"][0]["backend"], "arena/b");
     assert_eq!(
         view["refused"][0],
-        json!({"key": "backends/arena/x", "error": "weight: got -1", "since": 16, "last_good": true})
+        json!({"key": "backends/arena/x", "error": "weight: got -1, expected 0 to 1000000", "since": 16, "last_good": true})
     );
     let backends = proxy.get("/backends").await.json();
     assert_eq!(

@@ -186,7 +186,7 @@ proxy host-a serving, holdfast 1.2.3, up 2h 5m, 2 workers
 sessions   6 open, 0 parked, 1.5 MiB kept
 table      revision 17 from etcd, in force for 1m 1s, connected
 listener   game on 0.0.0.0:7000
-refused    backends/arena/x: weight: got -1; its last good version holds
+refused    backends/arena/x: weight: got -1, expected 0 to 1000000; its last good version holds
 
 BACKEND    VERSION  WEIGHT  LINK  SESSIONS  STATE
 arena/a    1.4.2       100  up           4  draining (backend), 2 left

@@ -87,6 +87,8 @@ pub enum Note<'a> {
         link: LinkId,
         rule: Rule,
     },
+    /// The state is over the service's limit; the session stays where it is.
+    StateTooLarge { link: LinkId, total_bytes: u64, max_bytes: u64 },
     /// The backend says that this attachment failed.
     Failed {
         link: LinkId,

@@ -73,7 +73,7 @@ impl Session {
             self.last_state_bytes = Some(chunk.total_bytes);
             if chunk.total_bytes > max_bytes {
                 // The operator hears of it; the session goes on where its state needn't travel.
-                env.note(Note::Fault { link, rule: Rule::StateOverrun });
+                env.note(Note::StateTooLarge { link, total_bytes: chunk.total_bytes, max_bytes });
                 self.give_up_freeze(link, env);
                 return Ok(());
             }

@@ -197,6 +197,7 @@ impl Effects for Fx<'_> {
                 let backend = self.name(link);
                 tracing::warn!(session = %self.id, %backend, rule = ?rule, "the backend broke a rule of the link");
             }
+            Note::StateTooLarge { link, total_bytes, max_bytes } => self.too_large(link, total_bytes, max_bytes),
             Note::Failed { link, text } => {
                 self.hub.counters.session_faults.add(1);
                 let backend = self.name(link);
@@ -325,6 +326,14 @@ impl Fx<'_> {
         let to = self.name(link);
         if let Some(handoff) = &mut self.seat.handoff {
             handoff.to = Some(to);
+        }
+    }
+
+    fn too_large(&mut self, link: LinkId, state_bytes: u64, max_bytes: u64) {
+        let (backend, now) = (self.name(link), self.hub.now);
+        if self.hub.link_mut(link).may_complain(now) {
+            tracing::warn!(session = %self.id, %backend, state_bytes, "limits.max_state_bytes" = max_bytes,
+                "the session can't move: its state is over the service's limit");
         }
     }
 

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::drains::StoreFuture;
 use crate::admin::*;
-use crate::routing::{Backend, BackendAddress, BackendId, Table};
+use crate::routing::{Backend, BackendAddress, BackendId, Refusal, Table};
+use crate::source::{Origin, Published};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::metrics::{Metrics, MetricsSources};
 use crate::worker::command::{Command, LinkView, SessionView};
@@ -44,17 +45,18 @@ pub(crate) fn published(table: Table) -> Published {
     Published {
         table: Arc::new(table),
         origin: Origin::Source,
-        source: "etcd",
         connected: true,
         last_contact: None,
         source_error: None,
-        refused: vec![view::RefusedView {
+        refused: Arc::new([Refusal {
             key: "backends/arena/x".into(),
-            error: "weight: got -1".into(),
+            field: "weight".into(),
+            value: "-1".into(),
+            expected: "0 to 1000000".into(),
             since: 16,
             last_good: true,
-        }],
-        warnings: Vec::new(),
+        }]),
+        warnings: Arc::new([]),
     }
 }
 
@@ -192,7 +194,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
     let metrics = Metrics::new(MetricsSources {
         workers: counters.clone(),
         spans: Arc::default(),
-        control: Box::new(move || control.borrow().control_view(SystemTime::now())),
+        control: Box::new(move || control_view(&control.borrow(), SystemTime::now())),
         started_at: SystemTime::now(),
         version: "1.2.3",
     });
@@ -211,7 +213,8 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
         started_at: SystemTime::now(),
         workers: vec![first, second],
         counters,
-        published: Box::new(move || Published::clone(&published.borrow())),
+        source: "etcd",
+        published,
         listeners: vec![ListenerInfo { name: "game".into(), address: ([0, 0, 0, 0], 7000).into() }],
         metrics,
         drains: options.drains,

@@ -59,6 +59,7 @@ pub struct Seat {
     pub results: Vec<HandoffResult>,
     pub faults: Vec<Rule>,
     pub stale: usize,
+    pub too_large: usize,
     pub states_dropped: usize,
     /// Attachments that were given START (or THAW), and neither their whole state nor RELEASE.
     pub running: Vec<(LinkId, Epoch)>,
@@ -259,6 +260,7 @@ impl Effects for Fx<'_> {
                 self.seat.running.retain(|(at, _)| *at != link);
             }
             Note::Fault { rule, .. } => self.seat.faults.push(rule),
+            Note::StateTooLarge { .. } => self.seat.too_large += 1,
             Note::Stale => self.seat.stale += 1,
             Note::FramesLost(frames) => self.seat.lost += frames,
             Note::StateDropped { .. } => self.seat.states_dropped += 1,
