@@ -41,6 +41,27 @@ fn a_drain_key_moves_every_session_with_its_state() {
 }
 
 #[test]
+fn two_workers_drain_together() {
+    let mut scene = Script::new("drain").workers(2).open();
+    let mut players = scene.players(60);
+    let by_worker = |scene: &Scene| {
+        let sessions = scene.sessions();
+        (0..2)
+            .map(|worker| sessions.iter().filter(|session| session["worker"] == worker).count())
+            .collect::<Vec<_>>()
+    };
+    assert!(
+        by_worker(&scene).iter().all(|count| *count > 0),
+        "both workers have players: {:?}",
+        by_worker(&scene)
+    );
+    let leaving = empty(&mut scene, &mut players, "a", "b");
+    assert_eq!(scene.handoffs("operator", "moved"), leaving);
+    let verdict = clean(players);
+    assert_eq!(moved(&verdict, "drain a"), leaving);
+}
+
+#[test]
 fn a_drained_backend_gets_nobody_until_it_is_undrained() {
     let mut scene = Script::new("drain").open();
     let mut players = scene.players(20);

@@ -24,6 +24,7 @@ pub struct Script {
     route: Value,
     config: String,
     local: Option<String>,
+    workers: u16,
     listeners: Vec<String>,
     files: Vec<(String, String)>,
 }
@@ -46,6 +47,7 @@ impl Script {
             route: json!({}),
             config: String::new(),
             local: None,
+            workers: 1,
             listeners: vec!["game".to_owned()],
             files: Vec::new(),
         }
@@ -68,6 +70,10 @@ impl Script {
     /// More of the proxy's config file.
     pub fn config(self, toml: &str) -> Self {
         Self { config: toml.to_owned(), ..self }
+    }
+
+    pub fn workers(self, workers: u16) -> Self {
+        Self { workers, ..self }
     }
 
     /// The arena beside the proxy; its link is up from the start.
@@ -106,6 +112,7 @@ impl Script {
         documents.put("routes/public", &route(&self.route))?;
         let mut spec = ProxySpec::new("host-a", &documents).more(&self.config);
         spec.listeners = self.listeners;
+        spec.workers = self.workers;
         if let Some(name) = &self.local {
             let local = arenas.iter().find(|arena| arena.name() == name).context("the local arena")?;
             spec = spec.beside(&format!("arena/{name}"), local.address());

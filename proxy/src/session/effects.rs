@@ -88,7 +88,11 @@ pub enum Note<'a> {
         rule: Rule,
     },
     /// The state is over the service's limit; the session stays where it is.
-    StateTooLarge { link: LinkId, total_bytes: u64, max_bytes: u64 },
+    StateTooLarge {
+        link: LinkId,
+        total_bytes: u64,
+        max_bytes: u64,
+    },
     /// The backend says that this attachment failed.
     Failed {
         link: LinkId,

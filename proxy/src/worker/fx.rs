@@ -197,7 +197,9 @@ impl Effects for Fx<'_> {
                 let backend = self.name(link);
                 tracing::warn!(session = %self.id, %backend, rule = ?rule, "the backend broke a rule of the link");
             }
-            Note::StateTooLarge { link, total_bytes, max_bytes } => self.too_large(link, total_bytes, max_bytes),
+            Note::StateTooLarge { link, total_bytes, max_bytes } => {
+                self.too_large(link, total_bytes, max_bytes)
+            }
             Note::Failed { link, text } => {
                 self.hub.counters.session_faults.add(1);
                 let backend = self.name(link);
