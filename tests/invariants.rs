@@ -32,6 +32,8 @@ fn invariant_1_no_handoff_good_or_failed_ever_closes_a_connection() {
     players.wait_until("all play on", SOON, |progress| progress.moved == 30).unwrap();
     let verdict = clean(players);
     assert_eq!((moved(&verdict, "move"), verdict.disconnects), (30, 0));
+    // The players have hung up; the proxy hears of it a moment later.
+    scene.wait("everybody's own end", |scene| scene.closed("client_close") == 30);
     assert_eq!(scene.metric("holdfast_sessions_closed_total", ""), 30, "only their own ends");
 }
 
