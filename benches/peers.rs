@@ -1,7 +1,8 @@
 //! CPU per frame beside HAProxy: the same game, the same players, in turn, by the operating system's accounting.
 //!
-//! HAProxy forwards bytes to the game's plain side. Holdfast has everything on that it always has: links, sequence
-//! numbers, journals, trace contexts, metrics. Neither works while the other is measured.
+//! HAProxy forwards bytes to the game's plain side. Holdfast has everything on: links, sequence numbers, journals, trace
+//! contexts, metrics, and the export of sampled frames (one in a hundred) to a collector. Neither works while the other
+//! is measured.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -11,8 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use holdfast_stage::{
-    Arena, ArenaSpec, Documents, Players, PlayersSpec, Process, Proxy, ProxySpec, Stage, arena_service,
-    free_address, meter,
+    Arena, ArenaSpec, Collector, Documents, Players, PlayersSpec, Process, Proxy, ProxySpec, Stage,
+    arena_service, free_address, meter,
 };
 use serde_json::{Map, Value, json};
 
@@ -68,13 +69,13 @@ struct Contender {
     address: SocketAddr,
     proxy_pid: u32,
     backend_pid: u32,
-    _proxy: Runs,
+    runs: Runs,
     _backend: Arena,
 }
 
 /// What keeps a contender's proxy running.
 enum Runs {
-    Holdfast { _proxy: Proxy },
+    Holdfast { proxy: Proxy },
     Haproxy { _process: Process },
 }
 
@@ -106,6 +107,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.rounds > 0, "--rounds 0: expected at least 1");
     let mut stage = Stage::new("bench-peers")?;
+    let collector = Collector::start()?;
+    stage.set("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint());
     let result = compare(&stage, arguments);
     if result.is_err() {
         stage.keep();
@@ -137,7 +140,7 @@ fn compare(stage: &Stage, arguments: &Arguments) -> Result<()> {
             contenders.iter().zip(&runs).map(|(contender, runs)| (contender.peer, median(runs))).collect();
         report(arguments, sessions, &medians);
     }
-    Ok(())
+    contenders.iter().try_for_each(Contender::has_exported)
 }
 
 impl Contender {
@@ -148,7 +151,16 @@ impl Contender {
             Peer::Haproxy => start_haproxy(stage, &backend)?,
         };
         let backend_pid = backend.process().pid()?;
-        Ok(Self { peer, address, proxy_pid, backend_pid, _proxy: proxy, _backend: backend })
+        Ok(Self { peer, address, proxy_pid, backend_pid, runs: proxy, _backend: backend })
+    }
+
+    /// What the figures say is "on" was on.
+    fn has_exported(&self) -> Result<()> {
+        if let Runs::Holdfast { proxy } = &self.runs {
+            let spans = proxy.metric("holdfast_spans_exported_total", "")?;
+            ensure!(spans > 0.0, "no span has reached the collector");
+        }
+        Ok(())
     }
 
     fn play(&self, stage: &Stage, sessions: usize, play: Duration) -> Result<Figures> {
@@ -177,7 +189,7 @@ fn start_holdfast(stage: &Stage, backend: &Arena) -> Result<(SocketAddr, u32, Ru
     documents.put(&backend.key(), &backend.document())?;
     documents.put("routes/public", &json!({"listener": "game", "service": "arena"}))?;
     let mut proxy = Proxy::start(stage, &ProxySpec::new("holdfast", &documents))?;
-    Ok((proxy.address(), proxy.process().pid()?, Runs::Holdfast { _proxy: proxy }))
+    Ok((proxy.address(), proxy.process().pid()?, Runs::Holdfast { proxy }))
 }
 
 fn start_haproxy(stage: &Stage, backend: &Arena) -> Result<(SocketAddr, u32, Runs)> {

@@ -6,6 +6,7 @@
 mod accounting;
 mod arena;
 mod binaries;
+mod collector;
 mod documents;
 mod etcd;
 pub mod http;
@@ -20,6 +21,7 @@ mod wait;
 pub use accounting::{Metered, Usage, meter, usage};
 pub use arena::{Arena, ArenaSpec};
 pub use binaries::{holdfast_binary, sample_binary};
+pub use collector::Collector;
 pub use documents::{Documents, arena_service};
 pub use etcd::{Etcd, EtcdBinary};
 pub use holdfast_sample::players::report::{BackendShare, EventReport, Progress, Verdict};
