@@ -107,7 +107,7 @@ fn open_metrics_declares_units_and_ends() {
     assert!(page.ends_with("# EOF\n"));
 }
 
-/// Prometheus's own linter, where it is installed; the end-to-end tests install it.
+/// By Prometheus's own linter.
 #[test]
 fn promtool_accepts_the_page() {
     let page = metrics(two_workers()).render(Exposition::Prometheus).unwrap();
