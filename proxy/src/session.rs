@@ -30,7 +30,7 @@ use holdfast_protocol::message::{
 };
 use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext};
 
-pub use effects::{Effects, LinkId, Note, Step, Timer, Wanted};
+pub use effects::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use inbound::Inbound;
 use outbound::{Kind, Outbound};
 use state::{Incoming, KeptState};
@@ -237,6 +237,7 @@ impl Session {
             Timer::Park => self.park_is_over(env),
             Timer::Home => self.home_is_over(env),
             Timer::Close => self.close_is_late(env),
+            Timer::Checkpoint => {}
         }
     }
 

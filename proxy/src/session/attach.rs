@@ -15,7 +15,7 @@ impl Session {
     /// Looks for a backend and begins to attach there; with none in sight, see [`Self::nobody`].
     pub(super) fn seek<E: Effects>(&mut self, env: &mut E) {
         let format = self.kept.as_ref().map(|kept| kept.format.as_str());
-        let wanted = Wanted { tried: &self.tried, format, home: self.home };
+        let wanted = Wanted { tried: &self.tried, format, home: self.home, needs: 0, logic: None };
         match env.pick(wanted) {
             Some(link) => self.attach_to(link, env),
             None => self.nobody_is_left(env),
@@ -74,6 +74,8 @@ impl Session {
             server_window_bytes: self.inbound.open_window(self.service.limits.server_window_bytes),
             trace,
             group: None,
+            recovery: self.service.recovery,
+            opened_us: 0,
             client: &self.client_address,
             service: &self.service.name,
             format,

@@ -50,6 +50,12 @@ impl Session {
         }
     }
 
+    /// Its turn to go on after a crash has come.
+    pub fn recover<E: Effects>(&mut self, env: &mut E) {
+        self.look_again(env);
+        env.recovery_over();
+    }
+
     pub(super) fn home_is_over<E: Effects>(&mut self, env: &mut E) {
         self.home = None;
         self.look_again(env);

@@ -92,6 +92,8 @@ impl Session {
             server_window_bytes,
             trace: TraceContext::default(),
             group: None,
+            recovery: self.service.recovery,
+            opened_us: 0,
             client: &self.client_address,
             service: &self.service.name,
             format: "",
