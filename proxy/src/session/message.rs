@@ -54,7 +54,7 @@ impl Session {
                 Ok(())
             }
             Message::Fault(fault) => {
-                env.note(Note::Failed { link, text: fault.text });
+                env.note(Note::Failed { link, rule: fault.rule, text: fault.text });
                 self.attachment_lost(link, env);
                 Ok(())
             }
