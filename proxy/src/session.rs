@@ -161,7 +161,7 @@ pub struct Session {
     tried: Vec<LinkId>,
     /// A refusal of this attempt was not final.
     may_retry: bool,
-    /// An earlier state could not be kept; the game is told.
+    /// It began anew, because an earlier state could not be kept; the game is told.
     lost: bool,
     /// The park deadline runs, from the first moment without a backend.
     park_runs: bool,
@@ -299,7 +299,6 @@ impl Session {
             self.release(old.link, old.epoch, env);
         }
         env.note(Note::Live { link });
-        self.lost = false;
         if self.journal.is_kept() {
             self.journal.logic = Some(env.logic(link));
         }

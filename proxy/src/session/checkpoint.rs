@@ -138,6 +138,7 @@ impl Session {
         self.inbound.trim_hashes(state.server_seq);
         self.journal.records.trim(state.record_seq);
         self.journal.state = Some(state);
+        self.lost = false;
         (self.journal.recoveries, self.journal.suspect) = (0, false);
     }
 
@@ -156,5 +157,6 @@ impl Session {
         self.outbound.set_keeps(false, env);
         self.journal.records.forget();
         self.inbound.set_keeps_hashes(false);
+        self.regulate_reading(env);
     }
 }

@@ -6,7 +6,7 @@ use holdfast_protocol::message::{Attached, Credit, Freeze, Message, Recovery, Ru
 use super::effects::{Effects, LinkId, Note, Step, Timer};
 use super::state::Incoming;
 use super::{Client, Frozen, Order, Otherwise, Phase, Session};
-use crate::telemetry::counters::{HandoffCause, HandoffResult};
+use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult};
 
 /// What came of the order to move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +145,7 @@ impl Session {
     pub(super) fn thaw<E: Effects>(&mut self, env: &mut E) {
         let Some(old) = self.old.take() else { return self.park(env) };
         self.epoch = self.epoch.next();
-        self.journal.level = old.level;
+        self.hold_to(old.level, env);
         self.inbound.attend(old.server_seq);
         self.journal.records.rewind(old.last_to_give);
         self.phase = Phase::Thawing { link: old.link, old_epoch: old.epoch };
@@ -225,7 +225,11 @@ impl Session {
             Phase::Replaying { link: at }
                 if at == link && self.journal.state.is_some() && self.moves_by_plan() =>
             {
-                self.try_next(link, env);
+                // Each backend on the way may have gone down with its input.
+                match self.journal.is_kept().then(|| self.suspect(env)) {
+                    Some(None) => self.end(CloseReason::Poison, env),
+                    _ => self.try_next(link, env),
+                }
             }
             Phase::Replaying { link: at }
             | Phase::Active { link: at }

@@ -101,6 +101,9 @@ impl Inbound {
             return Err(Rule::Diverged);
         }
         self.echo = seq;
+        // It counts in its sender's window until it is acked, which is soon: the client isn't waited for.
+        let length = u32::try_from(frame.len()).map_err(|_| Rule::FrameTooLarge)?;
+        self.unacked_bytes = self.unacked_bytes.saturating_add(length);
         self.repeat_ack = true;
         Ok(Arrival::Echo)
     }
@@ -139,7 +142,13 @@ impl Inbound {
     pub fn handed(&mut self) -> bool {
         self.handed = self.had;
         self.carried_bytes = 0;
-        self.unacked_bytes += std::mem::take(&mut self.unhanded_bytes);
+        self.unacked_bytes = self.unacked_bytes.saturating_add(std::mem::take(&mut self.unhanded_bytes));
+        self.is_urgent()
+    }
+
+    /// A good part of the window waits for an ack.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
         self.unacked_bytes > self.window_bytes / 4
     }
 

@@ -206,7 +206,7 @@ impl Session {
         }
         let arrival = self.inbound.arrive(seq, frame)?;
         if arrival != Arrival::New {
-            env.owe_ack();
+            if self.inbound.is_urgent() { self.send_ack(env) } else { env.owe_ack() }
         }
         Ok(Some(arrival))
     }

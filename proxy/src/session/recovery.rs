@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::effects::{Effects, LinkId, Note, Suspicion, Timer};
 use super::journal::Origin;
 use super::outbound::Kind;
-use super::records;
+use super::records::{self, Records};
 use super::{Client, Order, Otherwise, Phase, Session};
 use crate::routing::table::OnCrash;
 use crate::telemetry::counters::{CloseReason, HandoffCause};
@@ -55,15 +55,20 @@ impl Session {
     /// An attachment is to begin where the kept state ends.
     pub(super) fn begin_at<E: Effects>(&mut self, level: Recovery, env: &mut E) {
         let base = self.journal.base();
-        self.journal.level = level;
-        self.journal.gave_up = false;
         self.outbound.rewind_to_base();
-        self.outbound.set_keeps(level != Recovery::None, env);
+        self.hold_to(level, env);
         let last = self.journal.records.had();
         self.journal.records.rewind(last);
-        self.inbound.set_keeps_hashes(level == Recovery::Replay);
         let replays = level == Recovery::Replay;
         self.inbound.attend(if replays { base.server_seq } else { self.inbound.had() });
+    }
+
+    /// From here on, what that level needs is kept, and no more.
+    pub(super) fn hold_to<E: Effects>(&mut self, level: Recovery, env: &mut E) {
+        self.journal.level = level;
+        self.journal.gave_up = false;
+        self.outbound.set_keeps(level != Recovery::None, env);
+        self.inbound.set_keeps_hashes(level == Recovery::Replay);
     }
 
     pub(super) fn record_again<'a>(&self, entry: &records::Entry<'a>) -> Record<'a> {
@@ -110,21 +115,26 @@ impl Session {
         }
     }
 
-    /// Recoveries are paced, and input that may be poison comes last: it waits for its turn.
-    fn await_turn<E: Effects>(&mut self, env: &mut E) {
+    /// Counts a backend that went down with this session on it, or `None`: once more is too often.
+    pub(super) fn suspect<E: Effects>(&mut self, env: &mut E) -> Option<Suspicion> {
         let first = self.outbound.first_unprocessed().map(|entry| (entry.seq, xxh3_64(entry.frame)));
         self.journal.recoveries += 1;
         if self.journal.recoveries > self.service.limits.max_recoveries {
             let (seq, hash) = first.unwrap_or((self.outbound.acked(), 0));
             env.note(Note::Poison { seq, hash });
-            return self.end(CloseReason::Poison, env);
+            return None;
         }
-        let suspicion = match (first, self.journal.suspect) {
+        let was_suspect = std::mem::replace(&mut self.journal.suspect, first.is_some());
+        Some(match (first, was_suspect) {
             (None, _) => Suspicion::None,
             (Some(_), false) => Suspicion::Once,
             (Some(_), true) => Suspicion::Again,
-        };
-        self.journal.suspect = first.is_some();
+        })
+    }
+
+    /// Recoveries are paced, and input that may be poison comes last: it waits for its turn.
+    fn await_turn<E: Effects>(&mut self, env: &mut E) {
+        let Some(suspicion) = self.suspect(env) else { return self.end(CloseReason::Poison, env) };
         self.outbound.rewind_to_base();
         self.awaits_turn = true;
         self.begin_stay(env);
@@ -174,13 +184,14 @@ impl Session {
         let frames = self.outbound.lose_sent(env);
         env.note(Note::FramesLost(frames));
         self.outbound.set_keeps(false, env);
-        self.journal.records.forget();
+        // Nothing of the earlier ones is left: they are numbered from 1 again.
+        self.journal.records = Records::default();
         self.inbound.set_keeps_hashes(false);
         self.inbound.attend(self.inbound.had());
         self.journal.origin = Origin {
             client_seq: self.outbound.acked(),
             server_seq: self.inbound.had(),
-            record_seq: self.journal.records.had(),
+            record_seq: Seq::NONE,
         };
         self.journal.logic = None;
         (self.journal.recoveries, self.journal.suspect) = (0, false);
