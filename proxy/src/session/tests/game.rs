@@ -79,7 +79,7 @@ impl Game for Chain {
         let lineage = u32::try_from(context.epoch().0).unwrap();
         Ok(match opening {
             Opening::Fresh | Opening::Lost => Player { knobs, lineage, count: 0, chain: 0, sent: 0 },
-            Opening::State(bytes) => {
+            Opening::State(bytes) | Opening::Recovered(bytes) => {
                 let shown = Shown::parse(bytes);
                 let Shown { lineage, number, count, chain } = shown;
                 Player { knobs, lineage, count, chain, sent: number }
