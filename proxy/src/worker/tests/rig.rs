@@ -173,6 +173,8 @@ pub fn frame(bytes: &[u8]) -> Vec<u8> {
 pub struct FakeBackend {
     pub id: BackendId,
     pub instance: InstanceId,
+    /// What its WELCOME says that it can do.
+    pub capabilities: u64,
     listener: TcpListener,
 }
 
@@ -181,7 +183,7 @@ impl FakeBackend {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let id = BackendId { service: service.into(), name: name.into() };
-        Self { id, instance: InstanceId(fastrand::u128(..).to_be_bytes()), listener }
+        Self { id, instance: InstanceId(fastrand::u128(..).to_be_bytes()), capabilities: 0, listener }
     }
 
     pub fn address(&self) -> BackendAddress {
@@ -213,7 +215,7 @@ impl FakeBackend {
     }
 
     pub fn link_with(&self, attachments: &[AttachmentEntry]) -> FakeLink {
-        let mut link = FakeLink { stream: self.dialled(), bytes: Vec::new(), generation: 0 };
+        let mut link = FakeLink::over(self.dialled());
         link.generation = link.hear(|message| match message {
             Message::Hello(hello) => Some(hello.generation),
             _ => None,
@@ -228,7 +230,7 @@ impl FakeBackend {
             client_window_bytes: u32::MAX,
             state_credit_bytes: 1 << 20,
             orphan_deadline_ms: 60_000,
-            capabilities: 0,
+            capabilities: self.capabilities,
             draining: false,
             backend_version: "1",
             logic: "1",
@@ -248,6 +250,11 @@ pub struct FakeLink {
 }
 
 impl FakeLink {
+    /// HELLO is still to be heard.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { stream, bytes: Vec::new(), generation: 0 }
+    }
+
     pub fn say(&mut self, message: &Message<'_>) {
         let mut bytes = Vec::new();
         codec::encode(message, &mut bytes);
