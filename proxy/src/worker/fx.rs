@@ -374,7 +374,7 @@ impl Fx<'_> {
         if self.hub.link_mut(link).may_warn(now) {
             let recovery = self.service.recovery.name();
             tracing::warn!(service = %self.service.name, %backend, recovery,
-                "the backend can't do what the service's recovery asks for: its crash will cost its sessions their state");
+                "sessions aren't protected as the service's recovery asks: this backend's crash will cost them their state");
         }
     }
 

@@ -1,5 +1,6 @@
 //! A whole worker over real sockets, against backends that do as the test says.
 
+mod recovery;
 mod rig;
 
 use std::io::{Read, Write};

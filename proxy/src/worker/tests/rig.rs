@@ -8,16 +8,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use holdfast_protocol::message::{
-    Ack, Attached, AttachmentEntry, AttachmentPhase, AttachmentsBuf, Close, Data, Drain, Message, State,
-    Subject, Welcome,
+    Ack, Attached, AttachmentEntry, AttachmentPhase, AttachmentsBuf, Close, Data, Drain, Message, Ping,
+    State, Subject, Welcome,
 };
 use holdfast_protocol::{Epoch, InstanceId, Seq, SessionId, TraceContext, codec};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::routing::document::RawService;
-use crate::routing::table::{Prefer, RouteMatch};
-use crate::routing::{Backend, BackendAddress, BackendId, Route, Table};
+use crate::routing::table::{Prefer, Recovery, RouteMatch};
+use crate::routing::{Backend, BackendAddress, BackendId, Route, Service, Table};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::tracer::Tracer;
 use crate::worker::command::{Command, LinkView};
@@ -47,7 +47,16 @@ pub struct Rig {
 impl Rig {
     /// One listener and one service for each name; `adjust` sets bounds.
     pub fn start(services: &[&str], limits: &Value, adjust: impl FnOnce(&mut WorkerConfig)) -> Self {
-        let table = Arc::new(ArcSwap::from_pointee(table(services, limits)));
+        Self::start_at(Recovery::None, services, limits, adjust)
+    }
+
+    pub fn start_at(
+        recovery: Recovery,
+        services: &[&str],
+        limits: &Value,
+        adjust: impl FnOnce(&mut WorkerConfig),
+    ) -> Self {
+        let table = Arc::new(ArcSwap::from_pointee(table(recovery, services, limits)));
         let counters: Arc<Counters> = Arc::default();
         let mut config = WorkerConfig {
             index: 0,
@@ -139,7 +148,7 @@ impl Rig {
     }
 }
 
-fn table(services: &[&str], limits: &Value) -> Table {
+fn table(recovery: Recovery, services: &[&str], limits: &Value) -> Table {
     let mut table = Table { applied_at: SystemTime::now(), ..Table::empty() };
     for name in services {
         let raw: RawService = serde_json::from_value(json!({
@@ -148,7 +157,8 @@ fn table(services: &[&str], limits: &Value) -> Table {
             "limits": limits,
         }))
         .unwrap();
-        table.services.insert((*name).to_owned(), Arc::new(raw.check((*name).into()).unwrap()));
+        let service = Service { recovery, ..raw.check((*name).into()).unwrap() };
+        table.services.insert((*name).to_owned(), Arc::new(service));
         let route = Route {
             name: (*name).into(),
             listener: (*name).into(),
@@ -290,7 +300,16 @@ impl FakeLink {
 
     /// Takes the next session.
     pub fn attach(&mut self) -> (SessionId, Epoch) {
-        let attached = self.hear(|message| match message {
+        let attached = self.asked_to_attach();
+        let Subject::Session(session) = attached.subject else { panic!("a group") };
+        let epoch = attached.epoch;
+        self.say(&Message::Attached(attached));
+        (session, epoch)
+    }
+
+    /// The next ATTACH, unanswered.
+    pub fn asked_to_attach(&mut self) -> Attached {
+        self.hear(|message| match message {
             Message::Attach(attach) => Some(Attached {
                 subject: attach.subject,
                 epoch: attach.epoch,
@@ -298,11 +317,19 @@ impl FakeLink {
                 server_seq: attach.server_seq,
             }),
             _ => None,
+        })
+    }
+
+    /// All that the proxy has to say now: every message that is of interest.
+    pub fn hear_out<T>(&mut self, mut wanted: impl FnMut(&Message<'_>) -> Option<T>) -> Vec<T> {
+        const NONCE: u64 = 0x0dd;
+        let mut heard = Vec::new();
+        self.say(&Message::Ping(Ping { nonce: NONCE }));
+        self.hear(|message| {
+            heard.extend(wanted(message));
+            matches!(message, Message::Pong(pong) if pong.nonce == NONCE).then_some(())
         });
-        let Subject::Session(session) = attached.subject else { panic!("a group") };
-        let epoch = attached.epoch;
-        self.say(&Message::Attached(attached));
-        (session, epoch)
+        heard
     }
 
     /// The next frame of any session: its seq and bytes.
