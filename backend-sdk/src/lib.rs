@@ -127,6 +127,7 @@ mod server;
 mod settings;
 #[cfg(feature = "otlp")]
 pub mod telemetry;
+pub mod testing;
 mod trace;
 
 pub use context::Context;

@@ -1,6 +1,7 @@
 //! The core driven with messages, in virtual time.
 
 mod bounds;
+mod crashes;
 mod ending;
 mod links;
 mod moving;

@@ -263,9 +263,9 @@ impl<S: crate::game::Session> Attachment<S> {
         if !is_exact(self.recovery) {
             return first_input_of_epoch(self.epoch);
         }
-        // Each input so far was a client frame or made a record.
-        let inputs = self.processed.0.saturating_add(self.records.last().0);
-        INPUTS_AFTER_LOSS.saturating_add(inputs.saturating_mul(1 << INPUTS_PER_SEQ_BITS))
+        // Seqs go on after a loss, so these are beyond those after an earlier one.
+        let seqs = self.processed.0.saturating_add(self.outbox.last_sent().0);
+        INPUTS_AFTER_LOSS.saturating_add(seqs.saturating_mul(1 << INPUTS_PER_SEQ_BITS))
     }
 }
 
