@@ -1,4 +1,7 @@
 //! The game: each player is a [`Hero`] that every frame advances; ticks are pushed on the side.
+//!
+//! It asks nothing but its context, so it can be replayed; and a change of its state is the frame that made it, so it can
+//! tell changes as well.
 
 use std::sync::Arc;
 use std::time::Duration;
