@@ -6,6 +6,7 @@ mod ending;
 mod links;
 mod moving;
 mod random;
+mod replaying;
 mod sessions;
 mod traces;
 mod world;

@@ -404,6 +404,10 @@ fn brief_one(message: &Message<'_>) -> String {
             let frame = if frame.starts_with("xx") { format!("{} x", frame.len()) } else { frame.into() };
             format!("{} {}: {frame}", if data.again { "again" } else { "data" }, data.seq)
         }
+        Message::Record(record) => {
+            let again = if record.again { " again" } else { "" };
+            format!("record{again} {} {:?} {}", record.seq, record.kind, record.after_client_seq)
+        }
         Message::Ack(ack) => format!("ack {}", ack.data),
         Message::Close(close) => {
             format!("{} {}", if close.again { "close again" } else { "close" }, close.seq)
