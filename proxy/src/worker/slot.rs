@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use slotmap::new_key_type;
 
+use super::pressure::Holding;
 use super::stream::{Outbox, Stream};
 use super::trace::{HandoffTrace, SessionTrace};
 use crate::routing::Route;
@@ -57,8 +58,10 @@ pub struct Seat {
     pub handoff: Option<HandoffTrace>,
     /// Absent where spans go nowhere.
     pub life: Option<Box<SessionTrace>>,
-    /// Bytes that this session adds to the worker's gauge.
-    pub kept_bytes: u64,
+    /// What this session adds to the worker's account.
+    pub kept: Holding,
+    /// Since when it has held more than its share of a worker whose memory is short.
+    pub over_since: Option<Instant>,
     pub parked: bool,
 }
 
@@ -85,7 +88,8 @@ impl Seat {
             timers: [None; TIMERS.len()],
             handoff: None,
             life: None,
-            kept_bytes: 0,
+            kept: Holding::default(),
+            over_since: None,
             parked: false,
         }
     }
