@@ -1,6 +1,7 @@
 //! The game: each player is a [`Hero`] that every frame advances; ticks are pushed on the side.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdfast_backend::{Context, Game, Opening, Refusal, Session, Tag as Timer};
@@ -17,6 +18,8 @@ pub struct Rules {
     pub tag: Tag,
     /// Size of a player's saved state.
     pub state_bytes: usize,
+    /// The same for the first player alone.
+    pub first_state_bytes: Option<usize>,
     /// Time between ticks; None: no ticks.
     pub tick: Option<Duration>,
     pub faults: Faults,
@@ -37,11 +40,12 @@ pub struct Faults {
 
 pub struct Arena {
     rules: Arc<Rules>,
+    has_first: AtomicBool,
 }
 
 impl Arena {
     pub fn new(rules: Rules) -> Self {
-        Self { rules: Arc::new(rules) }
+        Self { rules: Arc::new(rules), has_first: AtomicBool::new(false) }
     }
 }
 
@@ -59,13 +63,18 @@ impl Game for Arena {
         if let Some(period) = self.rules.tick {
             context.every(TICK, period);
         }
-        Ok(Player { rules: self.rules.clone(), hero, out: Vec::new() })
+        let is_first = !self.has_first.swap(true, Ordering::Relaxed);
+        let first_bytes = self.rules.first_state_bytes.filter(|_| is_first);
+        let state_bytes = first_bytes.unwrap_or(self.rules.state_bytes);
+        Ok(Player { rules: self.rules.clone(), hero, state_bytes, out: Vec::new() })
     }
 }
 
 pub struct Player {
     rules: Arc<Rules>,
     hero: Hero,
+    /// Size of the saved state.
+    state_bytes: usize,
     /// The frame being written; kept for its allocation.
     out: Vec<u8>,
 }
@@ -100,7 +109,7 @@ impl Session for Player {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        let mut saved = self.hero.save(self.rules.state_bytes);
+        let mut saved = self.hero.save(self.state_bytes);
         if self.rules.faults.corrupt_state
             && let Some(last) = saved.last_mut()
         {
