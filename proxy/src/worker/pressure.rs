@@ -336,19 +336,25 @@ fn slow_bytes(slot: &Slot) -> (u64, CloseReason) {
     let kept = &slot.seat.kept;
     let is_served = matches!(slot.session.phase(), Phase::Active { .. });
     let queue = if is_served { kept.queue } else { 0 };
-    if kept.of_player() >= queue {
-        (kept.of_player() + queue, CloseReason::SlowPlayer)
+    // A player who takes nothing holds up the backend, too: what waits for that one is then no fault of its own.
+    let reason = if takes_nothing(&slot.seat) || kept.of_player() >= queue {
+        CloseReason::SlowPlayer
     } else {
-        (kept.of_player() + queue, CloseReason::SlowBackend)
-    }
+        CloseReason::SlowBackend
+    };
+    (kept.of_player() + queue, reason)
+}
+
+/// What was written last is still there, for the most part.
+fn takes_nothing(seat: &Seat) -> bool {
+    !seat.outbox.is_empty() && !seat.dirty
 }
 
 /// It has had its time; or the bound is reached, and only a player who takes nothing can have brought that about: who
 /// waits for a backend isn't read any more.
 fn is_slow(seat: &Seat, reason: CloseReason, at_bound: bool, now: Instant) -> bool {
     let long = seat.over_since.is_some_and(|since| now.saturating_duration_since(since) >= SLOW_AFTER);
-    let takes_nothing = reason == CloseReason::SlowPlayer && !seat.outbox.is_empty() && !seat.dirty;
-    long || (at_bound && takes_nothing)
+    long || (at_bound && reason == CloseReason::SlowPlayer && takes_nothing(seat))
 }
 
 #[cfg(test)]
