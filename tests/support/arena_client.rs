@@ -8,8 +8,9 @@ use socket2::{Domain, Socket, Type};
 
 use super::scene::SOON;
 
-/// Small enough that what isn't read waits in the proxy, not in the kernel.
-const RECEIVE_BUFFER_BYTES: usize = 4096;
+/// Small enough that what isn't read waits in the proxy, not in the kernel; and so large that it doesn't.
+const NARROW_BYTES: usize = 4096;
+const WIDE_BYTES: usize = 200 * 1024;
 /// How long one try to send may take.
 const TRY: Duration = Duration::from_millis(100);
 const KIND_INPUT: u8 = 1;
@@ -26,18 +27,19 @@ pub struct ArenaClient {
 
 impl ArenaClient {
     pub fn connect(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).unwrap())
+        Self::over(address, WIDE_BYTES)
     }
 
     /// One whose kernel takes hardly anything that it doesn't read.
     pub fn connect_narrow(address: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).unwrap();
-        socket.connect(&address.into()).unwrap();
-        Self::over(socket.into())
+        Self::over(address, NARROW_BYTES)
     }
 
-    fn over(stream: TcpStream) -> Self {
+    fn over(address: SocketAddr, receive_buffer_bytes: usize) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(receive_buffer_bytes).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let stream: TcpStream = socket.into();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         Self { stream, inbox: Vec::new(), sent: 0, replied: 0 }

@@ -204,9 +204,12 @@ impl Worker {
         let waker = seat.waker.as_ref().unwrap_or(Waker::noop());
         let mut cx = Context::from_waker(waker);
         match seat.outbox.poll_out(stream, &mut cx) {
-            Poll::Pending => return,
+            Poll::Pending => {
+                seat.unread_since.get_or_insert(self.hub.now);
+                return;
+            }
             Poll::Ready(Err(error)) => return self.client_failed(key, &error),
-            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Ok(())) => seat.unread_since = None,
         }
         let buffer = std::mem::take(&mut seat.outbox.bytes);
         if seat.finishing {

@@ -18,6 +18,8 @@ use crate::telemetry::counters::{CloseReason, Kept, Limit};
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 /// How often at most all sessions are looked through because the bound is reached.
 const RELIEF_EVERY: Duration = Duration::from_millis(10);
+/// The same for players who don't read, once the bound is reached.
+const SLOW_AT_BOUND: Duration = Duration::from_millis(100);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// What one session adds to the account.
@@ -75,6 +77,15 @@ pub struct Pressure {
     complained: Option<Instant>,
 }
 
+/// How far the sum has come, once it is above nine tenths of the bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Nearly,
+    Bound,
+    /// A quarter more than the bound: what buffers that grow by doubling, and one turn, may add.
+    Well,
+}
+
 impl Pressure {
     pub fn new(config: &WorkerConfig) -> Self {
         let limits = &config.counters.limits;
@@ -97,6 +108,14 @@ impl Pressure {
     /// From here on, those that are slow are closed.
     fn short(&self) -> u64 {
         self.bound - self.bound / 10
+    }
+
+    fn over(&self) -> Over {
+        match self.total {
+            total if total >= self.bound + self.bound / 4 => Over::Well,
+            total if total >= self.bound => Over::Bound,
+            _ => Over::Nearly,
+        }
     }
 
     /// Follows the sum. `true`: what was held back because of it may go on.
@@ -297,7 +316,7 @@ impl Worker {
     fn close_the_slowest(&mut self) {
         let pressure = &self.hub.pressure;
         let Some(excess) = pressure.total.checked_sub(pressure.short()) else { return };
-        let at_bound = pressure.total >= pressure.bound;
+        let over = pressure.over();
         let (now, share) = (self.hub.now, self.hub.share());
         let mut leaving_bytes = 0;
         let mut slow = Vec::new();
@@ -306,7 +325,7 @@ impl Worker {
             if slot.seat.stream.is_none() {
                 // It is on its way out already, with all that it holds.
                 leaving_bytes += slot.seat.kept.queue;
-            } else if bytes > share && is_slow(&slot.seat, reason, at_bound, now) {
+            } else if bytes > share && is_slow(&slot.seat, reason, over, now) {
                 slow.push(Slow { key, bytes, reason });
             }
         }
@@ -337,7 +356,7 @@ fn slow_bytes(slot: &Slot) -> (u64, CloseReason) {
     let is_served = matches!(slot.session.phase(), Phase::Active { .. });
     let queue = if is_served { kept.queue } else { 0 };
     // A player who takes nothing holds up the backend, too: what waits for that one is then no fault of its own.
-    let reason = if takes_nothing(&slot.seat) || kept.of_player() >= queue {
+    let reason = if slot.seat.unread_since.is_some() || kept.of_player() >= queue {
         CloseReason::SlowPlayer
     } else {
         CloseReason::SlowBackend
@@ -345,16 +364,24 @@ fn slow_bytes(slot: &Slot) -> (u64, CloseReason) {
     (kept.of_player() + queue, reason)
 }
 
-/// What was written last is still there, for the most part.
-fn takes_nothing(seat: &Seat) -> bool {
-    !seat.outbox.is_empty() && !seat.dirty
-}
-
-/// It has had its time; or the bound is reached, and only a player who takes nothing can have brought that about: who
-/// waits for a backend isn't read any more.
-fn is_slow(seat: &Seat, reason: CloseReason, at_bound: bool, now: Instant) -> bool {
-    let long = seat.over_since.is_some_and(|since| now.saturating_duration_since(since) >= SLOW_AFTER);
-    long || (at_bound && reason == CloseReason::SlowPlayer && takes_nothing(seat))
+/// It has had its time. Beyond the bound that is short, and well beyond it there is none, for players who don't read:
+/// only they can have brought it about, since who waits for a backend isn't read any more.
+fn is_slow(seat: &Seat, reason: CloseReason, over: Over, now: Instant) -> bool {
+    let lasts = |since: Option<Instant>, time| {
+        since.is_some_and(|since| now.saturating_duration_since(since) >= time)
+    };
+    let long = lasts(seat.over_since, SLOW_AFTER);
+    match (reason, seat.unread_since) {
+        (CloseReason::SlowPlayer, Some(_)) => {
+            let time = match over {
+                Over::Nearly => SLOW_AFTER,
+                Over::Bound => SLOW_AT_BOUND,
+                Over::Well => Duration::ZERO,
+            };
+            lasts(seat.unread_since, time)
+        }
+        _ => long,
+    }
 }
 
 #[cfg(test)]

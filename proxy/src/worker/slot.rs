@@ -60,6 +60,8 @@ pub struct Seat {
     pub life: Option<Box<SessionTrace>>,
     /// What this session adds to the worker's account.
     pub kept: Holding,
+    /// Since when its socket hasn't taken all that is for the client.
+    pub unread_since: Option<Instant>,
     /// Since when it has held more than its share of a worker whose memory is short.
     pub over_since: Option<Instant>,
     pub parked: bool,
@@ -89,6 +91,7 @@ impl Seat {
             handoff: None,
             life: None,
             kept: Holding::default(),
+            unread_since: None,
             over_since: None,
             parked: false,
         }
