@@ -151,6 +151,9 @@ impl Worker {
         partial.extend_from_slice(bytes);
         let Some((consumed, searched)) = self.cut_frames(key, &partial, searched) else { return };
         partial.drain(..consumed);
+        if partial.capacity() > 2 * READ_BYTES_NEAR_BOUND.max(partial.len()) {
+            partial.shrink_to(partial.len());
+        }
         if let Some(slot) = self.slots.get_mut(key) {
             slot.seat.partial = if partial.is_empty() { Vec::new() } else { partial };
             slot.seat.searched = searched;

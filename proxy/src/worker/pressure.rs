@@ -45,11 +45,7 @@ impl Holding {
 
     /// Bytes that are there because somebody is slow. A state isn't.
     fn waiting(self) -> u64 {
-        self.queue + self.of_player()
-    }
-
-    fn of_player(self) -> u64 {
-        self.partial + self.outbox
+        self.queue + self.partial + self.outbox
     }
 
     fn kinds(self) -> [(Kept, u64); 4] {
@@ -355,13 +351,15 @@ fn slow_bytes(slot: &Slot) -> (u64, CloseReason) {
     let kept = &slot.seat.kept;
     let is_served = matches!(slot.session.phase(), Phase::Active { .. });
     let queue = if is_served { kept.queue } else { 0 };
+    // Who isn't read can't end its frame: that is no fault of its own unless its backend is there to take it.
+    let partial = if is_served || !slot.seat.held { kept.partial } else { 0 };
     // A player who takes nothing holds up the backend, too: what waits for that one is then no fault of its own.
-    let reason = if slot.seat.unread_since.is_some() || kept.of_player() >= queue {
+    let reason = if slot.seat.unread_since.is_some() || queue == 0 {
         CloseReason::SlowPlayer
     } else {
         CloseReason::SlowBackend
     };
-    (kept.of_player() + queue, reason)
+    (kept.outbox + partial + queue, reason)
 }
 
 /// It has had its time. Beyond the bound that is short, and well beyond it there is none, for players who don't read:
