@@ -11,12 +11,14 @@ mod clock;
 pub mod command;
 mod control;
 mod dial;
+mod drain_report;
 mod drains;
 mod fx;
 mod hub;
 mod link;
 mod link_io;
 mod link_life;
+mod rebalance;
 mod slot;
 mod stream;
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod trace;
 mod views;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,8 +37,9 @@ use slotmap::SlotMap;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::drain::rebalance::Rebalance;
 use crate::routing::{BackendAddress, BackendId, Service, Table};
-use crate::session::Session;
+use crate::session::{LinkId, Session};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::tracer::Tracer;
 use command::Command;
@@ -94,6 +98,8 @@ pub struct Worker {
     next_look: Instant,
     next_return: Instant,
     next_hurry: Instant,
+    /// Services whose sessions are being brought to where shares and weights want them.
+    rebalances: HashMap<Arc<str>, Rebalance<SessionKey, LinkId>>,
     stopping: Option<control::Stopping>,
 }
 
@@ -155,6 +161,7 @@ pub fn run(
         next_look: Instant::now(),
         next_return: Instant::now(),
         next_hurry: Instant::now(),
+        rebalances: HashMap::new(),
         stopping: None,
     };
     WORKER.set(Some(worker));
@@ -248,7 +255,7 @@ impl Worker {
         if let Some(link) = seat.leaving.take()
             && let Some(drain) = &mut self.hub.link_mut(link).drain
         {
-            drain.finished();
+            drain.ended();
         }
         if std::mem::take(&mut seat.returning) {
             self.hub.returning_in_flight = self.hub.returning_in_flight.saturating_sub(1);

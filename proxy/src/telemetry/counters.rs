@@ -101,10 +101,12 @@ pub enum HandoffCause {
     Backend,
     /// The backend is gone.
     Crash,
+    /// `rebalance` in the service's document.
+    Rebalance,
 }
 
 impl HandoffCause {
-    pub const ALL: [Self; 3] = [Self::Operator, Self::Backend, Self::Crash];
+    pub const ALL: [Self; 4] = [Self::Operator, Self::Backend, Self::Crash, Self::Rebalance];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -112,6 +114,7 @@ impl HandoffCause {
             Self::Operator => "operator",
             Self::Backend => "backend",
             Self::Crash => "crash",
+            Self::Rebalance => "rebalance",
         }
     }
 }
@@ -162,11 +165,18 @@ pub struct Counters {
     /// Messages of an attachment that isn't current, dropped.
     pub stale_messages: Cell,
     /// By cause, then result.
-    pub handoffs: [[Cell; 4]; 3],
+    pub handoffs: [[Cell; HandoffResult::ALL.len()]; HandoffCause::ALL.len()],
     /// Proxy-side pause: from the stop of forwarding to the first live frame after it.
     pub pause_buckets: [Cell; PAUSE_BUCKETS.len() + 1],
     pub pause_sum_us: Cell,
     pub parked: Cell,
+    /// Running drains, by state.
+    pub drains: [Cell; crate::drain::progress::State::ALL.len()],
+    /// Sessions on backends that are drained.
+    pub drain_left: Cell,
+    pub drain_in_flight: Cell,
+    /// Of those left, found to have nowhere to go.
+    pub drain_homeless: Cell,
     /// Bytes kept for resending, queued and parked.
     pub kept_bytes: Cell,
     pub links_up: Cell,

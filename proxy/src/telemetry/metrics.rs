@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{Cell, CloseReason, Counters, HandoffCause, HandoffResult, PAUSE_BUCKETS};
 use super::tracer::SpanStats;
+use crate::drain::progress::State;
 pub use reference::{Kind, Metric, REFERENCE};
 pub use text::Exposition;
 
@@ -110,6 +111,12 @@ impl MetricsSources {
             })
         });
         page.counters(&reference::HANDOFFS, series)?;
+        let drains = State::ALL
+            .map(|state| ([("state", state.name())], self.sum(|counters| &counters.drains[state as usize])));
+        page.gauges(&reference::DRAINS, drains)?;
+        page.gauge(&reference::DRAIN_LEFT, self.sum(|c| &c.drain_left))?;
+        page.gauge(&reference::DRAIN_IN_FLIGHT, self.sum(|c| &c.drain_in_flight))?;
+        page.gauge(&reference::DRAIN_HOMELESS, self.sum(|c| &c.drain_homeless))?;
         let bounds = PAUSE_BUCKETS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> =
             bounds.enumerate().map(|(index, bound)| (bound, self.sum(|c| &c.pause_buckets[index]))).collect();
@@ -192,6 +199,18 @@ impl Page<'_> {
 
     fn gauge(&mut self, metric: &Metric, value: u64) -> fmt::Result {
         self.encode(metric, |encoder| ConstGauge::new(value).encode(encoder))
+    }
+
+    fn gauges<'l, const N: usize>(
+        &mut self,
+        metric: &Metric,
+        series: impl IntoIterator<Item = ([(&'l str, &'l str); N], u64)>,
+    ) -> fmt::Result {
+        self.encode(metric, |mut encoder| {
+            series.into_iter().try_for_each(|(labels, value)| {
+                ConstGauge::new(value).encode(encoder.encode_family(&labels)?)
+            })
+        })
     }
 
     fn gauge_f64(&mut self, metric: &Metric, value: f64) -> fmt::Result {

@@ -51,6 +51,8 @@ pub struct Seat {
     pub link: Option<LinkId>,
     /// The draining link that this session is leaving under a drain's pace.
     pub leaving: Option<LinkId>,
+    /// The link that it is to leave, though its backend may take sessions (again).
+    pub avoids: Option<LinkId>,
     /// It holds one of the places for attaching out of a park.
     pub returning: bool,
     pub timers: [Option<Instant>; TIMERS.len()],
@@ -81,6 +83,7 @@ impl Seat {
             owes_ack: false,
             link: None,
             leaving: None,
+            avoids: None,
             returning: false,
             timers: [None; TIMERS.len()],
             handoff: None,
