@@ -111,6 +111,7 @@ impl<K: Copy + PartialEq, L: Copy + PartialEq> Rebalance<K, L> {
             }
             None => true,
         });
+        let last_is_over = !results.is_empty() && self.moving.is_empty() && self.queue.is_empty();
         for arrived in results {
             self.failures = if arrived { 0 } else { self.failures + 1 };
             if !arrived {
@@ -122,7 +123,7 @@ impl<K: Copy + PartialEq, L: Copy + PartialEq> Rebalance<K, L> {
             self.queue.clear();
             self.again = false;
         }
-        if self.queue.is_empty() && self.moving.is_empty() && self.again {
+        if last_is_over {
             self.next_look = self.next_look.max(now + REST);
         }
     }
@@ -194,7 +195,8 @@ mod tests {
         rebalance.settle(|_| None, now);
         assert!(!rebalance.is_over() && !rebalance.wants_pass(now + REST));
         rebalance.settle(|_| Some(true), now);
-        assert!(rebalance.wants_pass(now + REST));
+        rebalance.settle(|_| None, now + REST);
+        assert!(rebalance.wants_pass(now + REST), "however often somebody looks meanwhile");
         rebalance.begin_pass([(1, true)]);
         assert_eq!(rebalance.next(1, now + REST), Some(1));
         assert!(rebalance.is_over(), "it had nothing to gain");

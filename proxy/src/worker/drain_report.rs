@@ -46,8 +46,10 @@ impl Worker {
         let in_flight = drain.in_flight();
         if link.is_draining() {
             tracing::info!(%backend, moved, left, in_flight, "the drain waits for its link");
-        } else {
+        } else if link.is_up() {
             tracing::info!(%backend, moved, left, in_flight, "drain lifted");
+        } else {
+            tracing::info!(%backend, moved, left, in_flight, "drain over: the backend has left");
         }
         self.hub.draining.retain(|other| *other != id);
         self.count_drains();

@@ -60,12 +60,22 @@ fn a_bad_field_is_named_by_its_path() {
         (r#""drain": {"per_second": 0}"#, "drain.per_second"),
         (r#""drain": {"on_deadline": "shoot"}"#, "drain.on_deadline"),
         (r#""drain": {"deadline_s": 86401}"#, "drain.deadline_s"),
+        (r#""rebalance": {"per_second": 0}"#, "rebalance.per_second"),
+        (r#""rebalance": {"per_secnd": 5}"#, "rebalance.per_secnd"),
+        (r#""rebalance": {}"#, "rebalance.per_second"),
         (r#""trace": {"ratio": 1.5}"#, "trace.ratio"),
         (r#""trace": {"slow_frame_ms": "1s"}"#, "trace.slow_frame_ms"),
         (r#""weight": 5"#, "weight"),
     ] {
         assert_eq!(field(more), expected, "{more}");
     }
+}
+
+#[test]
+fn live_sessions_are_rebalanced_only_where_the_document_says_how_fast() {
+    assert_eq!(with(r#""recovery": "none""#).unwrap().rebalance, None);
+    let service = with(r#""rebalance": {"per_second": 50}"#).unwrap();
+    assert_eq!(service.rebalance, Some(RebalancePolicy { per_second: 50 }));
 }
 
 #[test]
