@@ -1,15 +1,11 @@
 //! `drain --wait` tells the truth, and each end has an exit code of its own. Here documents are files: this proxy's
 //! own count, and the backend's.
 
-use std::sync::Mutex;
-
-use holdfast_stage::{
-    Arena, ArenaSpec, Documents, Players, PlayersSpec, Proxy, ProxySpec, arena_service, until,
-};
+use holdfast_stage::{Arena, ArenaSpec, Documents, Players, PlayersSpec, Proxy, ProxySpec, arena_service};
 use serde_json::{Value, json};
 
 use crate::support::fleet::{sessions_on, wait_for_sessions};
-use crate::support::play::{SOON, four_zeros, play};
+use crate::support::play::{four_zeros, play};
 use crate::support::program::holdfast;
 use crate::support::scene::{Script, clean};
 
@@ -77,16 +73,13 @@ fn that_nobody_can_take_them_is_a_warning_at_once_and_exit_4_at_the_deadline() {
 fn a_drain_that_is_lifted_meanwhile_is_exit_1() {
     let mut scene = Script::new("waiting").arenas([ArenaSpec::new("a")]).open();
     let players = scene.players(10);
-    let said = Mutex::new(None);
-    std::thread::scope(|scope| {
-        let (waiting, said) = (&scene, &said);
-        scope.spawn(move || *said.lock().unwrap() = Some(waiting.holdfast(&wait_with(&["--json"]))));
-        until("the drain is in force", SOON, || scene.backend("a")["drain"]["state"] == "stuck").unwrap();
-        assert_eq!(scene.holdfast(&["undrain", "arena/a", "--local"]).code, Some(0));
-    });
-    let said = said.into_inner().unwrap().unwrap();
-    assert_eq!(said.code, Some(1), "{said:?}");
-    let answer: Value = serde_json::from_str(&said.out).unwrap();
+    let admin = scene.proxy.admin();
+    let waiting = std::thread::spawn(move || holdfast(&admin, &wait_with(&["--json"])).unwrap());
+    scene.wait("the drain is in force", |scene| scene.backend("a")["drain"]["state"] == "stuck");
+    assert_eq!(scene.holdfast(&["undrain", "arena/a", "--local"]).code, Some(0));
+    let said = waiting.join().unwrap();
+    assert_eq!(said.code, 1, "{said:?}");
+    let answer: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!((&answer["result"], &answer["left"]), (&json!("lifted"), &json!(10)));
     scene.wait_settled("a", 10);
     clean(players);
