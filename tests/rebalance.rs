@@ -26,8 +26,14 @@ fn on(scene: &Scene, arenas: &[&str]) -> Vec<u64> {
 fn wait_spread(scene: &mut Scene, wanted: &[(&str, u64)]) {
     scene.wait(&format!("about {wanted:?}"), |scene| {
         let near = |(arena, count): &(&str, u64)| scene.sessions_on(arena).abs_diff(*count) <= 1;
-        wanted.iter().all(near) && scene.sessions().iter().all(|session| session["phase"] == "active")
+        wanted.iter().all(near)
     });
+    wait_over(scene);
+}
+
+/// No service is being rebalanced any more.
+fn wait_over(scene: &mut Scene) {
+    scene.wait("the rebalancing is over", |scene| scene.metric("holdfast_rebalancing", "") == 0);
 }
 
 fn rebalanced(scene: &Scene) -> u64 {
@@ -41,6 +47,7 @@ fn is_settled(scene: &mut Scene, players: &mut Players, all: u64) {
         let elsewhere = json!({"listener": "elsewhere", "service": "arena"});
         scene.documents.put("routes/elsewhere", &elsewhere).unwrap();
     });
+    wait_over(scene);
     let now = players.progress().unwrap();
     players.wait_until("they play on", SOON, |later| later.replied >= now.replied + 10 * all).unwrap();
     assert_eq!(rebalanced(scene), before, "somebody was moved though nothing was to be gained");
@@ -78,8 +85,9 @@ fn two_workers_each_move_their_own_and_come_to_rest() {
     scene.join(ArenaSpec::new("c"));
     scene.wait("about a third", |scene| {
         let counts = on(scene, &["a", "b", "c"]);
-        counts.iter().all(|count| count.abs_diff(27) <= 3) && scene.in_phase("active") == 80
+        counts.iter().all(|count| count.abs_diff(27) <= 3)
     });
+    wait_over(&mut scene);
     let moves = rebalanced(&scene);
     assert!(moves <= 32, "{moves} moves for 27");
     is_settled(&mut scene, &mut players, 80);
@@ -139,8 +147,10 @@ fn shares_of_versions_are_followed_and_only_those_move_who_must() {
         };
         scene.wait(&format!("{new} % at 1.5"), |scene| {
             let there = scene.sessions_on("b");
-            (least..=most).contains(&there) && there == rebalanced(scene) && there > last
+            (least..=most).contains(&there) && there > last
         });
+        wait_over(&mut scene);
+        assert_eq!(scene.sessions_on("b"), rebalanced(&scene), "each that has moved is there");
         is_settled(&mut scene, &mut players, 100);
         last = scene.sessions_on("b");
         assert_eq!(rebalanced(&scene), last, "nobody has moved twice, or back");
@@ -155,6 +165,7 @@ fn it_stops_when_the_document_says_so() {
     scene.join(ArenaSpec::new("b"));
     scene.wait("some have moved", |scene| rebalanced(scene) >= 3);
     scene.applied(|scene| scene.documents.put("services/arena", &arena_service(&json!({}))).unwrap());
+    wait_over(&mut scene);
     scene.wait("nobody is on the way", |scene| scene.in_phase("active") == 60);
     assert!(rebalanced(&scene) < 25, "it was over before it was stopped");
     is_settled(&mut scene, &mut players, 60);

@@ -170,6 +170,8 @@ pub struct Counters {
     pub pause_buckets: [Cell; PAUSE_BUCKETS.len() + 1],
     pub pause_sum_us: Cell,
     pub parked: Cell,
+    /// Services whose sessions are being brought to where shares and weights want them.
+    pub rebalancing: Cell,
     /// Running drains, by state.
     pub drains: [Cell; crate::drain::progress::State::ALL.len()],
     /// Sessions on backends that are drained.

@@ -117,6 +117,7 @@ impl MetricsSources {
         page.gauge(&reference::DRAIN_LEFT, self.sum(|c| &c.drain_left))?;
         page.gauge(&reference::DRAIN_IN_FLIGHT, self.sum(|c| &c.drain_in_flight))?;
         page.gauge(&reference::DRAIN_HOMELESS, self.sum(|c| &c.drain_homeless))?;
+        page.gauge(&reference::REBALANCING, self.sum(|c| &c.rebalancing))?;
         let bounds = PAUSE_BUCKETS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> =
             bounds.enumerate().map(|(index, bound)| (bound, self.sum(|c| &c.pause_buckets[index]))).collect();

@@ -36,6 +36,7 @@ impl Worker {
             let name = Arc::clone(&service.name);
             self.rebalances.entry(name).or_insert_with(|| Rebalance::new(now)).changed(now);
         }
+        self.hub.counters.rebalancing.set(self.rebalances.len() as u64);
     }
 
     pub(super) fn run_rebalances(&mut self) {
@@ -46,6 +47,7 @@ impl Worker {
                 self.rebalances.insert(service, rebalance);
             }
         }
+        self.hub.counters.rebalancing.set(self.rebalances.len() as u64);
     }
 
     fn run_rebalance(&mut self, name: &Arc<str>, rebalance: &mut Rebalance<SessionKey, LinkId>) {

@@ -48,6 +48,8 @@ metrics! {
         "Sessions of this proxy that are on their way off a drained backend";
     DRAIN_HOMELESS = Gauge "holdfast_drain_sessions_homeless", "sessions", [],
         "Sessions on drained backends that no other backend can take now";
+    REBALANCING = Gauge "holdfast_rebalancing", "services", [],
+        "Services whose live sessions are being moved towards shares and weights, on each worker";
     HANDOFF_PAUSE = Histogram "holdfast_handoff_pause_seconds", "seconds", [],
         "Time of a handoff from the stop of forwarding to the first live frame after it";
     KEPT_BYTES = Gauge "holdfast_kept_bytes", "bytes", [], "Bytes kept for resending, queued or parked";
