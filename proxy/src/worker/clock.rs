@@ -35,7 +35,7 @@ impl Worker {
         let drains =
             self.hub.draining.iter().filter_map(|id| self.hub.link(*id).drain.as_ref()?.due(now)).min();
         let rebalances = self.rebalances.values().filter_map(|rebalance| rebalance.due(now)).min();
-        let returns = self.may_bring_back().then_some(self.hub.now);
+        let returns = (self.may_bring_back() || self.may_recover()).then_some(self.hub.now);
         let due = [timers, drains, rebalances, returns, self.hub.owed_due, Some(self.next_look)]
             .into_iter()
             .flatten()

@@ -170,8 +170,8 @@ impl Fx<'_> {
     /// All links of the service but these two.
     fn others(&mut self, one: LinkId, other: LinkId) -> Vec<LinkId> {
         let table = Arc::clone(&self.hub.table);
-        let first = BackendId { service: self.service.clone(), name: "".into() };
-        let listed = table.backends.range(first..).take_while(|(id, _)| id.service == *self.service);
+        let first = BackendId { service: self.service.name.clone(), name: "".into() };
+        let listed = table.backends.range(first..).take_while(|(id, _)| id.service == self.service.name);
         let links = listed.map(|(_, backend)| self.hub.link_for(backend));
         links.filter(|link| *link != one && *link != other).collect()
     }

@@ -83,7 +83,9 @@ impl Game for Chain {
         Ok(match opening {
             Opening::Fresh => new(1),
             Opening::Lost => new(lost),
-            Opening::State(bytes) => {
+            Opening::State(bytes) | Opening::Recovered(bytes) => {
+                let told = usize::from(matches!(opening, Opening::Recovered(_)));
+                knobs.recovered.fetch_add(told, Ordering::Relaxed);
                 let shown = Shown::parse(bytes);
                 let Shown { lineage, number, count, chain } = shown;
                 Player { knobs, lineage, count, chain, sent: number }
@@ -107,12 +109,13 @@ impl Player {
 }
 
 impl Session for Player {
-    /// `quiet..` gets no answer, `burst..` twenty, `quit..` one and then the end.
+    /// `quiet..` gets no answer, `burst..` twenty, `quit..` one and then the end; `poison..` is the end of its handler.
     fn frame(&mut self, frame: &[u8], context: &mut Context<'_>) {
+        assert!(!frame.starts_with(b"poison"), "the game can't bear it");
         self.chain = link_in_chain(self.chain, frame);
         self.count += 1;
         if frame.starts_with(b"quiet") {
-            return;
+            return context.change(&self.show());
         }
         let answers = if frame.starts_with(b"burst") { 20 } else { 1 };
         for _ in 0..answers {
@@ -121,10 +124,17 @@ impl Session for Player {
         if frame.starts_with(b"quit") {
             context.close();
         }
+        context.change(&self.show());
     }
 
     fn timer(&mut self, _timer: Tag, context: &mut Context<'_>) {
         self.send(context);
+        context.change(&self.show());
+    }
+
+    fn apply(&mut self, change: &[u8], _context: &mut Context<'_>) {
+        let shown = Shown::parse(change);
+        (self.count, self.chain, self.sent) = (shown.count, shown.chain, shown.number);
     }
 
     fn snapshot(&self) -> Vec<u8> {
