@@ -19,6 +19,8 @@ mod etcd_outage;
 #[cfg(test)]
 mod invariants;
 #[cfg(test)]
+mod rebalance;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod restart;

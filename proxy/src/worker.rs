@@ -11,6 +11,7 @@ mod clock;
 pub mod command;
 mod control;
 mod dial;
+mod drain_report;
 mod drains;
 mod fx;
 mod hub;
@@ -18,6 +19,7 @@ mod link;
 mod link_io;
 mod link_life;
 mod pressure;
+mod rebalance;
 mod recovery;
 mod slot;
 mod stream;
@@ -27,6 +29,7 @@ mod trace;
 mod views;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,8 +39,9 @@ use slotmap::SlotMap;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::drain::rebalance::Rebalance;
 use crate::routing::{BackendAddress, BackendId, Service, Table};
-use crate::session::Session;
+use crate::session::{LinkId, Session};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::tracer::Tracer;
 use command::Command;
@@ -96,6 +100,8 @@ pub struct Worker {
     next_look: Instant,
     next_return: Instant,
     next_hurry: Instant,
+    /// Services whose sessions are being brought to where shares and weights want them.
+    rebalances: HashMap<Arc<str>, Rebalance<SessionKey, LinkId>>,
     stopping: Option<control::Stopping>,
 }
 
@@ -158,6 +164,7 @@ pub fn run(
         next_look: Instant::now(),
         next_return: Instant::now(),
         next_hurry: Instant::now(),
+        rebalances: HashMap::new(),
         stopping: None,
     };
     WORKER.set(Some(worker));
@@ -250,7 +257,7 @@ impl Worker {
         if let Some(link) = seat.leaving.take()
             && let Some(drain) = &mut self.hub.link_mut(link).drain
         {
-            drain.finished();
+            drain.ended();
         }
         if std::mem::take(&mut seat.returning) {
             self.hub.returning_in_flight = self.hub.returning_in_flight.saturating_sub(1);

@@ -103,10 +103,12 @@ pub enum HandoffCause {
     Backend,
     /// The backend is gone.
     Crash,
+    /// `rebalance` in the service's document.
+    Rebalance,
 }
 
 impl HandoffCause {
-    pub const ALL: [Self; 3] = [Self::Operator, Self::Backend, Self::Crash];
+    pub const ALL: [Self; 4] = [Self::Operator, Self::Backend, Self::Crash, Self::Rebalance];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -114,6 +116,7 @@ impl HandoffCause {
             Self::Operator => "operator",
             Self::Backend => "backend",
             Self::Crash => "crash",
+            Self::Rebalance => "rebalance",
         }
     }
 }
@@ -259,11 +262,20 @@ pub struct Counters {
     /// Messages of an attachment that isn't current, dropped.
     pub stale_messages: Cell,
     /// By cause, then result.
-    pub handoffs: [[Cell; 4]; 3],
+    pub handoffs: [[Cell; HandoffResult::ALL.len()]; HandoffCause::ALL.len()],
     /// Proxy-side pause: from the stop of forwarding to the first live frame after it.
     pub pause_buckets: [Cell; PAUSE_BUCKETS.len() + 1],
     pub pause_sum_us: Cell,
     pub parked: Cell,
+    /// Services whose sessions are being brought to where shares and weights want them.
+    pub rebalancing: Cell,
+    /// Running drains, by state.
+    pub drains: [Cell; crate::drain::progress::State::ALL.len()],
+    /// Sessions on backends that are drained.
+    pub drain_left: Cell,
+    pub drain_in_flight: Cell,
+    /// Of those left, found to have nowhere to go.
+    pub drain_homeless: Cell,
     /// All bytes held for players and backends: the sum of those by kind.
     pub kept_bytes: Cell,
     pub kept_by_kind: [Cell; Kept::ALL.len()],

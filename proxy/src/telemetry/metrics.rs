@@ -18,6 +18,7 @@ use super::counters::{
     Cell, CloseReason, Counters, Faults, HandoffCause, HandoffResult, Kept, Limit, PAUSE_BUCKETS,
 };
 use super::tracer::SpanStats;
+use crate::drain::progress::State;
 pub use reference::{Kind, Metric, REFERENCE};
 pub use text::Exposition;
 
@@ -131,6 +132,13 @@ impl MetricsSources {
             })
         });
         page.counters(&reference::HANDOFFS, series)?;
+        let drains = State::ALL
+            .map(|state| ([("state", state.name())], self.sum(|counters| &counters.drains[state as usize])));
+        page.gauges(&reference::DRAINS, drains)?;
+        page.gauge(&reference::DRAIN_LEFT, self.sum(|c| &c.drain_left))?;
+        page.gauge(&reference::DRAIN_IN_FLIGHT, self.sum(|c| &c.drain_in_flight))?;
+        page.gauge(&reference::DRAIN_HOMELESS, self.sum(|c| &c.drain_homeless))?;
+        page.gauge(&reference::REBALANCING, self.sum(|c| &c.rebalancing))?;
         let bounds = PAUSE_BUCKETS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> =
             bounds.enumerate().map(|(index, bound)| (bound, self.sum(|c| &c.pause_buckets[index]))).collect();
@@ -237,10 +245,10 @@ impl Page<'_> {
         self.encode(metric, |encoder| ConstGauge::new(value).encode(encoder))
     }
 
-    fn gauges<'l>(
+    fn gauges<'l, const N: usize>(
         &mut self,
         metric: &Metric,
-        series: impl IntoIterator<Item = ([(&'l str, &'l str); 1], u64)>,
+        series: impl IntoIterator<Item = ([(&'l str, &'l str); N], u64)>,
     ) -> fmt::Result {
         self.encode(metric, |mut encoder| {
             series.into_iter().try_for_each(|(labels, value)| {

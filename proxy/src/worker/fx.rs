@@ -278,7 +278,8 @@ impl Fx<'_> {
         let mut candidates = Vec::new();
         for (id, backend) in listed {
             let link = self.hub.link_for(backend);
-            let may = wanted.home.is_none_or(|home| home == link) && !wanted.tried.contains(&link);
+            let avoided = wanted.tried.contains(&link) || self.seat.avoids == Some(link);
+            let may = wanted.home.is_none_or(|home| home == link) && !avoided;
             if may && self.hub.link(link).takes(wanted.format, wanted.needs) {
                 links.push(link);
                 let zone = &self.hub.config.zone;
@@ -447,13 +448,11 @@ impl Fx<'_> {
 
     /// The drain that this session left under gets its place back.
     fn settle_drain(&mut self, result: HandoffResult) {
+        self.seat.avoids = None;
         let Some(link) = self.seat.leaving.take() else { return };
         let now = self.hub.now;
         if let Some(drain) = &mut self.hub.link_mut(link).drain {
-            match result {
-                HandoffResult::Thawed => drain.thawed(self.key, now),
-                _ => drain.finished(),
-            }
+            drain.settled(self.key, result, now);
         }
     }
 }

@@ -169,6 +169,7 @@ impl Worker {
         self.review_drain(id);
         self.sessions_may_return();
         self.retry_drains();
+        self.rebalance_soon();
         if !rest.is_empty()
             && let Err(reason) = self.link_bytes(id, rest)
         {

@@ -53,6 +53,8 @@ pub struct Seat {
     pub link: Option<LinkId>,
     /// The draining link that this session is leaving under a drain's pace.
     pub leaving: Option<LinkId>,
+    /// The link that it is to leave, though its backend may take sessions (again).
+    pub avoids: Option<LinkId>,
     /// It holds one of the places for attaching out of a park.
     pub returning: bool,
     /// Its place among those that a crash has thrown out.
@@ -91,6 +93,7 @@ impl Seat {
             owes_ack: false,
             link: None,
             leaving: None,
+            avoids: None,
             returning: false,
             recovery: None,
             unprotected: false,

@@ -41,6 +41,15 @@ metrics! {
         "Sessions that wait in the proxy because no backend can take them yet";
     HANDOFFS = Counter "holdfast_handoffs_total", "handoffs", ["cause", "result"],
         "Handoffs that ended, by what asked for them and how they ended";
+    DRAINS = Gauge "holdfast_drains", "drains", ["state"],
+        "Drains in force on this proxy's links, by state: moving, waiting, stuck (nobody can take what is left), deadline, drained";
+    DRAIN_LEFT = Gauge "holdfast_drain_sessions_left", "sessions", [], "Sessions of this proxy on backends that are drained";
+    DRAIN_IN_FLIGHT = Gauge "holdfast_drain_sessions_in_flight", "sessions", [],
+        "Sessions of this proxy that are on their way off a drained backend";
+    DRAIN_HOMELESS = Gauge "holdfast_drain_sessions_homeless", "sessions", [],
+        "Sessions on drained backends that no other backend can take now";
+    REBALANCING = Gauge "holdfast_rebalancing", "services", [],
+        "Services whose live sessions are being moved towards shares and weights, on each worker";
     HANDOFF_PAUSE = Histogram "holdfast_handoff_pause_seconds", "seconds", [],
         "Time of a handoff from the stop of forwarding to the first live frame after it";
     KEPT_BYTES = Gauge "holdfast_kept_bytes", "bytes", ["kind"],

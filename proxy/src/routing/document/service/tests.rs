@@ -42,7 +42,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         assert_eq!((error.field.as_str(), error.value.as_str()), ("protocol", protocol));
         assert!(error.expected.contains("not built yet"), "{error}");
     }
-<<<<<<< Updated upstream
 }
 
 #[test]
@@ -55,8 +54,6 @@ fn every_level_of_recovery_is_taken() {
     ] {
         assert_eq!(with(&format!(r#""recovery": "{name}""#)).unwrap().recovery, level);
     }
-=======
->>>>>>> Stashed changes
 }
 
 #[test]
@@ -78,12 +75,22 @@ fn a_bad_field_is_named_by_its_path() {
         (r#""drain": {"per_second": 0}"#, "drain.per_second"),
         (r#""drain": {"on_deadline": "shoot"}"#, "drain.on_deadline"),
         (r#""drain": {"deadline_s": 86401}"#, "drain.deadline_s"),
+        (r#""rebalance": {"per_second": 0}"#, "rebalance.per_second"),
+        (r#""rebalance": {"per_secnd": 5}"#, "rebalance.per_secnd"),
+        (r#""rebalance": {}"#, "rebalance.per_second"),
         (r#""trace": {"ratio": 1.5}"#, "trace.ratio"),
         (r#""trace": {"slow_frame_ms": "1s"}"#, "trace.slow_frame_ms"),
         (r#""weight": 5"#, "weight"),
     ] {
         assert_eq!(field(more), expected, "{more}");
     }
+}
+
+#[test]
+fn live_sessions_are_rebalanced_only_where_the_document_says_how_fast() {
+    assert_eq!(with(r#""recovery": "none""#).unwrap().rebalance, None);
+    let service = with(r#""rebalance": {"per_second": 50}"#).unwrap();
+    assert_eq!(service.rebalance, Some(RebalancePolicy { per_second: 50 }));
 }
 
 #[test]
