@@ -10,5 +10,6 @@ mod property;
 mod resume;
 mod rules;
 mod seat;
+mod sim;
 mod slow_client;
 mod world;
