@@ -20,6 +20,8 @@ pub struct Knobs {
     /// Frames and chains of the sessions that were closed here.
     pub closed: Mutex<Vec<(u32, u64)>>,
     pub opened: AtomicUsize,
+    /// How often it was told that it begins at an older checkpoint.
+    pub recovered: AtomicUsize,
 }
 
 pub struct Chain {
@@ -28,7 +30,7 @@ pub struct Chain {
 
 pub struct Player {
     knobs: Arc<Knobs>,
-    /// The epoch at which this history began: another one after a loss.
+    /// 1, or after a loss the epoch at which this history began.
     lineage: u32,
     count: u32,
     chain: u64,
@@ -76,9 +78,11 @@ impl Game for Chain {
         if knobs.ticks.load(Ordering::Relaxed) {
             context.every(Tag(1), TICK);
         }
-        let lineage = u32::try_from(context.epoch().0).unwrap();
+        let lost = u32::try_from(context.epoch().0).unwrap();
+        let new = |lineage| Player { knobs: Arc::clone(&knobs), lineage, count: 0, chain: 0, sent: 0 };
         Ok(match opening {
-            Opening::Fresh | Opening::Lost => Player { knobs, lineage, count: 0, chain: 0, sent: 0 },
+            Opening::Fresh => new(1),
+            Opening::Lost => new(lost),
             Opening::State(bytes) => {
                 let shown = Shown::parse(bytes);
                 let Shown { lineage, number, count, chain } = shown;
