@@ -83,7 +83,7 @@ impl Game for Chain {
         Ok(match opening {
             Opening::Fresh => new(1),
             Opening::Lost => new(lost),
-            Opening::State(bytes) => {
+            Opening::State(bytes) | Opening::Recovered(bytes) => {
                 let shown = Shown::parse(bytes);
                 let Shown { lineage, number, count, chain } = shown;
                 Player { knobs, lineage, count, chain, sent: number }

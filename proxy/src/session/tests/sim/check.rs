@@ -27,18 +27,18 @@ impl World {
                 seat.frames,
                 "player {index}: every frame is accounted for"
             );
-            if self.plan.lossless {
+            if self.plan.is_lossless() {
                 assert_eq!(seat.lost, 0, "player {index}");
                 assert!(player.oracle.lineages <= 1, "player {index} has one history");
             }
             let waited =
                 matches!(player.plan.departure, Departure::Content | Departure::Quits | Departure::Half(_));
-            if self.plan.lossless && waited {
+            if self.plan.is_lossless() && waited {
                 let told = player.last_loud().is_none_or(|loud| player.oracle.last >= Some(loud));
                 assert!(told, "player {index} was told of {:?} only", player.oracle.last);
             }
         }
-        if self.plan.lossless {
+        if self.plan.is_lossless() {
             self.assert_games_were_told();
         }
     }
@@ -59,6 +59,8 @@ impl World {
         for worker in &self.workers {
             let hub = &worker.hub;
             assert_eq!((hub.reserved_bytes, hub.kept_bytes, hub.parked), (0, 0, 0), "p{}", hub.index);
+            let recoveries = (hub.recoveries.under_way, hub.recoveries.bytes_under_way);
+            assert_eq!(recoveries, ([0; 3], 0), "p{}", hub.index);
             assert_eq!((hub.timers.len(), hub.returning_in_flight), (0, 0), "p{}", hub.index);
             for (at, link) in hub.links.iter().enumerate() {
                 assert_eq!(link.sessions, 0, "p{} - b{at}", hub.index);

@@ -121,7 +121,7 @@ pub struct Player {
 /// All that moves with the session.
 #[derive(Debug, Default)]
 struct State {
-    /// The epoch at which this history began: another one after a loss.
+    /// The epoch at which this history began after a loss, else 0.
     lineage: u32,
     /// Server frames sent in it.
     number: u32,
@@ -198,11 +198,12 @@ impl Game for Chain {
         }
         self.knobs.opened.fetch_add(1, Ordering::Relaxed);
         let state = match opening {
-            Opening::Fresh | Opening::Lost => {
+            Opening::Fresh => State::default(),
+            Opening::Lost => {
                 let lineage = u32::try_from(context.epoch().0).unwrap();
                 State { lineage, ..State::default() }
             }
-            Opening::State(bytes) => State::read(bytes),
+            Opening::State(bytes) | Opening::Recovered(bytes) => State::read(bytes),
         };
         let player = Player { knobs: Arc::clone(&self.knobs), state };
         let tick_us = self.knobs.tick_us.load(Ordering::Relaxed);
@@ -228,6 +229,13 @@ impl Player {
     fn take(&mut self, input: Input, frame: &[u8]) {
         self.state.chain = input.link(self.state.chain, frame);
         self.state.untold.push(input);
+    }
+
+    /// At level `delta`: the whole state, it is small.
+    fn tell_change(&self, context: &mut Context<'_>) {
+        if context.wants_change() {
+            context.change(&self.state.bytes());
+        }
     }
 
     fn send(&mut self, context: &mut Context<'_>) {
@@ -260,6 +268,7 @@ impl Session for Player {
         if ask == Ask::Quit {
             context.close();
         }
+        self.tell_change(context);
     }
 
     fn timer(&mut self, timer: Tag, context: &mut Context<'_>) {
@@ -271,12 +280,20 @@ impl Session for Player {
             self.take(Input { kind: Kind::Once, a: timer.0, b: values }, &[]);
         }
         self.send(context);
+        self.tell_change(context);
     }
 
     fn finished(&mut self, work: Tag, result: &[u8], context: &mut Context<'_>) {
         self.state.under_way.retain(|tag| *tag != work.0);
         self.take(Input { kind: Kind::Result, a: work.0, b: word(result, 0) }, &[]);
         self.send(context);
+        self.tell_change(context);
+    }
+
+    fn apply(&mut self, change: &[u8], context: &mut Context<'_>) {
+        let before = std::mem::replace(&mut self.state, State::read(change));
+        let begun = self.state.under_way.iter().filter(|tag| !before.under_way.contains(tag));
+        begun.filter(|tag| *tag & ONCE == 0).for_each(|tag| self.begin(*tag, context));
     }
 
     fn snapshot(&self) -> Vec<u8> {

@@ -44,7 +44,7 @@ pub enum Event {
     /// The proxy is about to sleep: what waits is written.
     Flush(usize),
     /// The task of a link has slept long enough.
-    Task(usize, LinkId, u64),
+    Task(usize),
     /// Nobody listens where a link was dialled.
     Refused(usize, LinkId, u64),
     /// Something is due in this run of a backend.
@@ -88,6 +88,9 @@ impl Ord for Entry {
         (other.at, other.number).cmp(&(self.at, self.number))
     }
 }
+
+/// More than any world takes: something goes round in circles.
+const MAX_EVENTS: u64 = 2_000_000;
 
 /// How a connection is.
 #[derive(Debug, Clone, Copy)]
@@ -193,6 +196,7 @@ impl Io {
     pub fn next(&mut self) -> Option<Event> {
         let entry = self.queue.pop()?;
         self.now = entry.at;
+        assert!(self.numbers < MAX_EVENTS, "{MAX_EVENTS} events, now {:?} at {:?}", entry.event, self.now);
         Some(entry.event)
     }
 

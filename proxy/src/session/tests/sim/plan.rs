@@ -120,7 +120,7 @@ pub struct Plan {
     pub service: Service,
     pub link: Shape,
     /// Nothing happens that takes a process' memory, or looks as if.
-    pub lossless: bool,
+    pub gentle: bool,
     pub padding: usize,
     pub tick: Duration,
     pub outbox_bytes: usize,
@@ -142,10 +142,11 @@ impl Plan {
         let r = &mut rng;
         let proxies = if r.u8(0..4) == 0 { 2 } else { 1 };
         let backends = r.usize(2..=4);
-        let lossless = r.bool();
+        let gentle = r.u8(0..3) == 0;
         let calm_at = ms(r.u64(300..3000));
         let count = if r.u8(0..4) == 0 { r.usize(8..=16) } else { r.usize(2..=7) };
         let players = (0..count).map(|_| PlayerPlan::draw(r, proxies, calm_at)).collect();
+        let capacities: &[usize] = if gentle { &[65_536] } else { &[4096, 65_536, 1 << 20] };
         let mut plan = Self {
             seed,
             proxies,
@@ -155,11 +156,12 @@ impl Plan {
             link: Shape {
                 latency: Duration::from_micros(r.u64(20..5000)),
                 jitter: Duration::from_micros(r.u64(0..3000)),
-                bytes_per_ms: r.u64(2000..50_000),
-                capacity: *r.choice(&[4096, 65_536, 1 << 20]).expect("not empty"),
+                // What waits for the network must not make a backend late that isn't to be given up.
+                bytes_per_ms: r.u64(if gentle { 5000 } else { 1000 }..50_000),
+                capacity: *r.choice(capacities).expect("some"),
                 splits: *r.choice(&[0, 2, 8]).expect("not empty"),
             },
-            lossless,
+            gentle,
             padding: *r.choice(&[0, 0, 100, 20_000, 150_000]).expect("not empty"),
             tick: ms(*r.choice(&[0, 20, 50, 200]).expect("not empty")),
             outbox_bytes: r.usize(500..10_000),
@@ -177,6 +179,11 @@ impl Plan {
         plan
     }
 
+    /// No frame may be lost, repeated or reordered: the level promises it, or nothing happens that could.
+    pub fn is_lossless(&self) -> bool {
+        self.gentle || self.service.recovery != Recovery::None
+    }
+
     fn draw_faults(&mut self, r: &mut Rng) {
         // Some worlds are quiet, some are not.
         let mean = r.u64(40..800);
@@ -191,14 +198,14 @@ impl Plan {
     fn draw_fault(&self, r: &mut Rng) -> Fault {
         let (proxy, backend) = (r.usize(0..self.proxies), r.usize(0..self.backends));
         let player = r.usize(0..self.players.len());
-        let most = if self.lossless { 16 } else { 21 };
+        let most = if self.gentle { 16 } else { 21 };
         let lasts = ms(r.u64(1..1500));
         match r.u8(0..most) {
             0..=2 => Fault::Cut { proxy, backend, told: self.draw_told(r) },
             3 => Fault::Hold { proxy, backend, lasts: self.short(r) },
             4 => Fault::Stall { backend, lasts: self.short(r) },
             5..=7 => Fault::Drain { backend, lasts },
-            8 if self.lossless => Fault::Term { backend, deadline: FOR_EVER, away: ms(r.u64(1..600)) },
+            8 if self.gentle => Fault::Term { backend, deadline: FOR_EVER, away: ms(r.u64(1..600)) },
             8 => Fault::Term { backend, deadline: lasts, away: ms(r.u64(1..600)) },
             9 => Fault::Refuse { backend, how: r.u8(1..=2), lasts },
             10 => Fault::Padding { backend, bytes: *r.choice(&[0, 1000, 60_000, 300_000]).expect("some") },
@@ -276,11 +283,16 @@ fn service(r: &mut Rng) -> Service {
         liveness: ms(r.u64(600..1500)),
         resume_timeout: ms(r.u64(400..1500)),
         close_deadline: FOR_EVER,
+        max_journal_bytes: *r.choice(&[8_000, 64_000, 1 << 20]).expect("not empty"),
+        checkpoint_interval: ms(r.u64(10..1000)),
+        // Kills come as often as they like, and are nobody's input's doing.
+        max_recoveries: 10_000,
+        recoveries_in_flight: *r.choice(&[1, 100]).expect("not empty"),
     };
     Service {
         name: "arena".into(),
         framing: framing(),
-        recovery: Recovery::None,
+        recovery: *r.choice(&[Recovery::None, Recovery::Replay, Recovery::Delta]).expect("not empty"),
         on_crash: OnCrash::Fresh,
         limits,
         drain: DrainPolicy {

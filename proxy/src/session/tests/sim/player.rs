@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::game::{Ask, FRAME_HEAD, Kind, Shown};
-use super::io::{ConnId, Event, Holder, Io, Read, Time, Written};
+use super::io::{ConnId, Event, Holder, Io, NEVER, Read, Time, Written};
 use super::plan::{Departure, PlayerPlan};
 
 /// The player's end of its connection.
@@ -28,6 +28,7 @@ pub struct Player {
     inbox: Vec<u8>,
     next_frame: Time,
     next_read: Time,
+    alarm: Time,
     pub slow_until: Time,
     /// Nothing goes wrong any more: it may come to its end.
     pub calm: bool,
@@ -54,6 +55,7 @@ impl Player {
             inbox: Vec::new(),
             next_frame: Time::ZERO,
             next_read: Time::ZERO,
+            alarm: NEVER,
             slow_until: Time::ZERO,
             calm: false,
             oracle: Oracle::default(),
@@ -83,9 +85,26 @@ impl Player {
         if self.stage != Stage::Gone && !self.outbox.is_empty() {
             io.write(conn, HERE, &mut self.outbox);
         }
-        if self.stage == Stage::Plays {
-            io.at(self.next_frame, Event::Player(self.index));
+        self.set_alarm(io);
+    }
+
+    /// When it wants its turn, if nothing comes before.
+    fn set_alarm(&mut self, io: &mut Io) {
+        if self.alarm <= io.now {
+            self.alarm = NEVER;
         }
+        let plays = (self.stage == Stage::Plays).then_some(self.next_frame);
+        let reads = Some(self.may_read_at()).filter(|at| *at > io.now);
+        if let Some(due) = plays.into_iter().chain(reads).min()
+            && due < self.alarm
+        {
+            self.alarm = due;
+            io.at(due, Event::Player(self.index));
+        }
+    }
+
+    fn may_read_at(&self) -> Time {
+        self.next_read.max(self.slow_until)
     }
 
     fn play(&mut self, conn: ConnId, io: &mut Io) {
@@ -171,9 +190,8 @@ impl Player {
     }
 
     fn read(&mut self, conn: ConnId, io: &mut Io) {
-        let may = self.next_read.max(self.slow_until);
-        if io.now < may {
-            return io.at(may, Event::Player(self.index));
+        if io.now < self.may_read_at() {
+            return;
         }
         let (most, pause) = self.plan.reads;
         match io.read(conn, HERE, most) {
@@ -234,7 +252,7 @@ impl Oracle {
             self.number = 0;
             self.chain = 0;
             self.owed.clear();
-            self.fresh = self.lineages > 1;
+            self.fresh = true;
         }
         assert_eq!(shown.number, self.number + 1, "player {player}: server frames are numbered on");
         self.number = shown.number;

@@ -79,6 +79,8 @@ impl Backend {
             state_credit_bytes: plan.state_credit_bytes,
             outbox_bytes: plan.outbox_bytes,
             orphan_deadline: plan.orphan_deadline,
+            deltas: true,
+            logic: "1".into(),
             ..Settings::default()
         };
         let (turn, work) = (plan.turn, plan.work);
@@ -242,10 +244,6 @@ impl Backend {
 impl Process {
     fn faults(&self) -> u64 {
         self.desks.values().map(|desk| desk.peer.counts().faults).sum()
-    }
-
-    pub fn faults_now(&self) -> u64 {
-        self.faults()
     }
 
     /// A task with neither link nor sessions ends.

@@ -10,6 +10,7 @@ mod fx;
 mod hub;
 mod life;
 mod links;
+mod recovery;
 mod seat;
 mod task;
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 use holdfast_protocol::SessionId;
 
 pub use self::fx::Fx;
-pub use self::hub::{Hub, LinkState};
+pub use self::hub::Hub;
 pub use self::seat::Seat;
 use super::io::{ConnId, Event, Io, Time};
 use crate::routing::{Backend, Service};
@@ -94,6 +95,7 @@ impl Worker {
             }
             self.poll_task(id, io);
         }
+        self.recover_some(io);
         self.set_clock(io);
         let waits = !self.hub.dirty_clients.is_empty() || !self.hub.dirty_links.is_empty();
         if waits && !self.flush_due {
@@ -129,6 +131,7 @@ impl Worker {
         let result = input(&mut slot.session, &mut fx);
         check(&slot.session, &slot.seat);
         self.hub.parked_anew |= account(&slot.session, &mut slot.seat, &mut self.hub);
+        self.hub.settle_recovery(&slot.session, key, &mut slot.seat);
         if slot.seat.returning && !slot.session.is_attaching() {
             slot.seat.returning = false;
             self.hub.returning_in_flight -= 1;
@@ -147,6 +150,7 @@ impl Worker {
         if std::mem::take(&mut seat.returning) {
             self.hub.returning_in_flight -= 1;
         }
+        self.hub.leave_recovery(&mut seat);
         self.hub.kept_bytes -= seat.kept_bytes;
         self.hub.parked -= usize::from(seat.parked);
         if let Some(conn) = seat.conn.take() {
@@ -174,8 +178,8 @@ fn account(session: &Session, seat: &mut Seat, hub: &mut Hub) -> bool {
 
 /// What holds after every input of a session.
 fn check(session: &Session, seat: &Seat) {
-    let freezing = matches!(session.phase(), Phase::Freezing { .. });
-    assert_eq!(seat.reserved_bytes > 0, freezing, "a reservation is for a state on its way: {session:?}");
+    let takes = matches!(session.phase(), Phase::Freezing { .. }) || session.takes_checkpoint();
+    assert_eq!(seat.reserved_bytes > 0, takes, "a reservation is for a state on its way: {session:?}");
     assert_eq!(seat.ended.is_some(), *session.phase() == Phase::Ended, "{session:?}");
     let closing = matches!(session.phase(), Phase::Closing { .. });
     assert!(seat.link == session.link() || closing, "{:?}: {session:?}", seat.link);

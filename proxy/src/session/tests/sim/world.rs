@@ -12,7 +12,7 @@ use super::plan::{Fault, Plan};
 use super::player::{Player, Stage};
 use super::process::Backend;
 use super::trace::Trace;
-use super::worker::{LinkState, Worker};
+use super::worker::Worker;
 use crate::routing::{self, BackendAddress, BackendId};
 use crate::session::LinkId;
 
@@ -132,7 +132,7 @@ impl World {
             },
             Event::Clock(proxy) => self.worker(proxy, Worker::on_time),
             Event::Flush(proxy) => self.worker(proxy, Worker::flush),
-            Event::Task(proxy, ..) => self.worker(proxy, |_, _| {}),
+            Event::Task(proxy) => self.worker(proxy, |_, _| {}),
             Event::Refused(proxy, id, wait) => self.worker(proxy, |it, io| it.refused(id, wait, io)),
             Event::Process(backend, run) => self.backend(backend, |it, io| it.clock(run, io)),
             Event::Job(backend, run, proxy, job) => {
@@ -252,16 +252,10 @@ impl World {
         (0..self.plan.proxies).for_each(|proxy| self.mend(Mend::Pool(proxy)));
         for player in &mut self.players {
             player.calm = true;
-            player.insists = !self.plan.lossless;
+            player.insists = !self.plan.is_lossless();
             player.slow_until = Time::ZERO;
             self.io.at(self.io.now.max(player.plan.begins), Event::Player(player.index));
         }
-    }
-
-    /// No link is in the middle of anything.
-    pub fn links_are_settled(&self) -> bool {
-        let settled = |state| matches!(state, LinkState::Up | LinkState::Idle | LinkState::Dead);
-        self.workers.iter().flat_map(|worker| &worker.hub.links).all(|link| settled(link.state))
     }
 }
 

@@ -17,7 +17,9 @@ const HERE: usize = 1;
 impl Worker {
     pub fn open_session(&mut self, key: usize, conn: ConnId, io: &mut Io) {
         let id = SessionId(io.rng.u128(..).to_be_bytes());
-        let session = Session::new(id, Arc::clone(&self.hub.service), "203.0.113.9:50123".into());
+        let opened_us = u64::try_from(io.now.as_micros()).unwrap();
+        let service = Arc::clone(&self.hub.service);
+        let session = Session::new(id, service, "203.0.113.9:50123".into(), opened_us);
         self.slots.insert(key, Slot { session, seat: Seat::new(conn) });
         self.by_id.insert(id, key);
         self.drive(key, io, |session, fx| session.open(fx));

@@ -116,7 +116,7 @@ impl Worker {
             if session.link() != Some(id) {
                 return Turn::Left;
             }
-            let wanted = Wanted { tried: &[], format: format.as_deref(), home: None };
+            let wanted = Wanted { tried: &[], format: format.as_deref(), home: None, needs: 0, logic: None };
             if order.otherwise != Otherwise::ParkForHome {
                 match fx.candidate(wanted) {
                     None if order.otherwise == Otherwise::Thaw => return Turn::NoPlace,
@@ -150,8 +150,13 @@ impl Worker {
     }
 
     pub fn sessions_may_return(&mut self) {
+        self.recoveries_may_go_on();
         if self.hub.parked > 0 {
-            let parked = self.slots.iter().filter(|(_, slot)| slot.seat.parked).map(|(key, _)| *key);
+            let parked = self
+                .slots
+                .iter()
+                .filter(|(_, slot)| slot.seat.parked && slot.seat.recovery.is_none())
+                .map(|(key, _)| *key);
             self.hub.returning = parked.collect();
         }
     }
@@ -163,7 +168,10 @@ impl Worker {
             }
             let Some(key) = self.hub.returning.pop_front() else { return };
             let attaching = self.drive(key, io, |session, fx| {
-                session.look_again(fx);
+                // Who recovers has a turn of its own.
+                if fx.seat.recovery.is_none() {
+                    session.look_again(fx);
+                }
                 let attaching = matches!(session.phase(), Phase::Attaching { .. });
                 fx.seat.returning |= attaching;
                 attaching

@@ -11,7 +11,7 @@ use super::seat::{ACK_DELAY, Seat, timer_index};
 use crate::routing::pick::{Candidate, pick};
 use crate::routing::table::Prefer;
 use crate::session::outbound::{Entry, Kind};
-use crate::session::{Effects, LinkId, Note, Step, Timer, Wanted};
+use crate::session::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use crate::telemetry::counters::{CloseReason, HandoffResult};
 
 pub struct Fx<'a> {
@@ -49,6 +49,22 @@ impl Effects for Fx<'_> {
 
     fn state_format(&self, link: LinkId) -> String {
         self.hub.link(link).told.as_ref().map_or_else(String::new, |told| told.writes.clone())
+    }
+
+    fn capabilities(&self, link: LinkId) -> u64 {
+        self.hub.link(link).told.as_ref().map_or(0, |told| told.capabilities)
+    }
+
+    fn logic(&self, link: LinkId) -> String {
+        self.hub.link(link).told.as_ref().map_or_else(String::new, |told| told.logic.clone())
+    }
+
+    fn await_recovery(&mut self, suspicion: Suspicion) {
+        self.hub.await_recovery(self.key, self.seat, suspicion);
+    }
+
+    fn recovery_over(&mut self) {
+        self.hub.recovery_over(self.seat);
     }
 
     fn pick(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
@@ -153,10 +169,15 @@ impl Effects for Fx<'_> {
             Note::StateKept { .. } => self.seat.watch.state_is_kept(),
             Note::Lost { link } => {
                 self.seat.handoff = true;
+                self.seat.crashes += 1;
                 self.seat.watch.lost(link);
             }
             Note::Fault { link, rule } => panic!("s{key}: backend {} broke {rule:?}", link.0),
             Note::Failed { link, text } => panic!("s{key}: backend {} gave it up: {text}", link.0),
+            Note::CheckpointKept { .. } => self.seat.checkpoints += 1,
+            Note::Unprotected { .. } | Note::Diverged { .. } | Note::Poison { .. } => {
+                panic!("s{key}: {note:?}")
+            }
             Note::Stale => self.hub.stale += 1,
             Note::FramesLost(frames) => self.seat.lost += frames,
             Note::StateDropped { bytes } => panic!("s{key}: {bytes} bytes of state dropped"),
@@ -186,7 +207,7 @@ impl Fx<'_> {
         for id in self.hub.link_ids() {
             let link = self.hub.link(id);
             let may = wanted.home.is_none_or(|home| home == id) && !wanted.tried.contains(&id);
-            if may && link.takes(wanted.format) {
+            if may && link.takes(wanted.format, wanted.needs) {
                 ids.push(id);
                 let (backend, sessions) = (&link.backend, link.sessions);
                 candidates.push(Candidate { backend, sessions, local: false, same_zone: false });

@@ -9,6 +9,7 @@ use holdfast_protocol::encode;
 use holdfast_protocol::message::{AttachmentEntry, Message};
 
 use super::super::io::{ConnId, Time};
+use super::recovery::Recoveries;
 use crate::drain::Drain;
 use crate::routing::{Backend, Service};
 use crate::session::LinkId;
@@ -48,6 +49,8 @@ pub struct Told {
     pub instance: InstanceId,
     pub writes: String,
     pub reads: Vec<String>,
+    pub logic: String,
+    pub capabilities: u64,
     pub client_window_bytes: u32,
     pub state_credit_bytes: u64,
     pub draining: bool,
@@ -122,14 +125,13 @@ impl Link {
         self.key.is_some() || self.own.is_some()
     }
 
-    pub fn takes(&self, format: Option<&str>) -> bool {
+    pub fn takes(&self, format: Option<&str>, needs: u64) -> bool {
         let alive = matches!(self.state, LinkState::Idle | LinkState::Connecting | LinkState::Up);
-        let reads = match (format, &self.told) {
-            (Some(format), Some(told)) if self.state == LinkState::Up => {
-                told.reads.iter().any(|it| it == format)
-            }
-            _ => true,
-        };
+        let told = self.told.as_ref().filter(|_| self.state == LinkState::Up);
+        let reads = told.is_none_or(|told| {
+            let reads = format.is_none_or(|format| told.reads.iter().any(|it| it == format));
+            reads && told.capabilities & needs == needs
+        });
         alive && reads && !self.doomed && !self.is_draining()
     }
 
@@ -165,6 +167,7 @@ pub struct Hub {
     pub returning_in_flight: u32,
     pub pool_bytes: u64,
     pub reserved_bytes: u64,
+    pub recoveries: Recoveries,
     pub kept_bytes: u64,
     pub relieved: bool,
     pub generation: u64,
@@ -195,6 +198,7 @@ impl Hub {
             returning_in_flight: 0,
             pool_bytes: 0,
             reserved_bytes: 0,
+            recoveries: Recoveries::default(),
             kept_bytes: 0,
             relieved: false,
             generation: 0,

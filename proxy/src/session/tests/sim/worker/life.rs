@@ -38,6 +38,12 @@ impl Worker {
 
     /// Sessions of this link go on, begin, or learn that their backend was replaced.
     fn meet_sessions(&mut self, id: LinkId, attachments: &[AttachmentEntry], resumed: bool, io: &mut Io) {
+        if !resumed {
+            // It was held for gone and is back: its sessions have gone on without it.
+            for entry in attachments {
+                self.hub.say(id, &Message::Release(Release { subject: entry.subject, epoch: entry.epoch }));
+            }
+        }
         for key in self.keys_on(id) {
             self.drive(key, io, |session, fx| {
                 let subject = Subject::Session(session.id());
@@ -53,7 +59,7 @@ impl Worker {
                 }
             });
         }
-        for entry in attachments {
+        for entry in attachments.iter().filter(|_| resumed) {
             self.release_unknown(id, entry);
         }
     }

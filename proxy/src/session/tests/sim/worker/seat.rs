@@ -6,6 +6,7 @@ use holdfast_protocol::message::{AttachMode, Message};
 use holdfast_protocol::{Epoch, Seq};
 
 use super::super::io::{ConnId, Time};
+use super::recovery::Place;
 use crate::session::{LinkId, Timer};
 use crate::telemetry::counters::{CloseReason, HandoffResult};
 
@@ -22,11 +23,14 @@ pub struct Seat {
     pub link: Option<LinkId>,
     pub leaving: Option<LinkId>,
     pub returning: bool,
-    pub timers: [Option<Time>; 4],
+    pub timers: [Option<Time>; TIMERS.len()],
     pub kept_bytes: u64,
     pub parked: bool,
     pub handoff: bool,
     pub reserved_bytes: u64,
+    pub recovery: Option<Place>,
+    pub crashes: u64,
+    pub checkpoints: u64,
     pub delivered: Seq,
     pub frames: u64,
     pub processed: u64,
@@ -51,11 +55,14 @@ impl Seat {
             link: None,
             leaving: None,
             returning: false,
-            timers: [None; 4],
+            timers: [None; TIMERS.len()],
             kept_bytes: 0,
             parked: false,
             handoff: false,
             reserved_bytes: 0,
+            recovery: None,
+            crashes: 0,
+            checkpoints: 0,
             delivered: Seq::NONE,
             frames: 0,
             processed: 0,
@@ -67,7 +74,7 @@ impl Seat {
     }
 }
 
-pub const TIMERS: [Timer; 4] = [Timer::Answer, Timer::Park, Timer::Home, Timer::Close];
+pub const TIMERS: [Timer; 5] = [Timer::Answer, Timer::Park, Timer::Home, Timer::Close, Timer::Checkpoint];
 
 pub fn timer_index(timer: Timer) -> usize {
     TIMERS.iter().position(|it| *it == timer).expect("every timer is listed")

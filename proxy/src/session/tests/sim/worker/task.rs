@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use holdfast_protocol::codec::capability;
 use holdfast_protocol::message::{Hello, Message};
 use holdfast_protocol::{InstanceId, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, decode, encode};
 
@@ -86,7 +87,7 @@ impl Worker {
                 io.hold(conn, held);
                 let mut hello = self.hello(generation);
                 io.write(conn, 0, &mut hello);
-                io.at(until, Event::Task(proxy, id, wait));
+                io.at(until, Event::Task(proxy));
             }
             None => io.at(held.max(now + io.link_shape.latency), Event::Refused(proxy, id, wait)),
         }
@@ -102,7 +103,7 @@ impl Worker {
             generation,
             max_frame_bytes: u32::try_from(service.framing.max_frame_bytes()).unwrap(),
             liveness_ms: u32::try_from(service.limits.liveness.as_millis()).unwrap(),
-            capabilities: 0,
+            capabilities: capability::REPLAY | capability::DELTA | capability::CHECKPOINTS,
             proxy: "host-a",
             service: &service.name,
             proof: &[],
@@ -149,6 +150,8 @@ impl Worker {
                     instance: welcome.instance,
                     writes: welcome.writes_format.to_owned(),
                     reads: welcome.reads_formats.split(',').map(|it| it.trim().to_owned()).collect(),
+                    logic: welcome.logic.to_owned(),
+                    capabilities: welcome.capabilities,
                     client_window_bytes: welcome.client_window_bytes,
                     state_credit_bytes: welcome.state_credit_bytes,
                     draining: welcome.draining,
@@ -187,8 +190,8 @@ impl Worker {
         let least = now + pause.min(PAUSE_LEAST);
         link.task = Task::Pauses { least, until: now + pause };
         link.wait += 1;
-        io.at(least, Event::Task(proxy, id, link.wait));
-        io.at(now + pause, Event::Task(proxy, id, link.wait));
+        io.at(least, Event::Task(proxy));
+        io.at(now + pause, Event::Task(proxy));
     }
 
     fn longest_backoff(&self) -> Duration {
