@@ -84,6 +84,8 @@ impl Game for Chain {
             Opening::Fresh => new(1),
             Opening::Lost => new(lost),
             Opening::State(bytes) | Opening::Recovered(bytes) => {
+                let told = usize::from(matches!(opening, Opening::Recovered(_)));
+                knobs.recovered.fetch_add(told, Ordering::Relaxed);
                 let shown = Shown::parse(bytes);
                 let Shown { lineage, number, count, chain } = shown;
                 Player { knobs, lineage, count, chain, sent: number }
@@ -112,7 +114,7 @@ impl Session for Player {
         self.chain = link_in_chain(self.chain, frame);
         self.count += 1;
         if frame.starts_with(b"quiet") {
-            return;
+            return context.change(&self.show());
         }
         let answers = if frame.starts_with(b"burst") { 20 } else { 1 };
         for _ in 0..answers {
@@ -121,10 +123,17 @@ impl Session for Player {
         if frame.starts_with(b"quit") {
             context.close();
         }
+        context.change(&self.show());
     }
 
     fn timer(&mut self, _timer: Tag, context: &mut Context<'_>) {
         self.send(context);
+        context.change(&self.show());
+    }
+
+    fn apply(&mut self, change: &[u8], _context: &mut Context<'_>) {
+        let shown = Shown::parse(change);
+        (self.count, self.chain, self.sent) = (shown.count, shown.chain, shown.number);
     }
 
     fn snapshot(&self) -> Vec<u8> {
