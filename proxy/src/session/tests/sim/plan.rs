@@ -16,6 +16,8 @@ const fn ms(ms: u64) -> Duration {
 /// Longer than any simulation: what must not end by waiting.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
+const MAX_STATE_BYTES: u64 = 256 * 1024;
+
 /// How a player goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Departure {
@@ -146,7 +148,7 @@ impl Plan {
         let calm_at = ms(r.u64(300..3000));
         let count = if r.u8(0..4) == 0 { r.usize(8..=16) } else { r.usize(2..=7) };
         let players = (0..count).map(|_| PlayerPlan::draw(r, proxies, calm_at)).collect();
-        let capacities: &[usize] = if gentle { &[65_536] } else { &[4096, 65_536, 1 << 20] };
+        let capacities: &[usize] = if gentle { &[65_536] } else { &[16_384, 65_536, 1 << 20] };
         let mut plan = Self {
             seed,
             proxies,
@@ -157,7 +159,7 @@ impl Plan {
                 latency: Duration::from_micros(r.u64(20..5000)),
                 jitter: Duration::from_micros(r.u64(0..3000)),
                 // What waits for the network must not make a backend late that isn't to be given up.
-                bytes_per_ms: r.u64(if gentle { 5000 } else { 1000 }..50_000),
+                bytes_per_ms: r.u64(5000..50_000),
                 capacity: *r.choice(capacities).expect("some"),
                 splits: *r.choice(&[0, 2, 8]).expect("not empty"),
             },
@@ -170,7 +172,8 @@ impl Plan {
             turn: r.usize(1..100),
             flush: Duration::from_micros(r.u64(0..1000)),
             work: ms(r.u64(1..40)),
-            pool_bytes: *r.choice(&[40_000, 1 << 20]).expect("not empty"),
+            // Room for one state of the largest size, at least.
+            pool_bytes: *r.choice(&[MAX_STATE_BYTES, 1 << 20]).expect("not empty"),
             orphan_deadline: 2 * FOR_EVER,
             faults: Vec::new(),
             calm_at,
@@ -208,7 +211,7 @@ impl Plan {
             8 if self.gentle => Fault::Term { backend, deadline: FOR_EVER, away: ms(r.u64(1..600)) },
             8 => Fault::Term { backend, deadline: lasts, away: ms(r.u64(1..600)) },
             9 => Fault::Refuse { backend, how: r.u8(1..=2), lasts },
-            10 => Fault::Padding { backend, bytes: *r.choice(&[0, 1000, 60_000, 300_000]).expect("some") },
+            10 => Fault::Padding { backend, bytes: *r.choice(self.paddings()).expect("some") },
             11 => Fault::Pool { proxy, bytes: r.u64(0..50_000), lasts },
             12 | 13 => Fault::Slow { player, lasts },
             14 => Fault::Flood { player, frames: r.u32(1..40) },
@@ -217,6 +220,15 @@ impl Plan {
             18 => Fault::Stall { backend, lasts: ms(r.u64(1..4000)) },
             19 => Fault::Hold { proxy, backend, lasts: ms(r.u64(1..4000)) },
             _ => Fault::Cut { proxy, backend, told: [None, None] },
+        }
+    }
+
+    /// A state that is too large can't be a checkpoint, and its session isn't protected.
+    fn paddings(&self) -> &'static [usize] {
+        if self.service.recovery == Recovery::None {
+            &[0, 1000, 60_000, 300_000]
+        } else {
+            &[0, 1000, 60_000, 150_000]
         }
     }
 
@@ -274,9 +286,10 @@ fn service(r: &mut Rng) -> Service {
         client_window_bytes: r.u32(2000..20_000),
         server_window_bytes: r.u32(2000..20_000),
         state_size_bytes: *r.choice(&[1, 1024, 200_000]).expect("not empty"),
-        max_state_bytes: 256 * 1024,
+        max_state_bytes: MAX_STATE_BYTES,
         max_sessions: 100,
-        attach_timeout: ms(r.u64(200..1000)),
+        // A state that takes longer than this could never arrive.
+        attach_timeout: ms(r.u64(1000..2000)),
         freeze_timeout: ms(r.u64(200..1000)),
         park_deadline: FOR_EVER,
         park_home: ms(r.u64(1..2000)),

@@ -173,7 +173,7 @@ impl Effects for Fx<'_> {
                 self.seat.watch.lost(link);
             }
             Note::Fault { link, rule } => panic!("s{key}: backend {} broke {rule:?}", link.0),
-            Note::Failed { link, text } => panic!("s{key}: backend {} gave it up: {text}", link.0),
+            Note::Failed { link, text, .. } => panic!("s{key}: backend {} gave it up: {text}", link.0),
             Note::CheckpointKept { .. } => self.seat.checkpoints += 1,
             Note::Unprotected { .. } | Note::Diverged { .. } | Note::Poison { .. } => {
                 panic!("s{key}: {note:?}")
@@ -209,8 +209,8 @@ impl Fx<'_> {
             let may = wanted.home.is_none_or(|home| home == id) && !wanted.tried.contains(&id);
             if may && link.takes(wanted.format, wanted.needs) {
                 ids.push(id);
-                let (backend, sessions) = (&link.backend, link.sessions);
-                candidates.push(Candidate { backend, sessions, local: false, same_zone: false });
+                let (backend, sessions, logic) = (&link.backend, link.sessions, link.runs(wanted.logic));
+                candidates.push(Candidate { backend, sessions, local: false, same_zone: false, logic });
             }
         }
         if wanted.home.is_some() {

@@ -11,6 +11,7 @@ use holdfast_protocol::message::{AttachmentEntry, Message};
 use super::super::io::{ConnId, Time};
 use super::recovery::Recoveries;
 use crate::drain::Drain;
+use crate::routing::pick::Logic;
 use crate::routing::{Backend, Service};
 use crate::session::LinkId;
 
@@ -97,7 +98,7 @@ impl Link {
             state: LinkState::Idle,
             task: Task::Rests,
             wait: 0,
-            backoff: Duration::from_millis(20),
+            backoff: Duration::ZERO,
             demanded: false,
             conn: None,
             told: None,
@@ -119,6 +120,15 @@ impl Link {
 
     pub fn is_up(&self) -> bool {
         self.state == LinkState::Up && !self.doomed
+    }
+
+    /// Whether a replay there is sure to come out the same.
+    pub fn runs(&self, logic: Option<&str>) -> Logic {
+        match (logic, &self.told) {
+            (Some(logic), Some(told)) if told.logic == logic => Logic::Same,
+            (Some(_), Some(_)) => Logic::Other,
+            _ => Logic::Unknown,
+        }
     }
 
     pub fn is_draining(&self) -> bool {

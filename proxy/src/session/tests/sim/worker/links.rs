@@ -119,7 +119,7 @@ impl Worker {
         };
         link.doomed |= written == Written::Failed;
         self.hub.was_written(id);
-        written != Written::Some
+        written == Written::All
     }
 
     fn add_chunks(&mut self, id: LinkId, io: &mut Io) {

@@ -11,8 +11,10 @@ use super::Worker;
 use super::hub::{LinkState, Task, Told};
 use crate::session::LinkId;
 
+const OFFERED: u64 = capability::REPLAY | capability::DELTA | capability::CHECKPOINTS;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-pub const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+const BACKOFF_CUT: Duration = Duration::from_millis(1);
 const BACKOFF_LAST: Duration = Duration::from_secs(1);
 const BACKOFF_PARKED: Duration = Duration::from_millis(50);
 const PAUSE_LEAST: Duration = Duration::from_millis(10);
@@ -33,9 +35,7 @@ impl Worker {
             Task::Pauses { least, until } => {
                 let hurried = now >= least && std::mem::take(&mut link.demanded);
                 if hurried || now >= until {
-                    let longest = self.longest_backoff();
-                    let link = self.hub.link_mut(id);
-                    link.backoff = if hurried { BACKOFF_FIRST } else { (link.backoff * 2).min(longest) };
+                    link.backoff = if hurried { Duration::ZERO } else { link.backoff * 2 };
                     self.wish(id, io);
                 }
             }
@@ -103,7 +103,7 @@ impl Worker {
             generation,
             max_frame_bytes: u32::try_from(service.framing.max_frame_bytes()).unwrap(),
             liveness_ms: u32::try_from(service.limits.liveness.as_millis()).unwrap(),
-            capabilities: capability::REPLAY | capability::DELTA | capability::CHECKPOINTS,
+            capabilities: OFFERED,
             proxy: "host-a",
             service: &service.name,
             proof: &[],
@@ -151,7 +151,7 @@ impl Worker {
                     writes: welcome.writes_format.to_owned(),
                     reads: welcome.reads_formats.split(',').map(|it| it.trim().to_owned()).collect(),
                     logic: welcome.logic.to_owned(),
-                    capabilities: welcome.capabilities,
+                    capabilities: welcome.capabilities & OFFERED,
                     client_window_bytes: welcome.client_window_bytes,
                     state_credit_bytes: welcome.state_credit_bytes,
                     draining: welcome.draining,
@@ -178,14 +178,18 @@ impl Worker {
         if now - since < STEADY {
             return self.pause(id, io);
         }
-        link.backoff = BACKOFF_FIRST;
+        link.backoff = Duration::ZERO;
         self.wish(id, io);
     }
 
     fn pause(&mut self, id: LinkId, io: &mut Io) {
         let (now, proxy) = (self.hub.now, self.hub.index);
+        let longest = self.longest_backoff();
         let link = self.hub.link_mut(id);
         link.inbox.clear();
+        let cut = matches!(link.state, LinkState::Broken { .. });
+        let least = if cut { BACKOFF_CUT } else { BACKOFF_FIRST };
+        link.backoff = link.backoff.clamp(least, longest.max(least));
         let pause = link.backoff.mul_f64(0.5 + io.rng.f64());
         let least = now + pause.min(PAUSE_LEAST);
         link.task = Task::Pauses { least, until: now + pause };
