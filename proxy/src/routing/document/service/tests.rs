@@ -42,10 +42,17 @@ fn what_is_not_built_yet_is_refused_by_name() {
         assert_eq!((error.field.as_str(), error.value.as_str()), ("protocol", protocol));
         assert!(error.expected.contains("not built yet"), "{error}");
     }
-    for recovery in ["replay", "delta", "checkpoint"] {
-        let error = with(&format!(r#""recovery": "{recovery}""#)).unwrap_err();
-        assert_eq!((error.field.as_str(), error.value.as_str()), ("recovery", recovery));
-        assert!(error.expected.contains("not built yet"), "{error}");
+}
+
+#[test]
+fn every_level_of_recovery_is_taken() {
+    for (name, level) in [
+        ("none", Recovery::None),
+        ("checkpoint", Recovery::Checkpoint),
+        ("delta", Recovery::Delta),
+        ("replay", Recovery::Replay),
+    ] {
+        assert_eq!(with(&format!(r#""recovery": "{name}""#)).unwrap().recovery, level);
     }
 }
 
