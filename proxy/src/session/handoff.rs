@@ -220,7 +220,11 @@ impl Session {
             self.old = None;
         }
         match self.phase {
-            Phase::Attaching { link: at, .. } if at == link => self.try_next(link, env),
+            Phase::Attaching { link: at, .. } if at == link => {
+                // It was never refused: whoever runs there next may take it.
+                self.may_retry = true;
+                self.try_next(link, env);
+            }
             // The handoff isn't over, and the state is as it was. After a crash that would be an endless march.
             Phase::Replaying { link: at }
                 if at == link && self.journal.state.is_some() && self.moves_by_plan() =>

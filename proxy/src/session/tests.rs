@@ -11,5 +11,6 @@ mod recovery;
 mod resume;
 mod rules;
 mod seat;
+mod sim;
 mod slow_client;
 mod world;
