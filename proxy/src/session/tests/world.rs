@@ -26,6 +26,8 @@ pub const ATTACH_TIMEOUT: Duration = Duration::from_millis(300);
 pub const FREEZE_TIMEOUT: Duration = Duration::from_millis(300);
 pub const PARK_DEADLINE: Duration = Duration::from_secs(600);
 pub const PARK_HOME: Duration = Duration::from_secs(5);
+pub const OPENED_US: u64 = 1_763_800_000_000_000;
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 pub const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 pub const A: LinkId = LinkId(0);
 pub const B: LinkId = LinkId(1);
@@ -63,6 +65,10 @@ pub fn limits() -> Limits {
         liveness: Duration::from_secs(3),
         resume_timeout: Duration::from_secs(2),
         close_deadline: CLOSE_DEADLINE,
+        max_journal_bytes: 64 * 1024,
+        checkpoint_interval: CHECKPOINT_INTERVAL,
+        max_recoveries: 3,
+        recoveries_in_flight: 100,
     }
 }
 
@@ -133,6 +139,8 @@ impl World {
             client_window_bytes: settings.client_window_bytes,
             state_credit_bytes: settings.state_credit_bytes,
             format: settings.writes_format.clone(),
+            logic: settings.logic.clone(),
+            capabilities: 0,
         });
         let knobs = Arc::new(Knobs::default());
         let mut node = Node { peer: None, knobs, settings, generation: 0, faults: 0 };
@@ -144,7 +152,7 @@ impl World {
         let index = self.sessions.len();
         let mut id = *b"session-........";
         id[15] = u8::try_from(index).unwrap();
-        self.sessions.push(Session::new(SessionId(id), service, "203.0.113.9:50123".into()));
+        self.sessions.push(Session::new(SessionId(id), service, "203.0.113.9:50123".into(), OPENED_US));
         self.seats.push(Seat::default());
         self.drive(index, |session, fx| session.open(fx));
         index
