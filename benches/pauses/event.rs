@@ -50,10 +50,12 @@ impl Event {
         self != Self::Cut
     }
 
-    /// More of the service's document.
+    /// More of the service's document. Who is parked waits for the last to be: a pace would only add to the pause.
     pub fn service(self) -> Value {
         match self {
-            Self::Restart => json!({"drain": {"on_sigterm": "park"}}),
+            Self::Restart => {
+                json!({"drain": {"on_sigterm": "park", "per_second": 100_000, "in_flight": 1000}})
+            }
             Self::Drain | Self::Kill | Self::Cut => json!({}),
         }
     }
