@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use holdfast_stage::{
-    Arena, ArenaSpec, Documents, Players, PlayersSpec, Proxy, ProxySpec, Stage, arena_service, meter,
+    Arena, ArenaSpec, BEST_RECOVERY, Documents, Players, PlayersSpec, Proxy, ProxySpec, Stage, arena_service,
+    meter,
 };
 use serde_json::{Value, json};
 
@@ -22,7 +23,7 @@ const BASE: &str = "none";
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The levels that are compared with `none`
-    #[arg(long, value_delimiter = ',', default_values_t = [LEVEL.to_owned()])]
+    #[arg(long, value_delimiter = ',', default_values_t = [BEST_RECOVERY.to_owned()])]
     levels: Vec<String>,
     /// Sessions at 20 frames a second each
     #[arg(long, default_value_t = 1000)]
@@ -42,8 +43,6 @@ struct Arguments {
     #[arg(long, hide = true)]
     bench: bool,
 }
-
-const LEVEL: &str = "none";
 
 #[derive(Debug, Clone, Copy)]
 struct Workload {

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::front::{Front, Kind};
-use crate::run::Games;
+use crate::run::{Games, Load};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Event {
@@ -41,8 +41,14 @@ impl Event {
     }
 
     /// Other proxies have no link that could be cut: their sessions are connections, which end with it.
-    pub fn is_for(self, kind: Kind) -> bool {
-        self != Self::Cut || kind == Kind::Holdfast
+    pub fn is_for(self, kind: Kind, load: &Load) -> bool {
+        match kind {
+            Kind::Holdfast => true,
+            Kind::Haproxy => self != Self::Cut,
+            // It ends itself when descriptors run out, and thousands who come back at once need more than the 20,000
+            // that a process may have on many machines: no comparison.
+            Kind::Envoy => self != Self::Cut && !load.has_bystanders,
+        }
     }
 
     /// Whether another backend, or another run of it, serves the players afterwards.

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use holdfast_stage::Machine;
+use holdfast_stage::{BEST_RECOVERY, Machine};
 use serde_json::{Value, json};
 
 use self::event::Event;
@@ -43,7 +43,7 @@ struct Arguments {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// The service's `recovery`
-    #[arg(long, value_name = "LEVEL", default_value = RECOVERY)]
+    #[arg(long, value_name = "LEVEL", default_value = BEST_RECOVERY)]
     recovery: String,
     /// One JSON object with all rows as the last line, and no table
     #[arg(long)]
@@ -55,8 +55,6 @@ struct Arguments {
     #[arg(long, hide = true)]
     bench: bool,
 }
-
-const RECOVERY: &str = "none";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -93,8 +91,9 @@ fn play(arguments: &Arguments) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for &event in &arguments.only {
         for &sessions in &arguments.sessions {
-            let kinds = arguments.proxies.iter().copied().filter(|kind| event.is_for(*kind));
-            rows.extend(kinds.map(|kind| Row::new(event, Load::of(sessions), kind, &arguments.recovery)));
+            let load = Load::of(sessions);
+            let kinds = arguments.proxies.iter().copied().filter(|kind| event.is_for(*kind, &load));
+            rows.extend(kinds.map(|kind| Row::new(event, load, kind, &arguments.recovery)));
         }
     }
     for round in 0..arguments.rounds {

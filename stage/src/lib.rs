@@ -26,7 +26,7 @@ pub use accounting::{Machine, Metered, Usage, meter, usage};
 pub use arena::{Arena, ArenaSpec};
 pub use binaries::{holdfast_binary, sample_binary};
 pub use collector::Collector;
-pub use documents::{Documents, arena_service};
+pub use documents::{BEST_RECOVERY, Documents, arena_service};
 pub use envoy::Envoy;
 pub use etcd::{Etcd, EtcdBinary};
 pub use forwarder::Forwarder;
