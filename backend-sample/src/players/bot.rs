@@ -185,7 +185,10 @@ impl Inner {
         for since_us in self.owed.drain(..) {
             self.timeline.record(since_us, now_us);
         }
-        self.timeline.served_by(registry.backend(reply.instance, reply.version), now_us);
+        // The game's first replies may come before it knows.
+        if reply.instance != 0 {
+            self.timeline.served_by(registry.backend(reply.instance, reply.version), now_us);
+        }
         match self.checker.reply(reply) {
             Some(sent_us) => {
                 self.timeline.record(sent_us, now_us);

@@ -66,7 +66,7 @@ impl Session {
     /// From here on, what that level needs is kept, and no more.
     pub(super) fn hold_to<E: Effects>(&mut self, level: Recovery, env: &mut E) {
         self.journal.level = level;
-        self.journal.gave_up = false;
+        (self.journal.too_large, self.journal.gave_up) = (false, false);
         self.outbound.set_keeps(level != Recovery::None, env);
         self.inbound.set_keeps_hashes(level == Recovery::Replay);
     }
@@ -143,9 +143,10 @@ impl Session {
         }
     }
 
-    /// Its turn to go on after a crash has come.
+    /// Its turn to go on after a crash has come; who found no backend in one gets another when there may be one.
     pub fn recover<E: Effects>(&mut self, env: &mut E) {
-        if !std::mem::take(&mut self.awaits_turn) || self.phase != Phase::Parked {
+        self.awaits_turn = false;
+        if self.phase != Phase::Parked {
             return env.recovery_over();
         }
         let suspect = self.journal.suspect;
