@@ -11,7 +11,7 @@ use crate::table::thousands;
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 250.0;
 const RIGHT: f64 = 690.0;
-const TOP: f64 = 64.0;
+const TOP: f64 = 84.0;
 const LINE: f64 = 17.0;
 /// Between groups of rows: an event at a number of sessions.
 const GAP: f64 = 9.0;
@@ -20,7 +20,7 @@ const SCALE: std::ops::RangeInclusive<i32> = -1..=4;
 
 const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#57606a}.t{font-size:14px;fill:#1f2328}\
 .g{stroke:#8b949e;stroke-opacity:.3}.Holdfast{stroke:#1a9c5b;fill:#1a9c5b}.HAProxy{stroke:#3b82d6;fill:#3b82d6}\
-.Envoy{stroke:#c2599b;fill:#c2599b}line{stroke-width:2}.q{fill-opacity:0;stroke-width:2}.bad{fill:#d1242f}\
+.Envoy{stroke:#c2599b;fill:#c2599b}line{stroke-width:2}line.g{stroke-width:1}.q{fill-opacity:0;stroke-width:2}.bad{fill:#d1242f}\
 @media(prefers-color-scheme:dark){text{fill:#9aa4af}.t{fill:#e6edf3}.bad{fill:#ff7b72}}";
 
 pub fn svg(rows: &[Row]) -> String {
@@ -50,11 +50,11 @@ pub fn svg(rows: &[Row]) -> String {
 }
 
 fn head(out: &mut String, bottom: f64) {
-    text(out, 8.0, 22.0, "t", "The longest a player waited for a reply (log scale)");
+    text(out, 8.0, 6.0, "t", "The longest a player waited for a reply (log scale)");
     text(
         out,
         8.0,
-        42.0,
+        26.0,
         "",
         "ring: p99 of a quiet window as long; dot: p99 of the event; line: to the slowest player",
     );
@@ -67,7 +67,7 @@ fn head(out: &mut String, bottom: f64) {
             "<line class=\"g\" x1=\"{at:.0}\" x2=\"{at:.0}\" y1=\"{TOP}\" y2=\"{bottom:.0}\"/>"
         );
         let label = if ms < 1000.0 { format!("{ms} ms") } else { format!("{} s", ms / 1000.0) };
-        text(out, at - 12.0, TOP - 4.0, "", &label);
+        text(out, at - 12.0, TOP - 20.0, "", &label);
     }
 }
 
