@@ -226,7 +226,7 @@ impl Session {
                 if at == link && self.journal.state.is_some() && self.moves_by_plan() =>
             {
                 // Each backend on the way may have gone down with its input.
-                match self.journal.is_kept().then(|| self.suspect(env)) {
+                match self.journal.is_kept().then(|| self.suspect(true, env)) {
                     Some(None) => self.end(CloseReason::Poison, env),
                     _ => self.try_next(link, env),
                 }

@@ -97,7 +97,7 @@ impl Session {
             // What it depends on isn't kept: no player may see it.
             return Err(Rule::OutOfSequence);
         }
-        if self.arrived(data.seq, data.ack, data.epoch, data.frame, env)? != Some(Arrival::New) {
+        if self.arrived(data.seq, data.ack, data.epoch, Some(data.frame), env)? != Some(Arrival::New) {
             return Ok(());
         }
         self.made_something_new(data.epoch, env);
@@ -191,7 +191,7 @@ impl Session {
         seq: Seq,
         ack: Seq,
         epoch: Epoch,
-        frame: &[u8],
+        frame: Option<&[u8]>,
         env: &mut E,
     ) -> Result<Option<Arrival>, Rule> {
         if matches!(self.phase, Phase::Attaching { .. }) {
@@ -204,7 +204,10 @@ impl Session {
         if matches!(self.phase, Phase::Closing { .. }) && seq > self.inbound.had() {
             return Err(Rule::Unexpected);
         }
-        let arrival = self.inbound.arrive(seq, frame)?;
+        let arrival = match frame {
+            Some(frame) => self.inbound.arrive(seq, frame)?,
+            None => self.inbound.arrive_close(seq)?,
+        };
         if arrival != Arrival::New {
             if self.inbound.is_urgent() { self.send_ack(env) } else { env.owe_ack() }
         }

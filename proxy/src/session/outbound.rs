@@ -251,6 +251,12 @@ impl Outbound {
         self.fresh_bytes
     }
 
+    /// Bytes that the present attachment hasn't processed.
+    #[must_use]
+    pub fn unprocessed_bytes(&self) -> usize {
+        self.bytes.len() - self.head
+    }
+
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.bytes.len() - self.base
