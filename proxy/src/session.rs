@@ -13,6 +13,7 @@ pub mod inbound;
 pub mod message;
 pub mod outbound;
 mod park;
+pub mod planted;
 pub mod resume;
 pub mod state;
 mod view;
@@ -33,6 +34,7 @@ use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext};
 pub use effects::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use inbound::Inbound;
 use outbound::{Kind, Outbound};
+use planted::{Bug, Planted};
 use state::{Incoming, KeptState};
 
 use crate::routing::Service;
@@ -162,6 +164,7 @@ pub struct Session {
     last_state_bytes: Option<u64>,
     /// Why the session is ending, once it is.
     ending: Option<CloseReason>,
+    planted: Planted,
 }
 
 impl Session {
@@ -191,6 +194,7 @@ impl Session {
             client_window_bytes,
             last_state_bytes: None,
             ending: None,
+            planted: Planted::default(),
         }
     }
 
@@ -246,7 +250,7 @@ impl Session {
         let moving = matches!(self.phase, Phase::Replaying { .. });
         loop {
             match self.phase {
-                Phase::Replaying { link } if !self.outbound.has_again() => self.start(link, env),
+                Phase::Replaying { link } if self.may_start() => self.start(link, env),
                 Phase::Replaying { link } | Phase::Active { link } => {
                     if !self.send_next(link, env) {
                         break;
@@ -259,6 +263,12 @@ impl Session {
             env.note(Note::HandoffDone(HandoffResult::Moved));
         }
         self.regulate_reading(env);
+    }
+
+    /// All that an earlier attachment was given is on the link.
+    fn may_start(&self) -> bool {
+        let all_given = !self.outbound.has_again();
+        all_given && !(self.planted.is(Bug::LiveBeforeStart) && self.outbound.has_queued())
     }
 
     fn start<E: Effects>(&mut self, link: LinkId, env: &mut E) {

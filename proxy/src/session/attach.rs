@@ -17,6 +17,8 @@ impl Session {
         let format = self.kept.as_ref().map(|kept| kept.format.as_str());
         let wanted = Wanted { tried: &self.tried, format, home: self.home, needs: 0, logic: None };
         match env.pick(wanted) {
+            // Undrained meanwhile: it is there still, and nothing needs to travel.
+            Some(link) if self.old.is_some_and(|old| old.link == link) => self.thaw(env),
             Some(link) => self.attach_to(link, env),
             None => self.nobody_is_left(env),
         }

@@ -106,6 +106,8 @@ impl Session {
         self.outbound.rewind();
         self.kept = Some(incoming.into_kept(env.state_format(link)));
         self.old = Some(Frozen { link, epoch: self.epoch });
+        #[cfg(test)]
+        self.err_if_planted(env);
         env.settled(None);
         if self.client == Client::Gone && self.outbound.is_empty() {
             // The game was told before it froze: it has saved, and there is nobody to go on for.

@@ -5,6 +5,7 @@ use holdfast_protocol::{Epoch, Seq, SessionId};
 
 use super::effects::{Effects, LinkId, Note, Timer};
 use super::inbound::Arrival;
+use super::planted::Bug;
 use super::{Client, Phase, Session};
 
 /// The session that a message is about; `None` for those of the link as a whole, or of a group.
@@ -74,6 +75,9 @@ impl Session {
 
     /// Of the current attachment, or of the one being attached. Until THAW is answered, the old epoch isn't stale.
     fn is_current(&self, link: LinkId, epoch: Epoch) -> bool {
+        if self.planted.is(Bug::NoEpochCheck) {
+            return self.link() == Some(link);
+        }
         match self.phase {
             Phase::Thawing { link: at, old_epoch } => {
                 link == at && (epoch == self.epoch || epoch == old_epoch)

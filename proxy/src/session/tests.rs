@@ -6,6 +6,7 @@ mod drain;
 mod failures;
 mod game;
 mod invariants;
+mod model;
 mod property;
 mod resume;
 mod rules;
