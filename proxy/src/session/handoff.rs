@@ -170,7 +170,8 @@ impl Session {
         let answers = match self.phase {
             Phase::Attaching { .. } if self.chunks_left() => return Err(Rule::Unexpected),
             Phase::Attaching { .. } => true,
-            Phase::Thawing { .. } => answers_resume || attached.epoch == self.epoch,
+            // One of the old epoch answers the ATTACH(resume) that was to keep this thaw possible.
+            Phase::Thawing { .. } => true,
             // Its THAW may have crossed with the backend's CLOSE.
             Phase::Closing { .. } => return Ok(()),
             _ => answers_resume,
@@ -204,7 +205,11 @@ impl Session {
             self.old = None;
         }
         match self.phase {
-            Phase::Attaching { link: at, .. } if at == link => self.try_next(link, env),
+            Phase::Attaching { link: at, .. } if at == link => {
+                // That isn't a refusal: whoever comes next may take it.
+                self.may_retry = true;
+                self.try_next(link, env);
+            }
             // The handoff isn't over, and the state is as it was.
             Phase::Replaying { link: at } if at == link && self.kept.is_some() && self.order.is_some() => {
                 self.try_next(link, env);

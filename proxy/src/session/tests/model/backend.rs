@@ -58,6 +58,16 @@ enum Heard {
     Half,
 }
 
+/// A state on its way to the proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Sending {
+    bytes: Vec<u8>,
+    offset: usize,
+    credit: u64,
+    client_seq: u64,
+    server_seq: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Attachment {
     epoch: u64,
@@ -78,6 +88,7 @@ pub struct Attachment {
     outbox: VecDeque<Said>,
     sent: usize,
     acked: u64,
+    sending: Option<Sending>,
     /// The proxy has given it up: what it still does touches nobody.
     pub disowned: bool,
 }
@@ -104,6 +115,7 @@ impl Backend {
             Message::Ack(ack) => (ack.epoch, false),
             Message::Freeze(freeze) => (freeze.epoch, false),
             Message::State(state) => (state.epoch, false),
+            Message::Credit(credit) => (credit.epoch, false),
             other => panic!("the proxy never says {other:?}"),
         };
         let Some(attachment) = self.attachment.as_mut().filter(|had| had.epoch == epoch.0) else { return };
@@ -119,7 +131,8 @@ impl Backend {
             Message::Data(data) => attachment.data(data, desk),
             Message::Close(close) => attachment.close(close, desk),
             Message::Ack(ack) => attachment.ack(ack.data),
-            Message::Freeze(_) => attachment.freeze(desk),
+            Message::Freeze(freeze) => attachment.freeze(freeze.credit_bytes, desk),
+            Message::Credit(credit) => attachment.credit(credit.bytes, desk),
             Message::State(state) => return self.state(state, desk),
             _ => Ok(()),
         };
@@ -223,7 +236,7 @@ impl Backend {
     pub fn link_lost(&mut self) {
         match &mut self.attachment {
             Some(Attachment { phase: Phase::Loading { .. }, .. }) => self.attachment = None,
-            Some(attachment) => attachment.linked = false,
+            Some(attachment) => (attachment.linked, attachment.sending) = (false, None),
             None => {}
         }
     }
@@ -294,6 +307,7 @@ impl Attachment {
             outbox: VecDeque::new(),
             sent: 0,
             acked: attach.server_seq.0,
+            sending: None,
             disowned: false,
         }
     }
@@ -459,29 +473,48 @@ impl Attachment {
         Ok(())
     }
 
-    fn freeze(&mut self, desk: &mut Desk<'_>) -> Result<(), Rule> {
+    fn freeze(&mut self, credit: u64, desk: &mut Desk<'_>) -> Result<(), Rule> {
         self.phase = match self.phase {
             Phase::Loading { .. } => return Err(Rule::Unexpected),
             Phase::Closing => return Ok(()),
             Phase::Inert => Phase::Frozen { started: false },
             Phase::Active => Phase::Frozen { started: true },
+            Phase::Frozen { .. } if self.sending.is_some() => return Ok(()),
             Phase::Frozen { started } => Phase::Frozen { started },
         };
         self.inbox.clear();
         self.received = self.processed;
-        let bytes = self.write_state();
+        let (client_seq, server_seq) = (self.processed, self.last_sent());
+        self.sending = Some(Sending { bytes: self.write_state(), offset: 0, credit: 0, client_seq, server_seq });
+        self.credit(credit, desk)
+    }
+
+    /// So much more of the state may go out; its first chunk, even if it is empty, tells the total.
+    fn credit(&mut self, bytes: u64, desk: &mut Desk<'_>) -> Result<(), Rule> {
+        if matches!(self.phase, Phase::Loading { .. }) {
+            return Err(Rule::Unexpected);
+        }
+        let Some(sending) = &mut self.sending else { return Ok(()) };
+        sending.credit += bytes;
+        let left = sending.bytes.len() - sending.offset;
+        let end = sending.offset + left.min(usize::try_from(sending.credit).unwrap());
         desk.out.push(&Message::State(State {
             subject: SUBJECT,
             epoch: Epoch(self.epoch),
             is_final: true,
-            total_bytes: bytes.len() as u64,
-            offset_bytes: 0,
-            client_seq: Seq(self.processed),
-            server_seq: Seq(self.last_sent()),
+            total_bytes: sending.bytes.len() as u64,
+            offset_bytes: sending.offset as u64,
+            client_seq: Seq(sending.client_seq),
+            server_seq: Seq(sending.server_seq),
             record_seq: Seq::NONE,
             members: 0,
-            chunk: &bytes,
+            chunk: &sending.bytes[sending.offset..end],
         }));
+        sending.credit -= (end - sending.offset) as u64;
+        sending.offset = end;
+        if end == sending.bytes.len() {
+            self.sending = None;
+        }
         Ok(())
     }
 
@@ -508,6 +541,7 @@ impl Attachment {
 
     fn thaw(&mut self, epoch: u64, had: u64, desk: &mut Desk<'_>) -> Result<(), Rule> {
         self.epoch = epoch;
+        self.sending = None;
         self.inbox.clear();
         self.received = self.processed;
         self.rejoin(had, desk)?;

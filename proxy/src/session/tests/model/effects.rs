@@ -206,7 +206,7 @@ impl Effects for Fx<'_> {
         match note {
             Note::Fault { .. } | Note::Failed { .. } | Note::Diverged { .. } | Note::Poison { .. } => self.ghost.wrong(Wrong::BackendBrokeARule),
             Note::Lost { link } => {
-                if !self.wires[at(link)].lethal {
+                if !self.wires[at(link)].lethal && !self.ghost.departed {
                     self.ghost.wrong(Wrong::Lost(link));
                 }
                 self.wires[at(link)].disown(None);

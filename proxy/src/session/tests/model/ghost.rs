@@ -34,6 +34,8 @@ pub struct Ghost {
     pub deadline_passed: bool,
     pub refused_for_good: bool,
     pub game_closed: bool,
+    /// The client is gone: the game may forget the session before the proxy does.
+    pub departed: bool,
 }
 
 impl Ghost {

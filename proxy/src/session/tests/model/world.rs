@@ -209,6 +209,7 @@ impl World {
             }
             Act::Depart => {
                 spend(&mut self.budget.departures);
+                self.ghost.departed = true;
                 self.drive(setup, |session, fx| session.client_gone(CloseReason::ClientError, fx));
             }
             Act::GameCloses(link) => {
