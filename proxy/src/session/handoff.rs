@@ -140,6 +140,8 @@ impl Session {
     }
 
     pub(super) fn send_thaw<E: Effects>(&mut self, link: LinkId, old_epoch: Epoch, env: &mut E) {
+        // An ack that went down with a link while it was frozen is said again after START.
+        self.inbound.forget_ack();
         let message = Thaw {
             subject: self.subject(),
             old_epoch,

@@ -396,7 +396,7 @@ impl Attachment {
             if !desk.slow {
                 self.work(desk);
             }
-        } else if is_new {
+        } else if is_new || (self.phase == Phase::Inert && self.closes && !close.half) {
             while !self.inbox.is_empty() && self.runs() {
                 self.work(desk);
             }
@@ -436,9 +436,7 @@ impl Attachment {
         self.inbox.clear();
         self.processed = self.received;
         self.phase = Phase::Closing;
-        if !self.disowned {
-            desk.ghost.saved = Some(self.game.frames.clone());
-        }
+        desk.ghost.save(&self.game.frames);
         self.outbox.push_back(Said::Close);
         self.pump(desk);
     }

@@ -211,7 +211,10 @@ impl Effects for Fx<'_> {
                 }
                 self.wires[at(link)].disown(None);
             }
-            Note::FramesLost(frames) => self.ghost.lost += u8::try_from(frames).unwrap(),
+            Note::FramesLost(frames) => {
+                self.ghost.lost += u8::try_from(frames).unwrap();
+                self.ghost.anew = true;
+            }
             Note::Refused { .. }
             | Note::Late { .. }
             | Note::Freezing(_)

@@ -26,10 +26,12 @@ pub enum Wrong {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Ghost {
     pub wrong: Option<Wrong>,
-    /// What the game had when it was told of the player's end.
+    /// The most that a game had when it was told of the player's end.
     pub saved: Option<Vec<u8>>,
     pub processed: u8,
     pub lost: u8,
+    /// A history has ended with its backend, and another has begun.
+    pub anew: bool,
     /// A deadline of the session's end or stay has passed.
     pub deadline_passed: bool,
     pub refused_for_good: bool,
@@ -39,6 +41,13 @@ pub struct Ghost {
 }
 
 impl Ghost {
+    /// The game is told of the player's end.
+    pub fn save(&mut self, frames: &[u8]) {
+        if self.saved.as_ref().is_none_or(|saved| saved.len() < frames.len()) {
+            self.saved = Some(frames.to_vec());
+        }
+    }
+
     /// The first one counts: what follows may be its consequence.
     pub fn wrong(&mut self, wrong: Wrong) {
         self.wrong.get_or_insert(wrong);

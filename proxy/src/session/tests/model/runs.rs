@@ -29,13 +29,13 @@ fn holds(name: &str, setup: Setup, least: usize) {
 
 #[test]
 fn planned() {
-    let budget = Budget { frames: 2, drains: 2, refusals: 1, early: 2, ..Budget::default() };
+    let budget = Budget { frames: 2, drains: 1, refusals: 1, early: 2, ..Budget::default() };
     holds("planned", setup(budget), 1);
 }
 
 #[test]
 fn planned_parks() {
-    let budget = Budget { frames: 2, drains: 2, park: true, refusals: 1, early: 1, ..Budget::default() };
+    let budget = Budget { frames: 2, drains: 2, park: true, early: 1, ..Budget::default() };
     holds("planned_parks", setup(budget), 1);
 }
 

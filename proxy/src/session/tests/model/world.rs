@@ -581,13 +581,13 @@ impl World {
             && attached.next().is_none()
             && self.session.is_idle()
             && all
-            && (answered || self.ghost.lost > 0)
+            && (answered || self.ghost.anew)
     }
 
     /// The game has heard of the player's end, with every frame.
     fn was_told(&self) -> bool {
         let sent = usize::from(self.seat.player.sent);
-        let excused = self.ghost.deadline_passed || self.ghost.lost > 0 || self.ghost.refused_for_good || sent == 0;
+        let excused = self.ghost.deadline_passed || self.ghost.anew || self.ghost.refused_for_good || sent == 0;
         self.ghost.game_closed || excused || self.ghost.saved.as_ref().is_some_and(|frames| frames.len() == sent)
     }
 }
