@@ -26,6 +26,7 @@ pub const ATTACH_TIMEOUT: Duration = Duration::from_millis(300);
 pub const FREEZE_TIMEOUT: Duration = Duration::from_millis(300);
 pub const PARK_DEADLINE: Duration = Duration::from_secs(600);
 pub const PARK_HOME: Duration = Duration::from_secs(5);
+pub const OPENED_US: u64 = 1_763_800_000_000_000;
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 pub const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 pub const A: LinkId = LinkId(0);
@@ -151,7 +152,7 @@ impl World {
         let index = self.sessions.len();
         let mut id = *b"session-........";
         id[15] = u8::try_from(index).unwrap();
-        self.sessions.push(Session::new(SessionId(id), service, "203.0.113.9:50123".into()));
+        self.sessions.push(Session::new(SessionId(id), service, "203.0.113.9:50123".into(), OPENED_US));
         self.seats.push(Seat::default());
         self.drive(index, |session, fx| session.open(fx));
         index

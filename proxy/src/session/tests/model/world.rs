@@ -119,7 +119,7 @@ impl World {
             to_proxy: Queue::default(),
             lethal: false,
         };
-        let mut session = Session::new(SESSION, Arc::clone(&setup.service), "".into());
+        let mut session = Session::new(SESSION, Arc::clone(&setup.service), "".into(), 0);
         if let Some(bug) = setup.bug {
             session.plant(bug);
         }
