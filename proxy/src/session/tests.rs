@@ -8,6 +8,7 @@ mod game;
 mod invariants;
 mod model;
 mod property;
+mod recovery;
 mod resume;
 mod rules;
 mod seat;

@@ -79,6 +79,12 @@ impl Session {
         }
     }
 
+    /// A checkpoint is on its way, with room reserved for it.
+    #[must_use]
+    pub fn takes_checkpoint(&self) -> bool {
+        self.journal.checkpoint.is_some()
+    }
+
     /// On its way to a backend.
     #[must_use]
     pub fn is_attaching(&self) -> bool {

@@ -43,6 +43,7 @@ impl Game for Puppets {
             Opening::Fresh => b"fresh".to_vec(),
             Opening::Lost => b"lost".to_vec(),
             Opening::State(state) => state.to_vec(),
+            Opening::Recovered(state) => [state, b" recovered"].concat(),
         };
         Ok(Puppet { log, closed: Arc::clone(&self.closed) })
     }
