@@ -4,11 +4,13 @@
 //! Each run explores all of its states; what it may contain is its [`Setup`]. `HOLDFAST_MODEL=deep` makes the bounds
 //! larger.
 
+mod attachment;
 mod backend;
 mod check;
 mod effects;
 mod game;
 mod ghost;
+mod handover;
 mod queue;
 mod runs;
 mod world;

@@ -66,6 +66,8 @@ pub struct Fx<'a> {
     pub ghost: &'a mut Ghost,
     pub state_credit_bytes: u64,
     pub capabilities: u64,
+    /// After a crash all goes on as if it hadn't been.
+    pub protected: bool,
 }
 
 pub fn at(link: LinkId) -> usize {
@@ -214,6 +216,9 @@ impl Effects for Fx<'_> {
             Note::FramesLost(frames) => {
                 self.ghost.lost += u8::try_from(frames).unwrap();
                 self.ghost.anew = true;
+                if self.protected {
+                    self.ghost.wrong(Wrong::ClientFrames);
+                }
             }
             Note::Refused { .. }
             | Note::Late { .. }

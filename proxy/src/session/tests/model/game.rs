@@ -9,7 +9,7 @@ use super::ghost::Wrong;
 /// What the game knows: the list itself, not a hash of it, so that a trace can be read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Game {
-    /// The epoch at which this history began: another one after a loss.
+    /// What names this history: another one begins after a loss.
     pub lineage: u8,
     /// Server frames made so far in this history.
     pub number: u8,
@@ -25,39 +25,42 @@ pub struct Reply {
     pub number: u8,
     /// The last client frame processed.
     pub last: u8,
+    /// What it was told by the world, which says something else the next time.
+    pub value: u8,
 }
 
-pub const REPLY_BYTES: usize = 3;
+pub const REPLY_BYTES: usize = 4;
 
 impl Reply {
     pub fn bytes(self) -> [u8; REPLY_BYTES] {
-        [self.lineage, self.number, self.last]
+        [self.lineage, self.number, self.last, self.value]
     }
 
     pub fn parse(bytes: &[u8]) -> Self {
-        Self { lineage: bytes[0], number: bytes[1], last: bytes[2] }
+        Self { lineage: bytes[0], number: bytes[1], last: bytes[2], value: bytes[3] }
     }
 }
 
 impl Game {
-    pub fn new(epoch: u64, lost: bool) -> Self {
-        Self { lineage: u8::try_from(epoch).unwrap(), number: 0, lost, frames: Vec::new() }
+    pub fn new(lineage: u8, lost: bool) -> Self {
+        Self { lineage, number: 0, lost, frames: Vec::new() }
     }
 
     /// Processes one client frame.
-    pub fn frame(&mut self, frame: &[u8]) -> Result<Reply, Wrong> {
+    pub fn frame(&mut self, frame: &[u8], value: u8) -> Result<Reply, Wrong> {
         let &[frame] = frame else { return Err(Wrong::ClientFrames) };
         let in_order = match self.frames.last() {
             Some(last) => frame == last + 1,
             None => frame == 1 || self.lost,
         };
         self.frames.push(frame);
-        if in_order { Ok(self.say()) } else { Err(Wrong::ClientFrames) }
+        if in_order { Ok(self.say(value)) } else { Err(Wrong::ClientFrames) }
     }
 
-    pub fn say(&mut self) -> Reply {
+    pub fn say(&mut self, value: u8) -> Reply {
         self.number += 1;
-        Reply { lineage: self.lineage, number: self.number, last: self.frames.last().copied().unwrap_or(0) }
+        let last = self.frames.last().copied().unwrap_or(0);
+        Reply { lineage: self.lineage, number: self.number, last, value }
     }
 
     pub fn write(&self, bytes: &mut Vec<u8>) {

@@ -64,6 +64,7 @@ impl fmt::Debug for Brief<'_> {
             }
             Message::Release(m) => write!(f, "RELEASE e{}", m.epoch),
             Message::State(m) => write!(f, "STATE e{} c{} s{} {:?}", m.epoch, m.client_seq, m.server_seq, m.chunk),
+            Message::Record(m) => write!(f, "RECORD e{} {} {:?} after{} {:?}", m.epoch, m.seq, m.kind, m.after_client_seq, m.bytes),
             Message::Credit(m) => write!(f, "CREDIT e{} {}", m.epoch, m.bytes),
             Message::Close(m) => {
                 write!(f, "CLOSE e{} {} ack{} half={} again={}", m.epoch, m.seq, m.ack, m.half, m.again)

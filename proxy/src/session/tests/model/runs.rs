@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use holdfast_protocol::message::Recovery;
+
 use super::check::explore;
 use super::world::{Budget, Setup};
 use crate::routing::table::OnCrash;
@@ -26,6 +28,30 @@ fn holds(name: &str, setup: Setup, least: usize) {
     assert!(verdict.states >= least, "{} states, {least} are there to be found", verdict.states);
 }
 
+
+fn at(recovery: Recovery, budget: Budget) -> Setup {
+    let mut service = service(OnCrash::Fresh);
+    service.recovery = recovery;
+    Setup { service: Arc::new(service), ..setup(budget) }
+}
+
+#[test]
+fn replay() {
+    let budget = Budget { frames: 2, kills: 1, ticks: 1, checkpoints: 1, ..Budget::default() };
+    holds("replay", at(Recovery::Replay, budget), 1);
+}
+
+#[test]
+fn delta() {
+    let budget = Budget { frames: 2, kills: 1, ticks: 1, checkpoints: 1, ..Budget::default() };
+    holds("delta", at(Recovery::Delta, budget), 1);
+}
+
+#[test]
+fn checkpoint() {
+    let budget = Budget { frames: 2, kills: 1, ticks: 1, checkpoints: 1, ..Budget::default() };
+    holds("checkpoint", at(Recovery::Checkpoint, budget), 1);
+}
 
 #[test]
 fn planned() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use holdfast_protocol::message::{AttachMode, Message, Release};
+use holdfast_protocol::message::{AttachMode, Message, Recovery, Release};
 use holdfast_protocol::{Epoch, TraceContext};
 
 use super::backend::{Backend, Desk, SESSION, SUBJECT};
@@ -42,6 +42,8 @@ pub struct Budget {
     /// The game speaks unasked.
     pub ticks: u8,
     pub parks_end: u8,
+    /// Checkpoints that fall due.
+    pub checkpoints: u8,
 }
 
 /// What doesn't change in a run.
@@ -137,8 +139,9 @@ impl World {
 
     fn drive<T>(&mut self, setup: &Setup, act: impl FnOnce(&mut Session, &mut Fx<'_>) -> T) -> T {
         let state_credit_bytes = setup.state_credit_bytes();
+        let (capabilities, protected) = (setup.service.recovery.needs(), setup.service.recovery != Recovery::None);
         let Self { session, wires, seat, ghost, .. } = self;
-        let mut fx = Fx { wires, seat, ghost, state_credit_bytes, capabilities: 0 };
+        let mut fx = Fx { wires, seat, ghost, state_credit_bytes, capabilities, protected };
         let result = act(session, &mut fx);
         if !setup.chunks {
             while let Some(link) = fx.seat.chunks.take() {
@@ -157,7 +160,9 @@ impl World {
         let Wire { backend, to_proxy, line, .. } = &mut self.wires[at(link)];
         let Some(backend) = backend else { return };
         let (slow, state_credit_bytes) = (setup.slow, setup.state_credit_bytes());
-        act(backend, &mut Desk { out: to_proxy, ghost: &mut self.ghost, refuses, slow, state_credit_bytes });
+        let value = 16 * u8::try_from(link.0).unwrap() + backend.instance;
+        let ghost = &mut self.ghost;
+        act(backend, &mut Desk { out: to_proxy, ghost, refuses, slow, state_credit_bytes, value });
         if *line != Line::Up {
             to_proxy.clear();
         }
@@ -287,7 +292,7 @@ impl World {
     }
 
     fn fire_early(&mut self, setup: &Setup, timer: Timer) {
-        spend(if timer == Timer::Park { &mut self.budget.parks_end } else { &mut self.budget.early });
+        spend(self.budget.of(timer));
         if let (Phase::Thawing { link, .. }, Timer::Answer) = (self.session.phase(), timer) {
             // A backend that doesn't answer THAW in time is given up.
             self.wires[at(*link)].lethal = true;
@@ -416,6 +421,16 @@ impl World {
     }
 }
 
+impl Budget {
+    fn of(&mut self, timer: Timer) -> &mut u8 {
+        match timer {
+            Timer::Park => &mut self.parks_end,
+            Timer::Checkpoint => &mut self.checkpoints,
+            Timer::Answer | Timer::Home | Timer::Close => &mut self.early,
+        }
+    }
+}
+
 impl Setup {
     fn state_credit_bytes(&self) -> u64 {
         if self.chunks { 4 } else { u64::MAX }
@@ -504,7 +519,7 @@ impl World {
             acts.push(Act::Depart);
         }
         for timer in TIMERS.into_iter().filter(|timer| self.seat.timers[*timer as usize]) {
-            if if timer == Timer::Park { budget.parks_end > 0 } else { budget.early > 0 } {
+            if *self.budget.clone().of(timer) > 0 {
                 acts.push(Act::Early(timer));
             }
         }
