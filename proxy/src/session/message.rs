@@ -97,7 +97,7 @@ impl Session {
         if self.journal.level == Recovery::Delta {
             return Err(Rule::Unexpected);
         }
-        if data.record > self.journal.records.had() {
+        if data.record > self.journal.records.had() && !self.planted.is(Bug::DeliverBeforeKept) {
             // What it depends on isn't kept: no player may see it.
             return Err(Rule::OutOfSequence);
         }
@@ -137,6 +137,9 @@ impl Session {
             RecordKind::Delta => Some(Delta::parse(record.bytes).ok_or(Rule::Unexpected)?),
             RecordKind::Input | RecordKind::Values => None,
         };
+        if self.planted.is(Bug::DeliverBeforeKept) && !record.again {
+            return Ok(());
+        }
         let arrival = self.journal.records.keep(record, self.outbound.sent())?;
         env.owe_ack();
         if arrival == Arrival::New {
@@ -222,6 +225,9 @@ impl Session {
         }
         if seq > self.outbound.acked() {
             self.outbound.release(seq, env);
+            if self.planted.is(Bug::TrimOnAck) {
+                self.outbound.trim(seq, env);
+            }
             self.confirm(epoch);
             if matches!(self.phase, Phase::Replaying { .. }) {
                 // It gets on; how long that takes is its own affair.

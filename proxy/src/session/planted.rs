@@ -12,6 +12,10 @@ pub enum Bug {
     ForgottenQueue,
     /// What no attachment was given goes to a new one before its START.
     LiveBeforeStart,
+    /// A record isn't kept yet when what depends on it is handed on.
+    DeliverBeforeKept,
+    /// A client frame is forgotten when it is acked, and not when a checkpoint covers it.
+    TrimOnAck,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

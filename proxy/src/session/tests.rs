@@ -4,6 +4,7 @@
 mod closing;
 mod drain;
 mod failures;
+mod found;
 mod game;
 mod invariants;
 mod model;

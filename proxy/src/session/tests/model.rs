@@ -11,6 +11,7 @@ mod effects;
 mod game;
 mod ghost;
 mod handover;
+mod liveness;
 mod queue;
 mod runs;
 mod world;

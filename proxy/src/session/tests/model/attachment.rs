@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use holdfast_protocol::codec::delta::{Delta, write_delta};
 use holdfast_protocol::message::{
-    Ack, Attach, Attached, AttachmentEntry, AttachmentPhase, Close, Data, Message, Record, RecordKind, Recovery, Rule,
+    Ack, Attach, Attached, AttachmentEntry, AttachmentPhase, Close, Data, Message, Record, RecordKind,
+    Recovery, Rule,
 };
 use holdfast_protocol::{Epoch, Seq, TraceContext};
 
@@ -15,11 +16,16 @@ use super::handover::Sending;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Phase {
-    Loading { total: u64, bytes: Vec<u8> },
+    Loading {
+        total: u64,
+        bytes: Vec<u8>,
+    },
     Inert,
     Active,
     /// `started`: it goes on as active.
-    Frozen { started: bool },
+    Frozen {
+        started: bool,
+    },
     Closing,
 }
 
@@ -455,7 +461,16 @@ impl Attachment {
             }
             Said::Close => {
                 let (record, half, reason) = (Seq(self.record_had), false, "");
-                desk.out.push(&Message::Close(Close { session, epoch, seq, ack, record, half, again, reason }));
+                desk.out.push(&Message::Close(Close {
+                    session,
+                    epoch,
+                    seq,
+                    ack,
+                    record,
+                    half,
+                    again,
+                    reason,
+                }));
             }
         }
         (self.told, self.repeats_ack) = (self.processed, false);

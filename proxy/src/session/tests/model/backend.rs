@@ -2,7 +2,8 @@
 //! core can't be cloned and hashed; [`super::likeness`] runs the same messages through both.
 
 use holdfast_protocol::message::{
-    Attach, AttachMode, AttachmentEntry, Credit, Fault, FaultScope, Message, Refused, Rule, State, Subject, Thaw,
+    Attach, AttachMode, AttachmentEntry, Credit, Fault, FaultScope, Message, Refused, Rule, State, Subject,
+    Thaw,
 };
 use holdfast_protocol::{Epoch, SessionId};
 
@@ -125,7 +126,9 @@ impl Backend {
         if attach.mode == AttachMode::Fresh {
             return self.loaded(desk);
         }
-        if let Some(more) = attach.state_total_bytes.checked_sub(desk.state_credit_bytes).filter(|more| *more > 0) {
+        if let Some(more) =
+            attach.state_total_bytes.checked_sub(desk.state_credit_bytes).filter(|more| *more > 0)
+        {
             desk.out.push(&Message::Credit(Credit { subject: SUBJECT, epoch: attach.epoch, bytes: more }));
         }
     }
@@ -228,4 +231,3 @@ fn fault(epoch: u64, rule: Rule, desk: &mut Desk<'_>) {
 fn refuse(epoch: u64, retry: bool, desk: &mut Desk<'_>) {
     desk.out.push(&Message::Refused(Refused { subject: SUBJECT, epoch: Epoch(epoch), retry, reason: "" }));
 }
-

@@ -43,12 +43,20 @@ impl Model for Bounded {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always(CONNECTION, |_, world: &World| world.ghost.wrong != Some(Wrong::Ended)),
-            Property::always(CLIENT_FRAMES, |_, world: &World| world.ghost.wrong != Some(Wrong::ClientFrames)),
-            Property::always(SERVER_FRAMES, |_, world: &World| world.ghost.wrong != Some(Wrong::ServerFrames)),
+            Property::always(CLIENT_FRAMES, |_, world: &World| {
+                world.ghost.wrong != Some(Wrong::ClientFrames)
+            }),
+            Property::always(SERVER_FRAMES, |_, world: &World| {
+                world.ghost.wrong != Some(Wrong::ServerFrames)
+            }),
             Property::always(ONE_ACTIVE, |_, world: &World| world.ghost.wrong != Some(Wrong::TwoActive)),
             Property::always(NOT_LOST, |_, world: &World| !matches!(world.ghost.wrong, Some(Wrong::Lost(_)))),
-            Property::always(PROXY_RULES, |_, world: &World| world.ghost.wrong != Some(Wrong::ProxyBrokeARule)),
-            Property::always(BACKEND_RULES, |_, world: &World| world.ghost.wrong != Some(Wrong::BackendBrokeARule)),
+            Property::always(PROXY_RULES, |_, world: &World| {
+                world.ghost.wrong != Some(Wrong::ProxyBrokeARule)
+            }),
+            Property::always(BACKEND_RULES, |_, world: &World| {
+                world.ghost.wrong != Some(Wrong::BackendBrokeARule)
+            }),
             Property::always(BOOKS, |_, world: &World| world.ghost.wrong != Some(Wrong::Bookkeeping)),
             Property::always(REST, |_, world: &World| {
                 world.ghost.wrong.is_some() || !world.is_at_rest() || world.rests_well()
@@ -68,11 +76,8 @@ pub struct Verdict {
 /// Explores every state within the bound; stops at the first promise broken.
 pub fn explore(name: &str, setup: Setup) -> Verdict {
     let begun = Instant::now();
-    let checker = Bounded(setup)
-        .checker()
-        .finish_when(stateright::HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
+    let checker =
+        Bounded(setup).checker().finish_when(stateright::HasDiscoveries::AnyFailures).spawn_bfs().join();
     let found = checker.discoveries().into_iter().min_by_key(|(_, path)| path.clone().into_actions().len());
     let states = checker.unique_state_count();
     println!(

@@ -206,7 +206,9 @@ impl Effects for Fx<'_> {
 
     fn note(&mut self, note: Note<'_>) {
         match note {
-            Note::Fault { .. } | Note::Failed { .. } | Note::Diverged { .. } | Note::Poison { .. } => self.ghost.wrong(Wrong::BackendBrokeARule),
+            Note::Fault { .. } | Note::Failed { .. } | Note::Diverged { .. } | Note::Poison { .. } => {
+                self.ghost.wrong(Wrong::BackendBrokeARule)
+            }
             Note::Lost { link } => {
                 if !self.wires[at(link)].lethal && !self.ghost.departed {
                     self.ghost.wrong(Wrong::Lost(link));

@@ -104,7 +104,8 @@ impl Attachment {
             (game.lineage, game.number) = (self.game.lineage, 0);
         }
         self.closes = rest[0] != 0;
-        self.outbox = rest[1..].chunks(REPLY_BYTES).map(|reply| Said::Reply(Reply::parse(reply), record_seq)).collect();
+        self.outbox =
+            rest[1..].chunks(REPLY_BYTES).map(|reply| Said::Reply(Reply::parse(reply), record_seq)).collect();
         self.game = game;
         (self.record_had, self.record_heard) = (record_seq, record_seq);
     }

@@ -63,8 +63,14 @@ impl fmt::Debug for Brief<'_> {
                 write!(f, "THAW e{}->e{} c{} s{}", m.old_epoch, m.epoch, m.client_seq, m.server_seq)
             }
             Message::Release(m) => write!(f, "RELEASE e{}", m.epoch),
-            Message::State(m) => write!(f, "STATE e{} c{} s{} {:?}", m.epoch, m.client_seq, m.server_seq, m.chunk),
-            Message::Record(m) => write!(f, "RECORD e{} {} {:?} after{} {:?}", m.epoch, m.seq, m.kind, m.after_client_seq, m.bytes),
+            Message::State(m) => {
+                write!(f, "STATE e{} c{} s{} {:?}", m.epoch, m.client_seq, m.server_seq, m.chunk)
+            }
+            Message::Record(m) => write!(
+                f,
+                "RECORD e{} {} {:?} after{} {:?}",
+                m.epoch, m.seq, m.kind, m.after_client_seq, m.bytes
+            ),
             Message::Credit(m) => write!(f, "CREDIT e{} {}", m.epoch, m.bytes),
             Message::Close(m) => {
                 write!(f, "CLOSE e{} {} ack{} half={} again={}", m.epoch, m.seq, m.ack, m.half, m.again)

@@ -139,7 +139,8 @@ impl World {
 
     fn drive<T>(&mut self, setup: &Setup, act: impl FnOnce(&mut Session, &mut Fx<'_>) -> T) -> T {
         let state_credit_bytes = setup.state_credit_bytes();
-        let (capabilities, protected) = (setup.service.recovery.needs(), setup.service.recovery != Recovery::None);
+        let (capabilities, protected) =
+            (setup.service.recovery.needs(), setup.service.recovery != Recovery::None);
         let Self { session, wires, seat, ghost, .. } = self;
         let mut fx = Fx { wires, seat, ghost, state_credit_bytes, capabilities, protected };
         let result = act(session, &mut fx);
@@ -156,7 +157,13 @@ impl World {
         result
     }
 
-    fn with_backend(&mut self, setup: &Setup, link: LinkId, refuses: Option<bool>, act: impl FnOnce(&mut Backend, &mut Desk<'_>)) {
+    fn with_backend(
+        &mut self,
+        setup: &Setup,
+        link: LinkId,
+        refuses: Option<bool>,
+        act: impl FnOnce(&mut Backend, &mut Desk<'_>),
+    ) {
         let Wire { backend, to_proxy, line, .. } = &mut self.wires[at(link)];
         let Some(backend) = backend else { return };
         let (slow, state_credit_bytes) = (setup.slow, setup.state_credit_bytes());
@@ -192,7 +199,8 @@ impl World {
             }
             Act::Chunk(link) => {
                 self.seat.chunks = None;
-                let more = self.drive(setup, |session, fx| session.link() == Some(link) && session.send_chunk(fx));
+                let more =
+                    self.drive(setup, |session, fx| session.link() == Some(link) && session.send_chunk(fx));
                 if more {
                     self.seat.chunks = Some(link);
                 }
@@ -326,7 +334,9 @@ impl World {
         let concerned = alive && self.session.concerns(link);
         if concerned {
             self.drive(setup, |session, fx| match session.phase() {
-                Phase::Attaching { link: to, asked: false, .. } if *to == link => session.link_is_ready(link, fx),
+                Phase::Attaching { link: to, asked: false, .. } if *to == link => {
+                    session.link_is_ready(link, fx)
+                }
                 _ if resumed => session.resumed(link, entry.as_ref(), fx),
                 _ => session.attachment_lost(link, fx),
             });
@@ -362,13 +372,8 @@ impl World {
         if *self.session.phase() != (Phase::Active { link }) || wire.line != Line::Up {
             return false;
         }
-        let target = candidate(&self.wires, Wanted {
-            tried: &[],
-            format: None,
-            home: None,
-            needs: 0,
-            logic: None,
-        });
+        let target =
+            candidate(&self.wires, Wanted { tried: &[], format: None, home: None, needs: 0, logic: None });
         match target {
             _ if otherwise == Otherwise::ParkForHome => true,
             Some(target) => self.wires[at(target)].line == Line::Up,
@@ -395,7 +400,9 @@ impl World {
         }
         let phase = self.session.phase();
         let over = *phase == Phase::Ended;
-        let sound = (self.seat.reserved > 0) == matches!(phase, Phase::Freezing { .. })
+        let state_comes =
+            matches!(phase, Phase::Freezing { .. }) || self.session.journal.checkpoint.is_some();
+        let sound = (self.seat.reserved > 0) == state_comes
             && self.seat.ended.is_some() == over
             && (self.seat.settled == self.session.link() || matches!(phase, Phase::Closing { .. }))
             && !(matches!(phase, Phase::Active { .. }) && self.seat.timers[Timer::Answer as usize])
@@ -562,23 +569,28 @@ impl World {
         }
     }
 
-    pub fn acts(&self, acts: &mut Vec<Act>) {
-        if self.ghost.wrong.is_some() {
-            return;
-        }
+    /// What happens in any case, if nothing else does.
+    pub fn goes_on(&self, acts: &mut Vec<Act>) {
         self.progress(acts);
         if acts.is_empty() {
-            let due = [Timer::Answer, Timer::Home].into_iter().filter(|timer| self.seat.timers[*timer as usize]);
+            let due =
+                [Timer::Answer, Timer::Home].into_iter().filter(|timer| self.seat.timers[*timer as usize]);
             acts.extend(due.map(Act::Due));
         }
-        self.stimuli(acts);
     }
 
-    /// Nothing goes on by itself any more, not even when time passes, and nothing is broken.
+    pub fn acts(&self, acts: &mut Vec<Act>) {
+        if self.ghost.wrong.is_none() {
+            self.goes_on(acts);
+            self.stimuli(acts);
+        }
+    }
+
+    /// Nothing goes on any more, not even when time passes.
     pub fn is_at_rest(&self) -> bool {
         let mut acts = Vec::new();
-        self.progress(&mut acts);
-        acts.is_empty() && !self.seat.timers[Timer::Answer as usize] && !self.seat.timers[Timer::Home as usize]
+        self.goes_on(&mut acts);
+        acts.is_empty()
     }
 
     /// Where it comes to rest, the player plays, and has all that is theirs; or has left, and the game knows it.
@@ -587,7 +599,9 @@ impl World {
         if self.seat.ended.is_some() {
             return attached.next().is_none() && self.was_told();
         }
-        let (Phase::Active { .. }, Client::Open) = (self.session.phase(), self.session.client()) else { return false };
+        let (Phase::Active { .. }, Client::Open) = (self.session.phase(), self.session.client()) else {
+            return false;
+        };
         let Some(at) = attached.next() else { return false };
         let answered = self.seat.player.seen.map_or(0, |reply| reply.last) == self.seat.player.sent;
         let all = self.ghost.processed + self.ghost.lost == self.seat.player.sent;
@@ -602,7 +616,10 @@ impl World {
     /// The game has heard of the player's end, with every frame.
     fn was_told(&self) -> bool {
         let sent = usize::from(self.seat.player.sent);
-        let excused = self.ghost.deadline_passed || self.ghost.anew || self.ghost.refused_for_good || sent == 0;
-        self.ghost.game_closed || excused || self.ghost.saved.as_ref().is_some_and(|frames| frames.len() == sent)
+        let excused =
+            self.ghost.deadline_passed || self.ghost.anew || self.ghost.refused_for_good || sent == 0;
+        self.ghost.game_closed
+            || excused
+            || self.ghost.saved.as_ref().is_some_and(|frames| frames.len() == sent)
     }
 }
