@@ -2,6 +2,7 @@
 //!
 //! The control plane (documents, servers, export, signals) runs on this thread's runtime; each worker has its own.
 
+mod descriptors;
 mod drain_store;
 mod listeners;
 mod numbers;
@@ -84,6 +85,7 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     let started_at = SystemTime::now();
     let mut signals = Signals::new()?;
     let instance = InstanceId(fastrand::u128(..).to_be_bytes());
+    descriptors::raise_limit(&config);
     let identity = Arc::new(Identity::open(&config.proxy.data_dir, instance)?);
     let bound = listeners::bind(&config)?;
     let export = start_export(&config)?;

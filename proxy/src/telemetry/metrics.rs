@@ -14,7 +14,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::counters::{Cell, CloseReason, Counters, Faults, HandoffCause, HandoffResult, PAUSE_BUCKETS};
+use super::counters::{
+    Cell, CloseReason, Counters, Faults, HandoffCause, HandoffResult, Kept, Limit, PAUSE_BUCKETS,
+};
 use super::tracer::SpanStats;
 use crate::drain::progress::State;
 pub use reference::{Kind, Metric, REFERENCE};
@@ -76,6 +78,7 @@ impl Collector for MetricsSources {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut page = Page { encoder };
         self.encode_sessions(&mut page)?;
+        self.encode_bounds(&mut page)?;
         self.encode_handoffs(&mut page)?;
         self.encode_recovery(&mut page)?;
         self.encode_frames(&mut page)?;
@@ -100,8 +103,25 @@ impl MetricsSources {
             }),
         )?;
         page.gauge(&reference::PARKED, self.sum(|c| &c.parked))?;
-        page.gauge(&reference::KEPT_BYTES, self.sum(|c| &c.kept_bytes))?;
         page.counter(&reference::STATES_DROPPED, self.sum(|c| &c.states_dropped))
+    }
+
+    /// What is bounded, beside its bound.
+    fn encode_bounds(&self, page: &mut Page<'_>) -> fmt::Result {
+        let kept =
+            Kept::ALL.map(|kind| ([("kind", kind.name())], self.sum(|c| &c.kept_by_kind[kind as usize])));
+        page.gauges(&reference::KEPT_BYTES, kept)?;
+        let limits =
+            Limit::ALL.map(|limit| ([("limit", limit.name())], self.sum(|c| &c.limits[limit as usize])));
+        page.gauges(&reference::LIMIT, limits)?;
+        let unread = [
+            ([("bound", "window")], self.sum(|c| &c.unread_by_window)),
+            ([("bound", "worker")], self.sum(|c| &c.unread_by_worker)),
+        ];
+        page.gauges(&reference::UNREAD_CLIENTS, unread)?;
+        page.gauge(&reference::LINGERING, self.sum(|c| &c.lingering))?;
+        page.counter(&reference::LINGERS_CUT, self.sum(|c| &c.lingers_cut))?;
+        page.gauge(&reference::TLS_HANDSHAKES, self.sum(|c| &c.tls_handshakes))
     }
 
     fn encode_handoffs(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -165,7 +185,6 @@ impl MetricsSources {
     }
 
     fn encode_recovery(&self, page: &mut Page<'_>) -> fmt::Result {
-        page.gauge(&reference::JOURNAL_BYTES, self.sum(|c| &c.journal_bytes))?;
         page.counter(&reference::CHECKPOINTS, self.sum(|c| &c.checkpoints))?;
         page.counter(&reference::CHECKPOINT_BYTES, self.sum(|c| &c.checkpoint_bytes))?;
         page.counter(&reference::RECORDS, self.sum(|c| &c.records))?;

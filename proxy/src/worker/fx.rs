@@ -100,18 +100,11 @@ impl Effects for Fx<'_> {
     }
 
     fn reserve(&mut self, bytes: u64) -> bool {
-        let reserved = self.hub.reserved_bytes;
-        let kept = self.hub.counters.kept_bytes.get();
-        let fits = reserved == 0 || reserved + bytes <= self.hub.config.transfer_pool_bytes;
-        if fits && kept + reserved + bytes <= self.hub.config.kept_bytes {
-            self.hub.reserved_bytes += bytes;
-            return true;
-        }
-        false
+        self.hub.reserve(bytes)
     }
 
     fn unreserve(&mut self, bytes: u64) {
-        self.hub.reserved_bytes = self.hub.reserved_bytes.saturating_sub(bytes);
+        self.hub.unreserve(bytes);
     }
 
     fn has_chunks(&mut self, link: LinkId) {
@@ -141,7 +134,7 @@ impl Effects for Fx<'_> {
     }
 
     fn read_client(&mut self, on: bool) {
-        self.seat.reading = on;
+        self.hub.account_reading(self.seat, on);
         if on {
             self.seat.wake();
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use slotmap::new_key_type;
 
+use super::pressure::Holding;
 use super::recovery::Place;
 use super::stream::{Outbox, Stream};
 use super::trace::{HandoffTrace, SessionTrace};
@@ -64,10 +65,12 @@ pub struct Seat {
     pub handoff: Option<HandoffTrace>,
     /// Absent where spans go nowhere.
     pub life: Option<Box<SessionTrace>>,
-    /// Bytes that this session adds to the worker's gauge.
-    pub kept_bytes: u64,
-    /// Those of them that are to bring it over a crash.
-    pub journal_bytes: u64,
+    /// What this session adds to the worker's account.
+    pub kept: Holding,
+    /// Since when its socket hasn't taken all that is for the client.
+    pub unread_since: Option<Instant>,
+    /// Since when it has held more than its share of a worker whose memory is short.
+    pub over_since: Option<Instant>,
     pub parked: bool,
 }
 
@@ -97,8 +100,9 @@ impl Seat {
             timers: [None; TIMERS.len()],
             handoff: None,
             life: None,
-            kept_bytes: 0,
-            journal_bytes: 0,
+            kept: Holding::default(),
+            unread_since: None,
+            over_since: None,
             parked: false,
         }
     }

@@ -189,18 +189,7 @@ fn check_protocol(protocol: &str) -> Result<(), FieldError> {
 fn check_recovery(name: &str) -> Result<Recovery, FieldError> {
     const LEVELS: [Recovery; 4] = [Recovery::None, Recovery::Checkpoint, Recovery::Delta, Recovery::Replay];
     let level = LEVELS.into_iter().find(|level| level.name() == name);
-    let level = level.ok_or_else(|| fault("recovery", shorten(name), "none, checkpoint, delta or replay"))?;
-    not_built_yet(level)?;
-    Ok(level)
-}
-
-fn not_built_yet(level: Recovery) -> Result<(), FieldError> {
-    match level {
-        Recovery::None => Ok(()),
-        _ => {
-            Err(fault("recovery", level.name(), format!("none: recovery {} is not built yet", level.name())))
-        }
-    }
+    level.ok_or_else(|| fault("recovery", shorten(name), "none, checkpoint, delta or replay"))
 }
 
 impl RawLimits {

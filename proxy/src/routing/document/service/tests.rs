@@ -42,10 +42,17 @@ fn what_is_not_built_yet_is_refused_by_name() {
         assert_eq!((error.field.as_str(), error.value.as_str()), ("protocol", protocol));
         assert!(error.expected.contains("not built yet"), "{error}");
     }
-    for recovery in ["replay", "delta", "checkpoint"] {
-        let error = with(&format!(r#""recovery": "{recovery}""#)).unwrap_err();
-        assert_eq!((error.field.as_str(), error.value.as_str()), ("recovery", recovery));
-        assert!(error.expected.contains("not built yet"), "{error}");
+}
+
+#[test]
+fn every_level_of_recovery_is_taken() {
+    for (name, level) in [
+        ("none", Recovery::None),
+        ("checkpoint", Recovery::Checkpoint),
+        ("delta", Recovery::Delta),
+        ("replay", Recovery::Replay),
+    ] {
+        assert_eq!(with(&format!(r#""recovery": "{name}""#)).unwrap().recovery, level);
     }
 }
 
@@ -110,6 +117,13 @@ fn a_window_holds_at_least_one_frame_of_the_largest_size() {
     };
     assert_eq!(parse(&text(1_048_575)).unwrap_err().field, "limits.client_window_bytes");
     assert_eq!(parse(&text(1_048_576)).unwrap().limits.client_window_bytes, 1_048_576);
+}
+
+#[test]
+fn every_level_of_recovery_has_its_name() {
+    for level in [Recovery::None, Recovery::Checkpoint, Recovery::Delta, Recovery::Replay] {
+        assert_eq!(with(&format!(r#""recovery": "{}""#, level.name())).unwrap().recovery, level);
+    }
 }
 
 #[test]
