@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::io::{Io, Time};
 use super::Worker;
 use super::hub::LinkState;
-use crate::drain::Drain;
+use crate::drain::{Delay, Drain};
 use crate::routing::table::OnSigterm;
 use crate::session::handoff::Begun;
 use crate::session::{Effects, LinkId, Order, Otherwise, Phase, Wanted};
@@ -86,9 +86,9 @@ impl Worker {
                 let turn = self.give_turn(id, key, io);
                 let Some(drain) = &mut self.hub.link_mut(id).drain else { break };
                 match turn {
-                    Turn::Begun => {}
-                    Turn::NotNow => drain.not_now(key, now),
-                    Turn::NoPlace => drain.thawed(key, now),
+                    Turn::Begun => drain.begins(),
+                    Turn::NotNow => drain.held_up(key, Delay::NotNow, now),
+                    Turn::NoPlace => drain.held_up(key, Delay::NoPlace, now),
                     Turn::Left => drain.skipped(),
                 }
             }

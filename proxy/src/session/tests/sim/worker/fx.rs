@@ -237,10 +237,7 @@ impl Fx<'_> {
         let Some(link) = self.seat.leaving.take() else { return };
         let now = self.hub.instant();
         if let Some(drain) = &mut self.hub.link_mut(link).drain {
-            match result {
-                HandoffResult::Thawed => drain.thawed(self.key, now),
-                _ => drain.finished(),
-            }
+            drain.settled(self.key, result, now);
         }
     }
 }
