@@ -95,11 +95,11 @@ impl World {
     /// Does it.
     pub fn perform(&mut self, act: Act, setup: &Setup) {
         match act {
-            Act::ToBackend(link) => self.to_backend(setup, link, None),
+            Act::ToBackend(link) => self.reach_backend(setup, link, None),
             Act::Refuse(link, retry) => {
                 spend(if retry { &mut self.budget.refusals } else { &mut self.budget.refusals_for_good });
                 self.ghost.refused_for_good |= !retry;
-                self.to_backend(setup, link, Some(retry));
+                self.reach_backend(setup, link, Some(retry));
             }
             Act::ToProxy(link) => {
                 if let Some(bytes) = self.wires[at(link)].to_proxy.pop()
@@ -197,7 +197,7 @@ impl World {
         }
     }
 
-    fn to_backend(&mut self, setup: &Setup, link: LinkId, refuses: Option<bool>) {
+    fn reach_backend(&mut self, setup: &Setup, link: LinkId, refuses: Option<bool>) {
         if let Some(bytes) = self.wires[at(link)].to_backend.pop() {
             self.with_backend(setup, link, refuses, |backend, desk| backend.receive(&parse(&bytes), desk));
         }
