@@ -4,8 +4,10 @@
 mod closing;
 mod drain;
 mod failures;
+mod found;
 mod game;
 mod invariants;
+mod model;
 mod property;
 mod recovery;
 mod resume;

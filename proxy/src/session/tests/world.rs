@@ -93,6 +93,7 @@ pub fn service(on_crash: OnCrash) -> Service {
             on_sigterm: OnSigterm::Move,
         },
         trace: TracePolicy { ratio: Some(0.0), slow_frame: Duration::from_secs(1) },
+        rebalance: None,
     }
 }
 
