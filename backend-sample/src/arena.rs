@@ -1,4 +1,7 @@
 //! The game: each player is a [`Hero`] that every frame advances; ticks are pushed on the side.
+//!
+//! It asks nothing but its context, so it can be replayed. Who serves the player stands in every reply and is another
+//! process each time, so it comes in as the result of work: an input like any other, which is replayed as it was.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,14 +10,21 @@ use std::time::Duration;
 use holdfast_backend::{Context, Game, Opening, Refusal, Session, Tag as Timer};
 
 use crate::hero::{Core, Hero};
-use crate::wire::{Input, Tag, Tick, encode_reply};
+use crate::wire::{Fields, Input, Tag, Tick, encode_reply};
 
 const TICK: Timer = Timer(1);
+/// Work: who serves the player from here on.
+const SERVED: Timer = Timer(2);
+
+/// What a change of a player's state begins with, at level `delta`.
+const CHANGED_CORE: u8 = 1;
+const CHANGED_TICKS: u8 = 2;
+const CHANGED_SERVER: u8 = 3;
 
 /// What an arena is told at its start.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Stands in every reply.
+    /// Stands in every reply, as soon as the player's game knows it. The version has 64 bytes at most.
     pub tag: Tag,
     /// Size of a player's saved state.
     pub state_bytes: usize,
@@ -57,7 +67,9 @@ impl Game for Arena {
             return Err(Refusal::for_now("told to refuse players (--refuse-attach)"));
         }
         let hero = match opening {
-            Opening::State(bytes) => Hero::load(bytes).map_err(|bad| Refusal::for_good(bad.to_string()))?,
+            Opening::State(bytes) | Opening::Recovered(bytes) => {
+                Hero::load(bytes).map_err(|bad| Refusal::for_good(bad.to_string()))?
+            }
             Opening::Fresh | Opening::Lost => Hero::new(&format!("hero-{}", context.session())),
         };
         if let Some(period) = self.rules.tick {
@@ -66,6 +78,9 @@ impl Game for Arena {
         let is_first = !self.has_first.swap(true, Ordering::Relaxed);
         let first_bytes = self.rules.first_state_bytes.filter(|_| is_first);
         let state_bytes = first_bytes.unwrap_or(self.rules.state_bytes);
+        let mut served_by = Vec::new();
+        self.rules.tag.save(&mut served_by);
+        context.spawn(SERVED, async move { served_by });
         Ok(Player { rules: self.rules.clone(), hero, state_bytes, out: Vec::new() })
     }
 }
@@ -81,9 +96,9 @@ pub struct Player {
 
 impl Session for Player {
     fn frame(&mut self, frame: &[u8], context: &mut Context<'_>) {
-        let Rules { tag, faults, .. } = &*self.rules;
-        if !faults.slow.is_zero() {
-            std::thread::sleep(faults.slow);
+        let Faults { slow, close_at, .. } = self.rules.faults;
+        if !slow.is_zero() {
+            std::thread::sleep(slow);
         }
         let Ok(input) = Input::decode(frame) else {
             // Not one of our players: nothing it sends later can be understood either.
@@ -92,9 +107,11 @@ impl Session for Player {
         };
         self.hero.core.advance(frame);
         self.out.clear();
-        encode_reply(frame, input.seq, &self.hero.core, self.rules.tick_ms(), tag, &mut self.out);
+        let Hero { core, served_by, .. } = &self.hero;
+        encode_reply(frame, input.seq, core, self.rules.tick_ms(), served_by, &mut self.out);
         context.send(&self.out);
-        if faults.close_at == Some(self.hero.core.count) {
+        self.tell(CHANGED_CORE, context, |hero, out| hero.core.encode(out));
+        if close_at == Some(self.hero.core.count) {
             context.close();
         }
     }
@@ -106,6 +123,27 @@ impl Session for Player {
         self.out.clear();
         Tick { number: self.hero.ticks, count, chain }.encode(&mut self.out);
         context.send(&self.out);
+        self.tell(CHANGED_TICKS, context, |hero, out| out.extend(hero.ticks.to_be_bytes()));
+    }
+
+    fn finished(&mut self, work: Timer, result: &[u8], context: &mut Context<'_>) {
+        debug_assert_eq!(work, SERVED);
+        if let Some(served_by) = Tag::load(result) {
+            self.hero.served_by = served_by;
+            self.tell(CHANGED_SERVER, context, |hero, out| hero.served_by.save(out));
+        }
+    }
+
+    fn apply(&mut self, change: &[u8], _: &mut Context<'_>) {
+        let mut fields = Fields(change);
+        let applied = match fields.u8() {
+            Ok(CHANGED_CORE) => Core::decode(&mut fields).map(|core| self.hero.core = core).is_ok(),
+            Ok(CHANGED_TICKS) => fields.u64().map(|ticks| self.hero.ticks = ticks).is_ok(),
+            Ok(CHANGED_SERVER) => Tag::load(fields.0).map(|tag| self.hero.served_by = tag).is_some(),
+            Ok(_) | Err(_) => false,
+        };
+        // Going on with less than was kept would be worse: the proxy takes the player elsewhere.
+        assert!(applied, "a change of {} bytes that no arena writes", change.len());
     }
 
     fn snapshot(&self) -> Vec<u8> {
@@ -119,8 +157,23 @@ impl Session for Player {
     }
 }
 
+impl Player {
+    /// Tells a change of the hero, if somebody keeps it.
+    fn tell(&mut self, kind: u8, context: &mut Context<'_>, write: impl FnOnce(&Hero, &mut Vec<u8>)) {
+        if context.wants_change() {
+            self.out.clear();
+            self.out.push(kind);
+            write(&self.hero, &mut self.out);
+            context.change(&self.out);
+        }
+    }
+}
+
 impl Rules {
     fn tick_ms(&self) -> u32 {
         self.tick.map_or(0, |period| period.as_millis() as u32)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ mod link;
 mod link_io;
 mod link_life;
 mod pressure;
+mod recovery;
 mod slot;
 mod stream;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use slotmap::SlotMap;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::routing::table::Recovery;
 use crate::routing::{BackendAddress, BackendId, Service, Table};
 use crate::session::Session;
 use crate::telemetry::counters::Counters;
@@ -122,6 +124,7 @@ fn with_worker<T>(act: impl FnOnce(&mut Worker) -> T) -> T {
         let worker = slot.as_mut().expect("tasks of a worker run on its thread, after its start");
         worker.hub.now = Instant::now();
         let result = act(worker);
+        worker.recover_some();
         worker.after_turn();
         if worker.is_flush_overdue() {
             worker.flush();
@@ -191,14 +194,13 @@ impl Worker {
         let mut fx = Fx {
             key,
             id: slot.session.id(),
-            framing: &service.framing,
-            slow_frame: service.trace.slow_frame,
             ratio: self.hub.config.ratio(&service),
-            service: &service.name,
+            service: &service,
             seat: &mut slot.seat,
             hub: &mut self.hub,
         };
         let result = input(&mut slot.session, &mut fx);
+        self.hub.settle_recovery(&slot.session, key, &mut slot.seat);
         self.hub.parked_anew |= account(&slot.session, &mut slot.seat, &mut self.hub);
         if slot.seat.returning && !slot.session.is_attaching() {
             slot.seat.returning = false;
@@ -228,8 +230,11 @@ impl Worker {
         let Some(mut slot) = self.slots.remove(key) else { return };
         self.by_id.remove(&slot.session.id());
         self.leave_places(&mut slot.seat);
+        self.hub.leave_recovery(&slot.session.service().name, &mut slot.seat);
+        self.hub.set_unprotected(&mut slot.seat, false);
         self.hub.counters.sessions.sub(1);
         self.hub.close_account(&mut slot.seat);
+        self.hub.counters.journal_bytes.sub(slot.seat.journal_bytes);
         if let Some(population) = self.hub.population.get_mut(&slot.session.service().name) {
             *population -= 1;
         }
@@ -272,6 +277,11 @@ impl Worker {
 /// Keeps the worker's gauges in step with one session. `true`: it has just been parked.
 fn account(session: &Session, seat: &mut Seat, hub: &mut Hub) -> bool {
     hub.account_session(session, seat);
+    let recovers = session.service().recovery != Recovery::None;
+    let journal_bytes = if recovers { session.kept_bytes() } else { 0 };
+    let before = std::mem::replace(&mut seat.journal_bytes, journal_bytes);
+    let journals = &hub.counters.journal_bytes;
+    journals.set(journals.get().wrapping_add(journal_bytes).wrapping_sub(before));
     let counters = &hub.counters;
     let parked = matches!(session.phase(), crate::session::Phase::Parked);
     let changed = parked != std::mem::replace(&mut seat.parked, parked);

@@ -11,6 +11,43 @@ use crate::game::Tag;
 /// Pieces of work that one session may have under way.
 pub(crate) const MAX_JOBS: usize = 1024;
 
+/// Work that a handler asked for, with its number.
+pub(crate) struct Spawned {
+    pub ordinal: u64,
+    pub tag: Tag,
+    pub work: Work,
+}
+
+/// Work that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub id: JobId,
+    pub ordinal: u64,
+    pub tag: Tag,
+}
+
+/// Numbers of a session's work: the same when the session is replayed. What opening it begins is numbered apart, for a
+/// session that is opened once more begins more of it than the one that is replayed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ordinals {
+    pub handlers: u64,
+    pub opens: u64,
+}
+
+const BY_OPEN: u64 = 1 << 63;
+
+impl Ordinals {
+    pub fn next_of_handler(&mut self) -> u64 {
+        self.handlers += 1;
+        self.handlers
+    }
+
+    pub fn next_of_open(&mut self) -> u64 {
+        self.opens += 1;
+        BY_OPEN | self.opens
+    }
+}
+
 /// A piece of work, named for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct JobId(u64);
@@ -45,8 +82,12 @@ impl Jobs {
     }
 
     /// Whose it was.
-    pub fn ended(&mut self, id: JobId) -> Option<(SessionId, Tag)> {
-        self.owners.remove(&id)
+    pub fn ended(&mut self, id: JobId) -> Option<SessionId> {
+        self.owners.remove(&id).map(|(session, _)| session)
+    }
+
+    pub fn tag(&self, id: JobId) -> Option<Tag> {
+        self.owners.get(&id).map(|&(_, tag)| tag)
     }
 
     pub fn orders(&mut self) -> std::vec::Drain<'_, JobOrder> {

@@ -25,7 +25,7 @@ impl Game for Counting {
 
     fn open(&self, opening: Opening<'_>, _: &mut Context<'_>) -> Result<Count, Refusal> {
         match opening {
-            Opening::State(state) => state
+            Opening::State(state) | Opening::Recovered(state) => state
                 .try_into()
                 .map(|bytes| Count(u64::from_be_bytes(bytes)))
                 .map_err(|_| Refusal::for_good("not a count")),

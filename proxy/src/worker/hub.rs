@@ -12,7 +12,8 @@ use holdfast_protocol::SessionId;
 use super::WorkerConfig;
 use super::link::{Link, LinkState};
 use super::pressure::Pressure;
-use super::slot::SessionKey;
+use super::recovery::Recoveries;
+use super::slot::{Seat, SessionKey};
 use super::trace::Clock;
 use crate::routing::{Backend, BackendId, Table};
 use crate::session::LinkId;
@@ -84,6 +85,7 @@ pub struct Hub {
     /// Parked sessions that may look for a backend again, and how many of them are attaching.
     pub returning: std::collections::VecDeque<SessionKey>,
     pub returning_in_flight: u32,
+    pub recoveries: Recoveries,
     /// What the worker holds, against its bound.
     pub pressure: Pressure,
     /// A bound that held back clients does so no longer.
@@ -121,6 +123,7 @@ impl Hub {
             parked_anew: false,
             returning: std::collections::VecDeque::new(),
             returning_in_flight: 0,
+            recoveries: Recoveries::default(),
             pressure: Pressure::new(&config),
             relieved: false,
             unflushed_since: None,
@@ -232,6 +235,14 @@ impl Hub {
             self.turned_away = Some(self.now);
         }
         quiet
+    }
+
+    pub fn set_unprotected(&self, seat: &mut Seat, unprotected: bool) {
+        match (std::mem::replace(&mut seat.unprotected, unprotected), unprotected) {
+            (false, true) => self.counters.unprotected.add(1),
+            (true, false) => self.counters.unprotected.sub(1),
+            _ => {}
+        }
     }
 
     /// Somebody needs this link.

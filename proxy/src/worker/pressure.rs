@@ -26,6 +26,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Holding {
     queue: u64,
+    journal: u64,
     state: u64,
     partial: u64,
     outbox: u64,
@@ -33,9 +34,10 @@ pub struct Holding {
 
 impl Holding {
     fn of(session: &Session, seat: &Seat) -> Self {
-        let state = session.state_bytes();
+        let (queue, state) = (session.backlog_bytes(), session.state_bytes());
         Self {
-            queue: session.kept_bytes().saturating_sub(state),
+            queue,
+            journal: session.kept_bytes().saturating_sub(state + queue),
             state,
             // Both are given back when they are empty: their capacity is what they take.
             partial: seat.partial.capacity() as u64,
@@ -43,14 +45,15 @@ impl Holding {
         }
     }
 
-    /// Bytes that are there because somebody is slow. A state isn't.
+    /// Bytes that are there because somebody is slow. A journal isn't, nor a state.
     fn waiting(self) -> u64 {
         self.queue + self.partial + self.outbox
     }
 
-    fn kinds(self) -> [(Kept, u64); 4] {
+    fn kinds(self) -> [(Kept, u64); 5] {
         [
             (Kept::Queue, self.queue),
+            (Kept::Journal, self.journal),
             (Kept::State, self.state),
             (Kept::ClientPartial, self.partial),
             (Kept::ClientOutbox, self.outbox),

@@ -8,6 +8,7 @@ use std::time::Instant;
 use slotmap::new_key_type;
 
 use super::pressure::Holding;
+use super::recovery::Place;
 use super::stream::{Outbox, Stream};
 use super::trace::{HandoffTrace, SessionTrace};
 use crate::routing::Route;
@@ -54,6 +55,10 @@ pub struct Seat {
     pub leaving: Option<LinkId>,
     /// It holds one of the places for attaching out of a park.
     pub returning: bool,
+    /// Its place among those that a crash has thrown out.
+    pub recovery: Option<Place>,
+    /// Its backend can't do what the service's `recovery` asks for.
+    pub unprotected: bool,
     pub timers: [Option<Instant>; TIMERS.len()],
     pub handoff: Option<HandoffTrace>,
     /// Absent where spans go nowhere.
@@ -64,6 +69,8 @@ pub struct Seat {
     pub unread_since: Option<Instant>,
     /// Since when it has held more than its share of a worker whose memory is short.
     pub over_since: Option<Instant>,
+    /// Bytes of it that are to bring it over a crash.
+    pub journal_bytes: u64,
     pub parked: bool,
 }
 
@@ -87,12 +94,15 @@ impl Seat {
             link: None,
             leaving: None,
             returning: false,
+            recovery: None,
+            unprotected: false,
             timers: [None; TIMERS.len()],
             handoff: None,
             life: None,
             kept: Holding::default(),
             unread_since: None,
             over_since: None,
+            journal_bytes: 0,
             parked: false,
         }
     }

@@ -196,6 +196,7 @@ impl Effects for Fx<'_> {
             matches!(wire.state, WireState::Up | WireState::Idle)
                 && !wire.draining
                 && !wanted.tried.contains(link)
+                && wire.capabilities & wanted.needs == wanted.needs
                 && wanted.home.is_none_or(|home| home == *link)
                 && wanted.format.is_none_or(|format| format == wire.format)
         })
