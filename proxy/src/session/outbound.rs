@@ -197,6 +197,13 @@ impl Outbound {
         lost
     }
 
+    /// Throws away what no attachment was given.
+    #[cfg(test)]
+    pub fn forget_queue(&mut self) {
+        self.bytes.truncate(self.next);
+        (self.queued, self.fresh_bytes) = (0, 0);
+    }
+
     /// Last seq that the present attachment has processed.
     #[must_use]
     pub fn acked(&self) -> Seq {
@@ -231,6 +238,12 @@ impl Outbound {
     #[must_use]
     pub fn has_again(&self) -> bool {
         self.sent < self.highest
+    }
+
+    /// Whether entries wait for a seq.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        self.queued > 0
     }
 
     /// Frames and ends of stream that aren't acked.

@@ -189,7 +189,7 @@ impl Hub {
         }
     }
 
-    /// Writes what the link's socket takes. `true`: all is out.
+    /// Writes what the link's socket takes. `true`: all is out, and there is room for more.
     pub fn write_link(&mut self, id: LinkId) -> bool {
         let link = &mut self.links[id.0 as usize];
         let Some(stream) = &mut link.stream else {
@@ -220,8 +220,9 @@ impl Hub {
                 true
             }
             Poll::Ready(Err(error)) => {
+                // Nothing gets out any more: whoever has more to send must not try on.
                 link.doom(format!("write: {error}"));
-                true
+                false
             }
             Poll::Pending => false,
         }

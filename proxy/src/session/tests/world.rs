@@ -97,7 +97,7 @@ pub fn service(on_crash: OnCrash) -> Service {
     }
 }
 
-fn framing() -> Framing {
+pub fn framing() -> Framing {
     let raw: RawFraming = serde_json::from_str(r#"{"kind": "length", "width": 4, "order": "big"}"#).unwrap();
     raw.check().unwrap()
 }
