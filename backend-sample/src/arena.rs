@@ -85,18 +85,16 @@ impl Session for Player {
         self.out.clear();
         encode_reply(frame, input.seq, &self.hero.core, self.rules.tick_ms(), tag, &mut self.out);
         context.send(&self.out);
-        if faults.close_at == Some(self.hero.core.count) {
+        let close = faults.close_at == Some(self.hero.core.count);
+        (0..input.burst).for_each(|_| self.tick(context));
+        if close {
             context.close();
         }
     }
 
     fn timer(&mut self, timer: Timer, context: &mut Context<'_>) {
         debug_assert_eq!(timer, TICK);
-        self.hero.ticks += 1;
-        let Core { count, chain, .. } = self.hero.core;
-        self.out.clear();
-        Tick { number: self.hero.ticks, count, chain }.encode(&mut self.out);
-        context.send(&self.out);
+        self.tick(context);
     }
 
     fn snapshot(&self) -> Vec<u8> {
@@ -107,6 +105,16 @@ impl Session for Player {
             *last ^= 1;
         }
         saved
+    }
+}
+
+impl Player {
+    fn tick(&mut self, context: &mut Context<'_>) {
+        self.hero.ticks += 1;
+        let Core { count, chain, .. } = self.hero.core;
+        self.out.clear();
+        Tick { number: self.hero.ticks, count, chain }.encode(&mut self.out);
+        context.send(&self.out);
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::players::mischief::Mischief;
 use crate::players::report::{Event, Line, Phase, Progress};
 use crate::players::swarm::Swarm;
 
@@ -19,6 +20,7 @@ pub enum Order {
     End(String),
     Add { count: usize, address: Option<SocketAddr> },
     Stats(u64),
+    Mischief(Mischief),
     Stop,
 }
 
@@ -43,7 +45,10 @@ impl FromStr for Order {
             "add" => parse_add(rest),
             "stats" => Ok(Self::Stats(rest.trim().parse().unwrap_or(0))),
             "stop" => Ok(Self::Stop),
-            _ => Err(format!("{word:?}: expected begin NAME, end NAME, add N [ADDR], stats or stop")),
+            "slow" | "flood" | "burst" | "leave" => Mischief::parse(word, rest).map(Self::Mischief),
+            _ => Err(format!(
+                "{word:?}: expected begin NAME, end NAME, add N [ADDR], slow, flood, burst, leave, stats or stop"
+            )),
         }
     }
 }
@@ -171,6 +176,10 @@ async fn take(swarm: &Rc<Swarm>, order: Order, output: &Output) {
         }
         Order::Stats(number) => {
             output.say(&Line::Progress(Progress { answers: Some(number), ..swarm.progress() }));
+        }
+        Order::Mischief(mischief) => {
+            let players = swarm.misbehave(&mischief);
+            output.say(&Line::Mischief { players });
         }
         Order::Stop => {}
     }
