@@ -5,6 +5,8 @@ mod admin;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod drain;

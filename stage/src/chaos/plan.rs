@@ -178,7 +178,7 @@ impl fmt::Display for Action {
             Self::EtcdKill { back_after } => write!(f, "etcd, starts again after {back_after:?}"),
             Self::EtcdCompact => write!(f, "etcd"),
             Self::Players { swarm, players, what, .. } => {
-                write!(f, "{players} of swarm {swarm}")?;
+                write!(f, "{players} of swarm {}", swarm + 1)?;
                 match what {
                     Mischief::Slow(time) | Mischief::Flood(time) => write!(f, " for {time:?}"),
                     Mischief::Burst(ticks) => write!(f, ", {ticks} ticks each"),
@@ -255,13 +255,25 @@ impl Planner<'_> {
         Duration::from_millis(self.random.u64(least..=most))
     }
 
-    /// The next kind of the bag that is possible now.
+    /// The next kind of the bag that is possible now; if none is, what is left over waits for the next bag.
     fn draw(&mut self, at: Duration) -> Option<Action> {
-        if self.bag.is_empty() {
-            self.bag = self.bounds.kinds.iter().copied().filter(|kind| *kind != Kind::Undrain).collect();
-            self.bag.sort();
-            self.random.shuffle(&mut self.bag);
-        }
+        self.draw_from_bag(at).or_else(|| {
+            self.fill_bag();
+            self.draw_from_bag(at)
+        })
+    }
+
+    fn fill_bag(&mut self) {
+        let mut kinds = self.bounds.kinds.clone();
+        kinds.retain(|kind| *kind != Kind::Undrain && !self.bag.contains(kind));
+        kinds.sort();
+        self.random.shuffle(&mut kinds);
+        // Drawn from the end: those left over come first.
+        kinds.append(&mut self.bag);
+        self.bag = kinds;
+    }
+
+    fn draw_from_bag(&mut self, at: Duration) -> Option<Action> {
         let turns = (0..self.bag.len()).rev();
         let (index, action) = turns.into_iter().find_map(|index| {
             let kind = self.bag[index];
