@@ -53,7 +53,9 @@ impl Game for Arena {
             return Err(Refusal::for_now("told to refuse players (--refuse-attach)"));
         }
         let hero = match opening {
-            Opening::State(bytes) => Hero::load(bytes).map_err(|bad| Refusal::for_good(bad.to_string()))?,
+            Opening::State(bytes) | Opening::Recovered(bytes) => {
+                Hero::load(bytes).map_err(|bad| Refusal::for_good(bad.to_string()))?
+            }
             Opening::Fresh | Opening::Lost => Hero::new(&format!("hero-{}", context.session())),
         };
         if let Some(period) = self.rules.tick {

@@ -1,17 +1,20 @@
 //! [`Context`]: all that a handler may ask of the world and do to it.
 //!
 //! Time, random numbers, timers and async work go through here and nowhere else, so that a session is a pure function
-//! of its inputs. What a handler does is only collected ([`Effects`]); it takes effect when the handler has returned,
+//! of its inputs, and of what is recorded of them. What a handler does is only collected ([`Effects`]); it takes effect when the handler has returned,
 //! and not at all when it panics.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
+use holdfast_protocol::message::Recovery;
 use holdfast_protocol::{Epoch, SessionId, TraceContext};
 
 use crate::game::Tag;
+use crate::random::Random;
 
 /// Async work that a handler began.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Vec<u8>> + Send + 'static>>;
@@ -34,6 +37,8 @@ pub(crate) struct Effects {
     pub lengths: Vec<usize>,
     pub timers: Vec<TimerChange>,
     pub work: Vec<(Tag, Work)>,
+    /// What it told of its change of state.
+    pub change: Vec<u8>,
     pub close: bool,
 }
 
@@ -50,6 +55,7 @@ impl Effects {
         self.lengths.clear();
         self.timers.clear();
         self.work.clear();
+        self.change.clear();
         self.close = false;
     }
 }
@@ -60,9 +66,12 @@ pub struct Context<'a> {
     pub(crate) epoch: Epoch,
     pub(crate) input: u64,
     pub(crate) now: SystemTime,
+    /// Whether the handler has asked for the time.
+    pub(crate) asked: Cell<bool>,
+    pub(crate) recovery: Recovery,
     pub(crate) trace: TraceContext,
     pub(crate) state_format: &'a str,
-    pub(crate) random: &'a mut fastrand::Rng,
+    pub(crate) random: &'a mut Random,
     pub(crate) effects: &'a mut Effects,
 }
 
@@ -131,21 +140,44 @@ impl Context<'_> {
     }
 
     /// The time at which this input was taken. Use this, not the clock: it is the same when the input is replayed.
+    ///
+    /// At level `replay` a player's frame whose handler asks is recorded with the time (about 70 bytes to the proxy);
+    /// one whose handler doesn't costs nothing. In [`crate::Game::open`] of a session that can be replayed it is when the
+    /// session began, or when its state was taken: opening it again is the same.
     #[must_use]
     pub fn now(&self) -> SystemTime {
+        self.asked.set(true);
         self.now
     }
 
     /// A random number. Use this, not a generator of your own: it is the same when the input is replayed.
+    ///
+    /// The generator belongs to the session, moves with its state and begins from the session's id: good for games,
+    /// not for secrets. What [`crate::Game::open`] draws from a saved state is not counted.
     pub fn random(&mut self) -> u64 {
-        self.random.u64(..)
+        self.random.next()
+    }
+
+    /// Tells what this input changes in the session's state, for [`crate::Session::apply`]: at level `delta` it is kept
+    /// together with the frames sent. The bytes of several calls are joined. At other levels it does nothing.
+    pub fn change(&mut self, change: &[u8]) {
+        if self.wants_change() {
+            self.effects.change.extend_from_slice(change);
+        }
+    }
+
+    /// Whether [`Self::change`] is of use: the session is at level `delta`.
+    #[must_use]
+    pub fn wants_change(&self) -> bool {
+        self.recovery == Recovery::Delta
     }
 
     /// Runs async work (a database, a web service) beside the session; what it returns comes back as an input:
     /// [`crate::Session::finished`] with the same tag.
     ///
     /// Unfinished work doesn't move with the session: note in the state what is under way, and let
-    /// [`crate::Game::open`] begin it again. When the session is closed, the work runs to its end and its result is
+    /// [`crate::Game::open`] begin it again under the same tag. Work whose result was recorded isn't begun again: the
+    /// result is given once more. When the session is closed, the work runs to its end and its result is
     /// dropped. Work that panics ends the session.
     pub fn spawn(&mut self, tag: Tag, work: impl Future<Output = Vec<u8>> + Send + 'static) {
         self.effects.work.push((tag, Box::pin(work)));

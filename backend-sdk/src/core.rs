@@ -7,6 +7,8 @@
 
 mod attach;
 mod attachment;
+mod bytes;
+mod change;
 mod desk;
 mod dispatch;
 mod envelope;
@@ -14,7 +16,9 @@ mod fault;
 mod frames;
 mod jobs;
 mod outbox;
+mod records;
 mod schedule;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -23,13 +27,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use holdfast_protocol::codec::capability;
 use holdfast_protocol::message::{AttachmentEntry, AttachmentsBuf, Drain, Hello, Subject, Welcome};
-use holdfast_protocol::{Message, PROTOCOL_VERSION, Seq, SessionId};
+use holdfast_protocol::{Message, PROTOCOL_VERSION, SessionId};
 
 pub(crate) use self::attachment::caught;
 use self::attachment::{Attachment, Next};
 #[cfg(feature = "plain")]
 pub(crate) use self::attachment::{Input, call};
+pub use self::bytes::BytesError;
 pub use self::desk::Now;
 use self::desk::{Desk, Link};
 pub use self::envelope::EnvelopeError;
@@ -40,10 +46,6 @@ pub(crate) use self::schedule::{Schedule, Timers};
 use crate::game::Game;
 use crate::population::Population;
 use crate::settings::Settings;
-
-/// Checkpoints are all that is optional and built.
-pub(crate) const CHECKPOINTS: u64 = 1 << 3;
-const CAPABILITIES: u64 = CHECKPOINTS;
 
 /// State bytes put into the output at a time, so that frames come in between.
 const STATE_BATCH_BYTES: usize = 128 * 1024;
@@ -113,11 +115,17 @@ impl<G: Game> Peer<G> {
         self.link_lost(now);
         self.orphans_at = None;
         let max_frame_bytes = hello.max_frame_bytes as usize;
-        let capabilities = hello.capabilities & CAPABILITIES;
+        let capabilities = hello.capabilities & self.capabilities();
         self.desk.link = Some(Link { generation: hello.generation, max_frame_bytes, capabilities });
         self.welcome(hello.generation, capabilities);
         self.say_drain();
         Ok(())
+    }
+
+    /// All that is optional and built.
+    fn capabilities(&self) -> u64 {
+        let deltas = if self.desk.settings.deltas { capability::DELTA } else { 0 };
+        capability::CHECKPOINTS | capability::REPLAY | deltas
     }
 
     fn welcome(&mut self, generation: u64, capabilities: u64) {
@@ -130,7 +138,7 @@ impl<G: Game> Peer<G> {
                 phase: attachment.link_phase(),
                 client_seq: attachment.received(),
                 server_seq: attachment.last_sent(),
-                record_seq: Seq::NONE,
+                record_seq: attachment.last_record(),
             });
         }
         self.desk.say(&Message::Welcome(Welcome {
@@ -164,7 +172,7 @@ impl<G: Game> Peer<G> {
         let lost: Vec<_> = self
             .attachments
             .iter_mut()
-            .filter_map(|(session, attachment)| (!attachment.link_lost()).then_some(*session))
+            .filter_map(|(session, attachment)| (!attachment.link_lost(&mut self.desk)).then_some(*session))
             .collect();
         lost.into_iter().for_each(|session| self.remove(session, Next::Forget));
     }
@@ -234,8 +242,8 @@ impl<G: Game> Peer<G> {
     /// Work has come back; `None`: it panicked.
     pub fn finished(&mut self, job: JobId, result: Option<Vec<u8>>, now: Now) {
         self.desk.now = now;
-        if let Some((session, tag)) = self.desk.jobs.ended(job) {
-            self.with(session, |attachment, desk| attachment.finished(desk, job, tag, result));
+        if let Some(session) = self.desk.jobs.ended(job) {
+            self.with(session, |attachment, desk| attachment.finished(desk, job, result));
         }
     }
 

@@ -18,6 +18,10 @@ pub trait Game: Send + Sync + 'static {
     /// Timers set here start, frames sent here leave and work spawned here begins when the player's live input may
     /// begin, which is a moment later.
     ///
+    /// At the levels `replay` and `delta` a session may be opened from a state in the middle of its life, as if it had
+    /// never left: frames sent here are then dropped. And it must open alike each time: what it does may depend on the
+    /// opening and the context, but for [`Context::epoch`].
+    ///
     /// # Errors
     /// A [`Refusal`]: the proxy takes the player to another backend, or back to where they were.
     fn open(&self, opening: Opening<'_>, context: &mut Context<'_>) -> Result<Self::Session, Refusal>;
@@ -38,6 +42,21 @@ pub trait Session: Send + 'static {
     /// Work that [`Context::spawn`] began has come back.
     fn finished(&mut self, work: Tag, result: &[u8], context: &mut Context<'_>) {
         let _ = (work, result, context);
+    }
+
+    /// Level `delta` alone ([`crate::Builder::deltas`]): does to the state what an input did that told this `change` by
+    /// [`Context::change`]. Called when a session is brought back after a crash, in the order of the inputs, after
+    /// [`Game::open`]; not for inputs that told no change.
+    ///
+    /// [`Context::now`] and [`Context::input`] are that input's. What it sends is dropped (the player has it), and so is
+    /// a close. Timers need not be set again, the SDK knows them; work may be begun again under the same tag, and runs if
+    /// its result isn't among the changes that follow.
+    ///
+    /// # Panics
+    /// Unless it is implemented. As in every handler, that ends the session.
+    fn apply(&mut self, change: &[u8], context: &mut Context<'_>) {
+        let _ = (change, context);
+        panic!("Builder::deltas was called, but Session::apply is not implemented");
     }
 
     /// All that [`Game::open`] needs to go on from here in another process, in a format of the game's own.
@@ -62,6 +81,9 @@ pub enum Opening<'a> {
     Lost,
     /// The bytes of an earlier [`Session::snapshot`]; [`Context::state_format`] names their format.
     State(&'a [u8]),
+    /// Level `checkpoint`, after a crash: the bytes of the last snapshot that was kept. What happened since is lost,
+    /// though the player has seen it.
+    Recovered(&'a [u8]),
 }
 
 /// Why [`Game::open`] takes a player not.

@@ -24,7 +24,7 @@
 //!     fn open(&self, opening: Opening<'_>, context: &mut Context<'_>) -> Result<Player, Refusal> {
 //!         let points = match opening {
 //!             Opening::Fresh | Opening::Lost => 0,
-//!             Opening::State(bytes) => u64::from_le_bytes(
+//!             Opening::State(bytes) | Opening::Recovered(bytes) => u64::from_le_bytes(
 //!                 bytes.try_into().map_err(|_| Refusal::for_good("state should have 8 bytes"))?,
 //!             ),
 //!         };
@@ -122,6 +122,7 @@ mod game;
 #[cfg(feature = "plain")]
 mod plain;
 mod population;
+mod random;
 mod server;
 mod settings;
 #[cfg(feature = "otlp")]

@@ -19,6 +19,8 @@ pub struct Settings {
     pub writes_format: String,
     /// The formats that `open` reads.
     pub reads_formats: Vec<String>,
+    /// Whether sessions tell their changes and apply them, for level `delta`.
+    pub deltas: bool,
     /// The service that links must be for; any, when absent.
     pub service: Option<String>,
     /// Largest frame taken from a player.
@@ -35,7 +37,7 @@ pub struct Settings {
     pub max_sessions: usize,
     /// Peers (proxy workers).
     pub max_peers: usize,
-    /// Above this, a session's next client frame waits; above four times this, every input of the session.
+    /// Frames that wait to leave and records that wait to be kept: above this, a session's next client frame waits; above four times this, every input of the session.
     pub outbox_bytes: usize,
     /// How long sessions whose link is lost are kept.
     pub orphan_deadline: Duration,
@@ -56,6 +58,7 @@ impl Default for Settings {
             logic: String::new(),
             writes_format: "1".into(),
             reads_formats: Vec::new(),
+            deltas: false,
             service: None,
             max_frame_bytes: 1024 * 1024,
             client_window_bytes: 1024 * 1024,

@@ -5,6 +5,7 @@
 //! never looks beyond the message's own bytes.
 
 pub mod capability;
+pub mod delta;
 
 mod error;
 mod flags;

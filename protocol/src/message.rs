@@ -124,6 +124,11 @@ pub struct Attach<'a> {
     pub trace: TraceContext,
     /// The group that the session belongs to.
     pub group: Option<GroupId>,
+    /// What the proxy can do for it after a crash, and which records it takes.
+    pub recovery: Recovery,
+    /// When the session began, in microseconds of Unix time: the time that a game which opens it is told, so that
+    /// opening it again is the same.
+    pub opened_us: u64,
     /// Client's address as `ip:port`.
     pub client: &'a str,
     pub service: &'a str,
@@ -150,6 +155,57 @@ impl AttachMode {
             1 => Some(Self::State),
             2 => Some(Self::Resume),
             _ => None,
+        }
+    }
+}
+
+/// How much of a session survives the crash of its backend.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(u8)]
+pub enum Recovery {
+    /// Nothing: it begins anew, or ends.
+    #[default]
+    None = 0,
+    /// It goes back to the last checkpoint.
+    Checkpoint = 1,
+    /// All of it, from the checkpoint and every change of state since.
+    Delta = 2,
+    /// All of it, from the checkpoint and every input since, given once more.
+    Replay = 3,
+}
+
+impl Recovery {
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::None),
+            1 => Some(Self::Checkpoint),
+            2 => Some(Self::Delta),
+            3 => Some(Self::Replay),
+            _ => None,
+        }
+    }
+
+    /// As services' documents name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Checkpoint => "checkpoint",
+            Self::Delta => "delta",
+            Self::Replay => "replay",
+        }
+    }
+
+    /// The [`capability`](crate::codec::capability) bits that a backend needs for it.
+    #[must_use]
+    pub fn needs(self) -> u64 {
+        use crate::codec::capability::{CHECKPOINTS, DELTA, REPLAY};
+        match self {
+            Self::None => 0,
+            Self::Checkpoint => CHECKPOINTS,
+            Self::Delta => CHECKPOINTS | DELTA,
+            Self::Replay => CHECKPOINTS | REPLAY,
         }
     }
 }

@@ -6,13 +6,17 @@
 //! No socket, clock or runtime may appear below this module.
 
 pub mod attach;
+mod checkpoint;
 pub mod close;
 pub mod effects;
 pub mod handoff;
 pub mod inbound;
+mod journal;
 pub mod message;
 pub mod outbound;
 mod park;
+pub mod records;
+mod recovery;
 pub mod resume;
 pub mod state;
 mod view;
@@ -26,14 +30,15 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use holdfast_protocol::message::{
-    Ack, Close, Data, Fault, FaultScope, Message, Release, Rule, Start, Subject,
+    Ack, Close, Data, Fault, FaultScope, Message, Recovery, Release, Rule, Start, Subject,
 };
 use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext};
 
-pub use effects::{Effects, LinkId, Note, Step, Timer, Wanted};
+pub use effects::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use inbound::Inbound;
+use journal::Journal;
 use outbound::{Kind, Outbound};
-use state::{Incoming, KeptState};
+use state::Incoming;
 
 use crate::routing::Service;
 use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult};
@@ -101,11 +106,16 @@ pub enum Otherwise {
     ParkForHome,
 }
 
-/// An attachment that is frozen on its old backend while the session moves.
+/// An attachment that is frozen on its old backend while the session moves, and where it stands, should it be thawed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Frozen {
     link: LinkId,
     epoch: Epoch,
+    level: Recovery,
+    /// Last server frame that it sent.
+    server_seq: Seq,
+    /// Last record that it was to be given.
+    last_to_give: Seq,
 }
 
 /// The service's rules for this session. They never change, so they tell no two states of a session apart.
@@ -136,11 +146,12 @@ pub struct Session {
     epoch: Epoch,
     service: Rules,
     client_address: Arc<str>,
+    /// When it began, in microseconds of Unix time.
+    opened_us: u64,
     phase: Phase,
     outbound: Outbound,
     inbound: Inbound,
-    /// A state with which a backend can continue; kept until its new attachment has shown a sign of life.
-    kept: Option<KeptState>,
+    journal: Journal,
     old: Option<Frozen>,
     /// ATTACH(resume) is on the link, and its ATTACHED isn't here.
     resuming: bool,
@@ -150,11 +161,15 @@ pub struct Session {
     tried: Vec<LinkId>,
     /// A refusal of this attempt was not final.
     may_retry: bool,
-    /// An earlier state could not be kept; the game is told.
+    /// It began anew, because an earlier state could not be kept; the game is told.
     lost: bool,
     /// The park deadline runs, from the first moment without a backend.
     park_runs: bool,
     park_expired: bool,
+    /// A crash was its backend's end, and its turn to recover hasn't come.
+    awaits_turn: bool,
+    /// It is having its turn, which is over when this client frame is processed.
+    recovering: Option<Seq>,
     client: Client,
     reading: bool,
     client_window_bytes: usize,
@@ -166,17 +181,18 @@ pub struct Session {
 
 impl Session {
     #[must_use]
-    pub fn new(id: SessionId, service: Arc<Service>, client_address: Arc<str>) -> Self {
+    pub fn new(id: SessionId, service: Arc<Service>, client_address: Arc<str>, opened_us: u64) -> Self {
         let client_window_bytes = service.limits.client_window_bytes as usize;
         Self {
             id,
             epoch: Epoch::default(),
             service: Rules(service),
             client_address,
+            opened_us,
             phase: Phase::Parked,
             outbound: Outbound::default(),
             inbound: Inbound::default(),
-            kept: None,
+            journal: Journal::default(),
             old: None,
             resuming: false,
             order: None,
@@ -186,6 +202,8 @@ impl Session {
             lost: false,
             park_runs: false,
             park_expired: false,
+            awaits_turn: false,
+            recovering: None,
             client: Client::Open,
             reading: true,
             client_window_bytes,
@@ -216,7 +234,14 @@ impl Session {
         }
         if urgent {
             self.send_ack(env);
-        } else if self.inbound.owes_ack() {
+        } else {
+            self.note_ack(env);
+        }
+    }
+
+    /// Has an ack sent soon, if one is owed.
+    fn note_ack<E: Effects>(&self, env: &mut E) {
+        if self.inbound.owes_ack() || self.journal.records.owes_ack() {
             env.owe_ack();
         }
     }
@@ -224,9 +249,9 @@ impl Session {
     /// An owed ack has waited long enough.
     pub fn send_ack<E: Effects>(&mut self, env: &mut E) {
         let Some(link) = self.speaking_to() else { return };
-        if self.inbound.owes_ack() {
-            let data = self.inbound.take_ack();
-            let ack = Ack { subject: self.subject(), epoch: self.epoch, data, record: Seq::NONE };
+        if self.inbound.owes_ack() || self.journal.records.owes_ack() {
+            let (data, record) = (self.inbound.take_ack(), self.journal.records.take_ack());
+            let ack = Ack { subject: self.subject(), epoch: self.epoch, data, record };
             env.send(link, &Message::Ack(ack));
         }
     }
@@ -237,6 +262,7 @@ impl Session {
             Timer::Park => self.park_is_over(env),
             Timer::Home => self.home_is_over(env),
             Timer::Close => self.close_is_late(env),
+            Timer::Checkpoint => self.checkpoint_is_due(env),
         }
     }
 
@@ -245,7 +271,7 @@ impl Session {
         let moving = matches!(self.phase, Phase::Replaying { .. });
         loop {
             match self.phase {
-                Phase::Replaying { link } if !self.outbound.has_again() => self.start(link, env),
+                Phase::Replaying { link } if !self.gives_again() => self.start(link, env),
                 Phase::Replaying { link } | Phase::Active { link } => {
                     if !self.send_next(link, env) {
                         break;
@@ -257,7 +283,13 @@ impl Session {
         if moving && matches!(self.phase, Phase::Active { .. }) && self.order.take().is_some() {
             env.note(Note::HandoffDone(HandoffResult::Moved));
         }
+        self.look_after_journal(env);
         self.regulate_reading(env);
+    }
+
+    /// Whether the current attachment is yet to be given something that an earlier one had.
+    fn gives_again(&self) -> bool {
+        self.outbound.has_again() || self.journal.records.has_again()
     }
 
     fn start<E: Effects>(&mut self, link: LinkId, env: &mut E) {
@@ -267,8 +299,11 @@ impl Session {
             self.release(old.link, old.epoch, env);
         }
         env.note(Note::Live { link });
-        self.lost = false;
+        if self.journal.is_kept() {
+            self.journal.logic = Some(env.logic(link));
+        }
         self.back_in_play(env);
+        self.recovery_goes_on(env);
     }
 
     /// A backend has it: the waits of its stay in the proxy are over, the wait for its end may run.
@@ -284,15 +319,18 @@ impl Session {
         if self.client != Client::Open {
             env.timer(Timer::Close, Some(self.service.limits.close_deadline));
         }
-        if self.inbound.owes_ack() {
-            // It fell due while there was nobody to tell.
-            env.owe_ack();
-        }
+        // It fell due while there was nobody to tell.
+        self.note_ack(env);
     }
 
     /// Puts the next entry on the link, if there is one and the window has room.
     fn send_next<E: Effects>(&mut self, link: LinkId, env: &mut E) -> bool {
         let (session, epoch) = (self.id, self.epoch);
+        if let Some(record) = self.journal.records.next(self.outbound.sent()) {
+            env.send(link, &Message::Record(self.record_again(&record)));
+            self.journal.records.mark_given();
+            return true;
+        }
         let Some(entry) = self.outbound.next(self.client_window_bytes) else { return false };
         let ack = self.inbound.take_ack();
         let (seq, record, again) = (entry.seq, Seq::NONE, entry.again);
@@ -336,8 +374,10 @@ impl Session {
             return;
         }
         let bound = self.service.limits.client_window_bytes as usize;
-        let queued = self.outbound.queued_bytes();
-        let reading = if self.reading { queued < bound } else { queued <= bound / 2 };
+        let queued = self.outbound.fresh_bytes();
+        let fits = if self.reading { queued < bound } else { queued <= bound / 2 };
+        // A checkpoint is on its way, and trims it; until then what the client sends can't be kept.
+        let reading = fits && !self.journal_is_full();
         if reading != self.reading {
             self.reading = reading;
             env.read_client(reading);
@@ -351,6 +391,9 @@ impl Session {
     /// The backend broke a rule: it is told, and the attachment ends by the crash path.
     fn fault<E: Effects>(&mut self, link: LinkId, rule: Rule, env: &mut E) {
         env.note(Note::Fault { link, rule });
+        if rule == Rule::Diverged {
+            self.diverged(link, env);
+        }
         let scope = FaultScope::Attachment(self.subject(), self.epoch);
         env.send(link, &Message::Fault(Fault { scope, rule, text: "" }));
         self.release(link, self.epoch, env);

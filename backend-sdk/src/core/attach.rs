@@ -1,10 +1,14 @@
 //! ATTACH: who is taken, and who isn't and why.
 
-use holdfast_protocol::message::{Attach, AttachMode, AttachmentPhase, Credit, Refused, Rule, Subject};
+use holdfast_protocol::codec::capability;
+use holdfast_protocol::message::{
+    Attach, AttachMode, AttachmentPhase, Credit, Recovery, Refused, Rule, Subject,
+};
 use holdfast_protocol::{Epoch, Message, SessionId};
 
 use super::Peer;
 use super::attachment::{Attachment, Loading, Next};
+use super::envelope;
 use super::fault::Fault;
 use crate::context::Place;
 use crate::game::Game;
@@ -71,12 +75,27 @@ impl<G: Game> Peer<G> {
                 format!("{} sessions are the limit of a proxy worker", settings.max_sessions),
             ));
         }
+        self.check_recovery(attach.recovery)?;
         match attach.mode {
             AttachMode::Fresh if attach.lost => Ok(Loading::Lost),
             AttachMode::Fresh => Ok(Loading::Fresh),
             AttachMode::Resume => Err((false, "no such attachment".into())),
             AttachMode::State => self.check_state(attach),
         }
+    }
+
+    /// A level needs what both sides agreed on.
+    fn check_recovery(&self, recovery: Recovery) -> Result<(), Refusing> {
+        let has = self.desk.link.as_ref().map_or(0, |link| link.capabilities);
+        if recovery.needs() & !has == 0 {
+            return Ok(());
+        }
+        let why = if recovery.needs() & capability::DELTA != 0 && !self.desk.settings.deltas {
+            "the game tells no changes (Builder::deltas)"
+        } else {
+            "the link's capabilities lack it"
+        };
+        Err((false, format!("recovery level {:?}: {why}", recovery.name())))
     }
 
     fn check_state(&self, attach: &Attach<'_>) -> Result<Loading, Refusing> {
@@ -90,7 +109,10 @@ impl<G: Game> Peer<G> {
             return Err((false, format!("state of {total} bytes, the limit is {max}")));
         }
         if total == 0 {
-            return Err((false, "state of 0 bytes, an envelope has 20 or more".into()));
+            return Err((
+                false,
+                format!("state of 0 bytes, an envelope has {} or more", envelope::MIN_BYTES),
+            ));
         }
         if self.loading_bytes.saturating_add(total) > settings.max_loading_bytes {
             let (loading, max) = (self.loading_bytes, settings.max_loading_bytes);
@@ -100,7 +122,7 @@ impl<G: Game> Peer<G> {
             return Err((false, "groups aren't served".into()));
         };
         let total = usize::try_from(total).map_err(|_| (false, format!("state of {total} bytes")))?;
-        Ok(Loading::state(session, total, attach.format, attach.trace))
+        Ok(Loading::state(session, total, attach))
     }
 
     pub(super) fn refuse(&mut self, subject: Subject, epoch: Epoch, retry: bool, reason: &str) {

@@ -1,32 +1,43 @@
 //! [`Attachment`]: one session on this backend. Each of its inputs runs to its end before the next one.
 //!
 //! Invariants: client frames are processed once each, in order; nothing is written to the link before START or while
-//! frozen but what a rule asks for; a fault here touches no other session.
+//! frozen but what a rule asks for; a record is written before the frames that depend on it; a fault here touches no
+//! other session.
 
 mod closing;
 mod freezing;
+mod inbox;
 mod input;
 mod loading;
+mod moment;
+mod recording;
+mod replaying;
 
 use std::collections::VecDeque;
 
-use holdfast_protocol::message::{Ack, Attach, Attached, AttachmentPhase, Data, Rule, Subject};
+use std::time::{Duration, SystemTime};
+
+use holdfast_protocol::message::{Ack, Attach, AttachMode, Attached, AttachmentPhase, Recovery, Subject};
 use holdfast_protocol::{Epoch, Message, Seq};
 
+use self::closing::Ending;
 use self::freezing::Sending;
 #[cfg(feature = "plain")]
 pub(crate) use self::input::call;
 pub(crate) use self::input::{Input, caught};
+use self::loading::is_exact;
 pub(crate) use self::loading::{Loading, Opened};
 use super::desk::Desk;
 use super::fault::Fault;
-use super::frames::{FrameQueue, Kind, cost};
-use super::jobs::JobId;
+use super::frames::FrameQueue;
+use super::jobs::{Job, Ordinals, Spawned};
 use super::outbox::{Head, Outbox};
+use super::records::Records;
 use super::schedule::Timers;
-use crate::context::{Place, Work};
+use crate::context::Place;
 use crate::game::{Session, Tag};
 use crate::population::Headcount;
+use crate::random::Random;
 
 /// Where an attachment is in its life.
 pub(crate) enum Phase<S> {
@@ -45,10 +56,15 @@ pub(crate) enum Phase<S> {
 #[derive(Default)]
 pub(crate) struct Held {
     /// What handlers asked for before START.
-    work: Vec<(Tag, Work)>,
-    close: bool,
-    /// START has come: a thaw makes it active, not inert.
+    work: Vec<Spawned>,
+    /// Ordinals and tags of work that was under way and hasn't been begun again.
+    unclaimed: Vec<(u64, Tag)>,
+    /// It was active: a thaw makes it so again.
     started: bool,
+    /// Last client frame that had been sent at its freeze.
+    frozen_at: Seq,
+    /// START has come, but what was given before it, up to this client frame, comes once more.
+    start_after: Option<Seq>,
 }
 
 /// What becomes of the attachment after a message.
@@ -73,6 +89,11 @@ pub(crate) struct Attachment<S> {
     place: Place,
     epoch: Epoch,
     phase: Phase<S>,
+    recovery: Recovery,
+    /// The time that opening it is told.
+    opened: SystemTime,
+    random: Random,
+    ordinals: Ordinals,
     /// Inputs so far, over all attachments of the session.
     inputs: u64,
     /// Last client seq that has arrived.
@@ -82,15 +103,26 @@ pub(crate) struct Attachment<S> {
     /// What has been processed and not acked, as it counts in the window.
     unacked: usize,
     ack_turn: AckTurn,
-    /// Client frames that wait until the outbox has room.
+    /// Client frames, and records given, that wait until the outbox has room.
     inbox: Option<Box<FrameQueue>>,
-    /// What they count in the window.
+    /// What the frames count in the window.
     inbox_cost: usize,
+    waiting_record_bytes: usize,
+    /// START waits behind them.
+    start_waits: bool,
     /// Results of work that wait likewise.
-    results: VecDeque<(Tag, Vec<u8>)>,
+    results: VecDeque<(Job, Vec<u8>)>,
     outbox: Outbox,
+    records: Records,
+    /// The record of the next client frame's time.
+    values: Option<(Seq, SystemTime)>,
+    /// Something of the journal has been processed: what that makes may leave before START.
+    replayed: bool,
+    ending: Option<Ending>,
+    /// The player has left: nothing but an ack is of use any more.
+    is_gone: bool,
     timers: Timers,
-    jobs: Vec<JobId>,
+    jobs: Vec<Job>,
     sending: Option<Sending>,
     /// The present link has spoken of this attachment: until then nothing is said of it.
     linked: bool,
@@ -100,10 +132,18 @@ pub(crate) struct Attachment<S> {
 impl<S: Session> Attachment<S> {
     /// An attachment whose state (or whose game's answer) is awaited.
     pub fn new(attach: &Attach<'_>, place: Place, loading: Loading, counted: Headcount) -> Self {
+        let records_begin = match attach.mode {
+            AttachMode::Fresh if is_exact(attach.recovery) => (!attach.lost).then_some(Seq::NONE),
+            AttachMode::Fresh | AttachMode::State | AttachMode::Resume => Some(attach.record_seq),
+        };
         Self {
-            place,
             epoch: attach.epoch,
             phase: Phase::Loading(loading),
+            recovery: attach.recovery,
+            opened: SystemTime::UNIX_EPOCH + Duration::from_micros(attach.opened_us),
+            random: Random::of(place.session),
+            place,
+            ordinals: Ordinals::default(),
             inputs: 0,
             received: attach.client_seq,
             processed: attach.client_seq,
@@ -111,8 +151,15 @@ impl<S: Session> Attachment<S> {
             ack_turn: AckTurn::None,
             inbox: None,
             inbox_cost: 0,
+            waiting_record_bytes: 0,
+            start_waits: false,
             results: VecDeque::new(),
             outbox: Outbox::new(attach.server_seq, attach.server_window_bytes),
+            records: Records::new(records_begin, attach.record_seq),
+            values: None,
+            replayed: false,
+            ending: None,
+            is_gone: false,
             timers: Timers::default(),
             jobs: Vec::new(),
             sending: None,
@@ -157,202 +204,33 @@ impl<S: Session> Attachment<S> {
         self.outbox.last_sent()
     }
 
-    /// All that was given before has been given: what was held takes effect.
-    pub fn start(&mut self, desk: &mut Desk) -> Result<Next, Fault> {
-        match &mut self.phase {
-            Phase::Loading(_) => Err(Fault::unexpected("START", "loading")),
-            Phase::Frozen(_, held) => {
-                held.started = true;
-                Ok(Next::Stay)
-            }
-            Phase::Inert(..) => {
-                self.activate(desk)?;
-                self.owe_ack(desk, 0);
-                self.run_waiting(desk)
-            }
-            // Repeated after a cut.
-            Phase::Active(_) | Phase::Closing => Ok(Next::Stay),
-        }
-    }
-
-    /// From inert or frozen to active.
-    fn activate(&mut self, desk: &mut Desk) -> Result<(), Fault> {
-        match std::mem::replace(&mut self.phase, Phase::Closing) {
-            Phase::Inert(session, held) | Phase::Frozen(session, held) => {
-                self.phase = Phase::Active(session);
-                self.begin_work(desk, held.work)?;
-                self.timers.start(self.place.session, desk.now.at, &mut desk.schedule);
-                if held.close { self.finish(desk) } else { Ok(()) }
-            }
-            other => {
-                self.phase = other;
-                Ok(())
-            }
-        }
-    }
-
-    pub fn data(&mut self, desk: &mut Desk, data: &Data<'_>) -> Result<Next, Fault> {
-        self.outbox.ack(&mut desk.pool, data.ack)?;
-        let max = desk.settings.max_frame_bytes as usize;
-        if data.frame.len() > max {
-            let text = format!("client frame of {} bytes, the limit is {max}", data.frame.len());
-            return Err(Fault::new(Rule::FrameTooLarge, text));
-        }
-        if !self.take_seq(desk, "DATA", data.seq, data.again, data.frame.len())? {
-            return self.run_waiting(desk);
-        }
-        if self.inbox.is_some() || self.is_full(desk) {
-            self.inbox_cost += cost(data.frame.len());
-            self.inbox.get_or_insert_with(|| desk.pool.take()).push(Kind::Data, data.trace, data.frame);
-            return self.run_waiting(desk);
-        }
-        self.process(desk, data.seq, data.frame, data.trace)?;
-        self.run_waiting(desk)
-    }
-
-    /// Checks a client seq against the phase, the sequence and the window. `false`: it is to be skipped.
-    fn take_seq(
-        &mut self,
-        desk: &mut Desk,
-        name: &str,
-        seq: Seq,
-        again: bool,
-        bytes: usize,
-    ) -> Result<bool, Fault> {
-        match &self.phase {
-            Phase::Loading(_) if again => return Err(Fault::unexpected(name, "loading")),
-            Phase::Loading(_) | Phase::Inert(..) if !again => {
-                return Err(Fault::new(Rule::LiveBeforeStart, format!("{name} {seq} before START")));
-            }
-            // It isn't begun any more: it comes again wherever the session goes on.
-            Phase::Frozen(..) => return Ok(false),
-            Phase::Loading(_) | Phase::Inert(..) | Phase::Active(_) | Phase::Closing => {}
-        }
-        if seq <= self.received {
-            desk.repeated += 1;
-            self.owe_ack(desk, 1);
-            return Ok(false);
-        }
-        if seq != self.received.next() {
-            let text = format!("client seq {seq}, expected {}", self.received.next());
-            return Err(Fault::new(Rule::OutOfSequence, text));
-        }
-        self.check_window(desk, bytes)?;
-        self.received = seq;
-        if self.is_ending() {
-            self.processed = seq;
-            self.owe_ack(desk, cost(bytes));
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
-    fn check_window(&self, desk: &Desk, bytes: usize) -> Result<(), Fault> {
-        let (in_flight, window) =
-            (self.unacked + self.inbox_cost, desk.settings.client_window_bytes as usize);
-        if in_flight > 0 && in_flight + cost(bytes) > window {
-            let text = format!("{in_flight} client bytes in flight and {bytes} more, the window is {window}");
-            return Err(Fault::new(Rule::WindowExceeded, text));
-        }
-        Ok(())
-    }
-
-    /// Whether the game has ended the session, or will at START.
-    fn is_ending(&self) -> bool {
-        match &self.phase {
-            Phase::Closing => true,
-            Phase::Inert(_, held) => held.close,
-            Phase::Loading(_) | Phase::Active(_) | Phase::Frozen(..) => false,
-        }
-    }
-
-    /// Whether the next client frame must wait for the outbox.
-    fn is_full(&self, desk: &Desk) -> bool {
-        self.outbox.footprint() > desk.settings.outbox_bytes
-    }
-
-    /// Whether every input must wait.
-    fn is_overfull(&self, desk: &Desk) -> bool {
-        self.outbox.footprint() > desk.settings.outbox_bytes.saturating_mul(4)
-    }
-
-    /// Gives the game one client frame.
-    fn process(
-        &mut self,
-        desk: &mut Desk,
-        seq: Seq,
-        frame: &[u8],
-        trace: holdfast_protocol::TraceContext,
-    ) -> Result<(), Fault> {
-        self.processed = seq;
-        self.unacked += cost(frame.len());
-        self.run(desk, Input::Frame { seq, frame, trace })?;
-        self.owe_ack(desk, 0);
-        Ok(())
-    }
-
-    /// The proxy has handed server frames to the client.
+    /// The proxy has handed server frames to the client, or kept records.
     pub fn ack(&mut self, desk: &mut Desk, ack: &Ack) -> Result<Next, Fault> {
         if matches!(self.phase, Phase::Loading(_)) {
             return Err(Fault::unexpected("ACK", "loading"));
         }
         self.outbox.ack(&mut desk.pool, ack.data)?;
+        self.records.ack(&mut desk.pool, ack.record)?;
         self.run_waiting(desk)
     }
 
-    /// Writes what the window lets out, and runs what waited for room.
-    pub fn run_waiting(&mut self, desk: &mut Desk) -> Result<Next, Fault> {
-        self.pump(desk);
-        while !self.results.is_empty() && !self.is_overfull(desk) && matches!(self.phase, Phase::Active(_)) {
-            let Some((tag, result)) = self.results.pop_front() else { break };
-            self.run(desk, Input::Finished { tag, result: &result })?;
-        }
-        while self.inbox.is_some() && !self.is_full(desk) && self.runs() {
-            self.run_next_frame(desk)?;
-        }
-        let over = matches!(self.phase, Phase::Closing) && self.outbox.is_empty();
-        Ok(if over { Next::Over } else { Next::Stay })
-    }
-
-    fn runs(&self) -> bool {
-        matches!(self.phase, Phase::Active(_) | Phase::Inert(..)) && !self.is_ending()
-    }
-
-    /// Takes the first frame of the inbox and gives it to the game.
-    fn run_next_frame(&mut self, desk: &mut Desk) -> Result<(), Fault> {
-        let Some(mut queue) = self.inbox.take() else { return Ok(()) };
-        let seq = self.processed.next();
-        let outcome = match queue.at(0, 0) {
-            Some((entry, frame)) => {
-                self.inbox_cost = self.inbox_cost.saturating_sub(cost(entry.bytes));
-                match entry.kind {
-                    Kind::Data => self.process(desk, seq, frame, entry.trace),
-                    Kind::Close { .. } => {
-                        self.processed = seq;
-                        self.finish(desk)
-                    }
-                }
-            }
-            None => Ok(()),
-        };
-        queue.pop();
-        // A handler that ended the session has no use for the rest.
-        if queue.is_empty() || !self.runs() {
-            self.inbox_cost = 0;
-            self.processed = self.received;
-            desk.pool.give(queue);
-        } else {
-            self.inbox = Some(queue);
-        }
-        outcome
-    }
-
-    /// Writes server frames while the window has room. Each carries the ack.
+    /// Writes records, and server frames while the window has room. Each frame carries the ack.
     fn pump(&mut self, desk: &mut Desk) {
-        let may_write =
-            self.linked && desk.link.is_some() && matches!(self.phase, Phase::Active(_) | Phase::Closing);
-        if may_write && self.outbox.pump(self.head(), &mut desk.out) {
+        if !self.linked || desk.link.is_none() || !self.drains() {
+            return;
+        }
+        self.pump_records(desk);
+        if self.outbox.pump(self.head(), &mut desk.out) {
             self.unacked = 0;
+        }
+    }
+
+    /// Whether what it sends may leave: before START only what a journal makes.
+    fn drains(&self) -> bool {
+        match self.phase {
+            Phase::Active(_) | Phase::Closing => true,
+            Phase::Inert(..) => self.replayed,
+            Phase::Loading(_) | Phase::Frozen(..) => false,
         }
     }
 
@@ -387,7 +265,8 @@ impl<S: Session> Attachment<S> {
     }
 
     fn head(&self) -> Head {
-        Head { session: self.place.session, epoch: self.epoch, ack: self.processed }
+        let record = if is_exact(self.recovery) { self.records.last() } else { Seq::NONE };
+        Head { session: self.place.session, epoch: self.epoch, ack: self.processed, record }
     }
 
     pub fn attached(&self) -> Message<'static> {
@@ -403,22 +282,17 @@ impl<S: Session> Attachment<S> {
     pub fn dismantle(&mut self, desk: &mut Desk, abort_work: bool) {
         self.timers.clear(&mut desk.schedule);
         self.outbox.recycle(&mut desk.pool);
+        self.records.recycle(&mut desk.pool);
         self.clear_inbox(desk);
         self.sending = None;
         if abort_work {
-            self.jobs.drain(..).for_each(|job| desk.jobs.abort(job));
-        }
-    }
-
-    fn clear_inbox(&mut self, desk: &mut Desk) {
-        self.inbox_cost = 0;
-        if let Some(queue) = self.inbox.take() {
-            desk.pool.give(queue);
+            self.jobs.drain(..).for_each(|job| desk.jobs.abort(job.id));
         }
     }
 
     #[cfg(test)]
     pub fn holds_no_buffer(&self) -> bool {
-        self.inbox.is_none() && self.outbox.is_empty() && self.sending.is_none()
+        let is_empty = self.outbox.is_empty() && self.records.is_empty();
+        is_empty && self.inbox.is_none() && self.sending.is_none()
     }
 }

@@ -18,6 +18,9 @@ use crate::settings::Settings;
 /// How long a processed frame may wait for its ack to go with others.
 pub(crate) const ACK_DELAY: Duration = Duration::from_millis(20);
 
+/// A receiver takes messages of so many bytes more than its largest frame; less a record's header and fields.
+const RECORD_ROOM_BYTES: usize = 65_536 - 65;
+
 /// A moment, on both clocks. The core has none of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
@@ -53,6 +56,13 @@ pub(crate) struct AckList {
     pub due: Option<Instant>,
 }
 
+/// Buffers in which records are put together.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub record: Vec<u8>,
+    pub change: Vec<u8>,
+}
+
 pub(crate) struct Desk {
     pub settings: Arc<Settings>,
     pub now: Now,
@@ -62,7 +72,9 @@ pub(crate) struct Desk {
     pub schedule: Schedule,
     pub pool: Pool,
     pub effects: Effects,
+    /// For what isn't the games': nonces.
     pub random: fastrand::Rng,
+    pub scratch: Scratch,
     pub jobs: Jobs,
     pub acks: AckList,
     /// Sessions with a chunk of state to send, and credit for it, in turn.
@@ -82,6 +94,7 @@ impl Desk {
             pool: Pool::default(),
             effects: Effects::default(),
             random: fastrand::Rng::with_seed(seed),
+            scratch: Scratch::default(),
             jobs: Jobs::default(),
             acks: AckList::default(),
             transfers: VecDeque::new(),
@@ -104,6 +117,11 @@ impl Desk {
     /// Largest frame that may be sent. Without a link, what the server itself takes.
     pub fn max_frame_bytes(&self) -> usize {
         self.link.as_ref().map_or(self.settings.max_frame_bytes as usize, |link| link.max_frame_bytes)
+    }
+
+    /// Largest record that may be sent: with its header and fields it is a message that the proxy takes.
+    pub fn max_record_bytes(&self) -> usize {
+        self.max_frame_bytes().saturating_add(RECORD_ROOM_BYTES)
     }
 
     pub fn ack_later(&mut self, session: SessionId) {

@@ -3,13 +3,14 @@
 //! What names an epoch that isn't current is dropped and counted. A rule broken inside a session ends that attachment;
 //! only what can't be said on this link at all ends the link.
 
+use holdfast_protocol::codec::capability::CHECKPOINTS;
 use holdfast_protocol::message::{AttachmentPhase, Checkpoint, FaultScope, Pong, Rule, State, Subject, Thaw};
 use holdfast_protocol::{Epoch, Message, SessionId};
 
+use super::Peer;
 use super::attachment::{Attachment, Next, Opened};
 use super::desk::{Desk, Now};
 use super::fault::{Fault, LinkEnd};
-use super::{CHECKPOINTS, Peer};
 use crate::game::Game;
 
 impl<G: Game> Peer<G> {
@@ -56,9 +57,7 @@ impl<G: Game> Peer<G> {
             Message::Pong(_) => {}
             Message::Fault(fault) => return self.fault(fault),
             Message::Record(record) => {
-                self.about(record.subject, record.epoch, |_, _| {
-                    Err(Fault::unexpected("RECORD", "not replaying"))
-                });
+                self.about(record.subject, record.epoch, |attachment, desk| attachment.record(desk, record));
             }
             Message::Hello(_) | Message::Welcome(_) => {
                 return Err(LinkEnd::Fault(Fault::new(Rule::Handshake, "a second HELLO, or a WELCOME")));

@@ -1,55 +1,83 @@
 //! The envelope: what the SDK adds to a game's snapshot, so that a STATE is all that a session needs.
 //!
-//! Layout, little-endian: `u32` magic, `u16` version, `u16` flags (1: the game
-//! has asked for the end), `u64` inputs so far, `u32` count of unsent frames;
+//! Layout, little-endian: `u32` magic, `u16` version, `u16` flags (1: the game has asked for the end; 2: it has been told
+//! of it), `u64` inputs so far, `u64` random state, `u64` work numbered so far by handlers, `u64` and by `open`, `u64`
+//! time in nanoseconds; `u32` count of unfinished work, for each `u64` ordinal, `u64` tag; `u32` count of unsent frames,
 //! for each `u8` kind (0 data), `u32` length, 29 bytes trace context, the frame; then the game's snapshot to the end.
+
+use std::time::SystemTime;
 
 use holdfast_protocol::TraceContext;
 use holdfast_protocol::trace::TRACE_CONTEXT_BYTES;
 
+use super::bytes::{BytesError, Reader, expect, nanos_of};
 use super::frames::{Entry, Kind};
+use super::jobs::Ordinals;
+use crate::game::Tag;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"HFEN");
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const KIND_DATA: u8 = 0;
 const FLAG_CLOSE: u16 = 1;
+const FLAG_CLOSED: u16 = 2;
+
+/// The shortest envelope.
+pub(crate) const MIN_BYTES: usize = 56;
 
 /// Why bytes are not an envelope. The state's writer is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EnvelopeError {
-    #[error("state envelope: {field} needs {expected} bytes, {left} are left")]
-    Truncated { field: &'static str, expected: usize, left: usize },
-    #[error("state envelope: {field} should be {expected}, is {got}")]
-    Value { field: &'static str, expected: u64, got: u64 },
+#[error("state envelope: {0}")]
+pub struct EnvelopeError(#[from] pub BytesError);
+
+/// What the SDK keeps of a session.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Keep {
+    pub inputs: u64,
+    pub random: u64,
+    pub ordinals: Ordinals,
+    /// When the snapshot was taken; of a session that is ending: the time of the input that ended it.
+    pub time: SystemTime,
+    pub close: bool,
+    pub closed: bool,
+    /// Ordinals and tags of work that isn't finished.
+    pub work: Vec<(u64, Tag)>,
 }
 
 /// A parsed envelope.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Envelope<'a> {
-    pub inputs: u64,
-    pub close: bool,
+    pub keep: Keep,
     pub unsent: Vec<(TraceContext, &'a [u8])>,
     pub snapshot: &'a [u8],
 }
 
 /// Writes an envelope. CLOSE is never unsent in a state: a closing session isn't frozen.
 pub(crate) fn write<'a>(
-    inputs: u64,
-    close: bool,
+    keep: &Keep,
     unsent: impl Iterator<Item = (Entry, &'a [u8])>,
     snapshot: &[u8],
 ) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(20 + snapshot.len());
+    let mut bytes = Vec::with_capacity(MIN_BYTES + snapshot.len());
     bytes.extend_from_slice(&MAGIC.to_le_bytes());
     bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&(if close { FLAG_CLOSE } else { 0 }).to_le_bytes());
-    bytes.extend_from_slice(&inputs.to_le_bytes());
+    let flag = |is: bool, flag: u16| if is { flag } else { 0 };
+    let flags = flag(keep.close, FLAG_CLOSE) | flag(keep.closed, FLAG_CLOSED);
+    bytes.extend_from_slice(&flags.to_le_bytes());
+    let Ordinals { handlers, opens } = keep.ordinals;
+    for number in [keep.inputs, keep.random, handlers, opens, nanos_of(keep.time)] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    bytes.extend_from_slice(&u32::try_from(keep.work.len()).unwrap_or(u32::MAX).to_le_bytes());
+    for (ordinal, tag) in &keep.work {
+        bytes.extend_from_slice(&ordinal.to_le_bytes());
+        bytes.extend_from_slice(&tag.0.to_le_bytes());
+    }
     let count_at = bytes.len();
     bytes.extend_from_slice(&0_u32.to_le_bytes());
     let mut count = 0_u32;
     for (entry, frame) in unsent {
         let Ok(length) = u32::try_from(frame.len()) else { continue };
-        if entry.kind != Kind::Data {
+        if !matches!(entry.kind, Kind::Data { .. }) {
             continue;
         }
         count += 1;
@@ -65,93 +93,82 @@ pub(crate) fn write<'a>(
 
 /// Reads an envelope, each length checked before it is used.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Envelope<'_>, EnvelopeError> {
-    let mut reader = Reader { bytes };
-    expect("magic", u64::from(MAGIC), u64::from(u32::from_le_bytes(reader.array("magic")?)))?;
-    expect("version", u64::from(VERSION), u64::from(u16::from_le_bytes(reader.array("version")?)))?;
-    let flags = u16::from_le_bytes(reader.array("flags")?);
-    expect("flags", u64::from(flags & FLAG_CLOSE), u64::from(flags))?;
-    let inputs = u64::from_le_bytes(reader.array("inputs")?);
-    let count = u32::from_le_bytes(reader.array("count")?);
+    let mut reader = Reader { rest: bytes };
+    expect("magic", u64::from(MAGIC), u64::from(reader.u32("magic")?))?;
+    expect("version", u64::from(VERSION), u64::from(reader.u16("version")?))?;
+    let flags = reader.u16("flags")?;
+    expect("flags", u64::from(flags & (FLAG_CLOSE | FLAG_CLOSED)), u64::from(flags))?;
+    let (inputs, random) = (reader.u64("inputs")?, reader.u64("random")?);
+    let ordinals = Ordinals { handlers: reader.u64("handlers' work")?, opens: reader.u64("openings' work")? };
+    let time = reader.time("time")?;
+    let mut work = Vec::new();
+    for _ in 0..reader.u32("count of work")? {
+        work.push((reader.u64("ordinal")?, Tag(reader.u64("tag")?)));
+    }
+    let count = reader.u32("count of frames")?;
     let mut unsent = Vec::new();
     for _ in 0..count {
-        let [kind] = reader.array("kind")?;
-        expect("kind", u64::from(KIND_DATA), u64::from(kind))?;
-        let length = u32::from_le_bytes(reader.array("length")?) as usize;
+        expect("kind", u64::from(KIND_DATA), u64::from(reader.u8("kind")?))?;
+        let length = reader.u32("length")? as usize;
         let trace: [u8; TRACE_CONTEXT_BYTES] = reader.array("trace")?;
         unsent.push((TraceContext::from_bytes(&trace), reader.slice("frame", length)?));
     }
-    Ok(Envelope { inputs, close: flags == FLAG_CLOSE, unsent, snapshot: reader.bytes })
-}
-
-fn expect(field: &'static str, expected: u64, got: u64) -> Result<(), EnvelopeError> {
-    if got == expected { Ok(()) } else { Err(EnvelopeError::Value { field, expected, got }) }
-}
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn slice(&mut self, field: &'static str, expected: usize) -> Result<&'a [u8], EnvelopeError> {
-        let left = self.bytes.len();
-        let (slice, rest) = self.bytes.split_at_checked(expected).ok_or(EnvelopeError::Truncated {
-            field,
-            expected,
-            left,
-        })?;
-        self.bytes = rest;
-        Ok(slice)
-    }
-
-    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], EnvelopeError> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.slice(field, N)?);
-        Ok(array)
-    }
+    let (close, closed) = (flags & FLAG_CLOSE != 0, flags & FLAG_CLOSED != 0);
+    let keep = Keep { inputs, random, ordinals, time, close, closed, work };
+    Ok(Envelope { keep, unsent, snapshot: reader.rest })
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::bytes::time_of;
     use super::*;
+
+    fn keep(numbers: [u64; 5], close: bool, work: &[(u64, u64)]) -> Keep {
+        let [inputs, random, handlers, opens, nanos] = numbers;
+        let work = work.iter().map(|&(ordinal, tag)| (ordinal, Tag(tag))).collect();
+        let (ordinals, time) = (Ordinals { handlers, opens }, time_of(nanos));
+        Keep { inputs, random, ordinals, time, close, closed: close, work }
+    }
 
     proptest! {
         #[test]
         fn an_envelope_reads_back_as_written(
-            inputs: u64,
+            numbers: [u64; 5],
             close: bool,
+            work: Vec<(u64, u64)>,
             frames: Vec<Vec<u8>>,
             snapshot: Vec<u8>,
         ) {
             let trace = TraceContext { trace_id: [7; 16], span_id: [9; 8], sampled: true };
             let entries = frames.iter().map(|frame| {
-                (Entry { kind: Kind::Data, bytes: frame.len(), trace }, frame.as_slice())
+                (Entry { kind: Kind::NEW, bytes: frame.len(), trace }, frame.as_slice())
             });
-            let bytes = write(inputs, close, entries, &snapshot);
+            let keep = keep(numbers, close, &work);
+            let bytes = write(&keep, entries, &snapshot);
             let envelope = parse(&bytes).unwrap();
-            prop_assert_eq!(envelope.inputs, inputs);
-            prop_assert_eq!(envelope.close, close);
+            prop_assert_eq!(envelope.keep, keep);
             prop_assert_eq!(envelope.snapshot, &snapshot);
             let unsent: Vec<_> = envelope.unsent.iter().map(|(_, frame)| frame.to_vec()).collect();
             prop_assert_eq!(unsent, frames);
         }
 
         #[test]
-        fn no_bytes_make_the_parser_panic(bytes: Vec<u8>, cut in 0_usize..64) {
+        fn no_bytes_make_the_parser_panic(bytes: Vec<u8>, cut in 0_usize..100) {
             let _ = parse(&bytes);
-            let whole = write(3, false, std::iter::empty(), &bytes);
+            let whole = write(&keep([3; 5], false, &[]), std::iter::empty(), &bytes);
             let cut = cut.min(whole.len());
             let parsed = parse(&whole[..cut]);
-            prop_assert_eq!(parsed.is_ok(), cut >= 20);
+            prop_assert_eq!(parsed.is_ok(), cut >= MIN_BYTES);
         }
     }
 
     #[test]
     fn an_envelope_of_another_version_is_refused_by_name() {
-        let mut bytes = write(1, false, std::iter::empty(), b"x");
-        bytes[4] = 2;
+        let mut bytes = write(&keep([1; 5], false, &[]), std::iter::empty(), b"x");
+        bytes[4] = 1;
         let error = parse(&bytes).unwrap_err();
-        assert_eq!(error.to_string(), "state envelope: version should be 1, is 2");
+        assert_eq!(error.to_string(), "state envelope: version should be 2, is 1");
     }
 }

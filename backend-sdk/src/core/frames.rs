@@ -5,13 +5,34 @@
 
 use std::collections::VecDeque;
 
-use holdfast_protocol::TraceContext;
+use holdfast_protocol::message::RecordKind;
+use holdfast_protocol::{Seq, TraceContext};
 
-/// What stands at a place of one of a session's sequences.
+/// What waits in a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Data,
-    Close { half: bool },
+    /// A frame. `again`: sent before, to this attachment or an earlier one.
+    Data {
+        again: bool,
+    },
+    Close {
+        half: bool,
+    },
+    /// A server frame that travels inside a record: only its size is kept here.
+    Recorded {
+        frame_bytes: usize,
+    },
+    Record {
+        kind: RecordKind,
+        seq: Seq,
+        after: Seq,
+    },
+    /// START, behind what was given before it.
+    Start,
+}
+
+impl Kind {
+    pub const NEW: Self = Self::Data { again: false };
 }
 
 /// One frame, without its bytes.
@@ -20,6 +41,17 @@ pub(crate) struct Entry {
     pub kind: Kind,
     pub bytes: usize,
     pub trace: TraceContext,
+}
+
+impl Entry {
+    /// What it counts in a window.
+    pub fn cost(&self) -> usize {
+        match self.kind {
+            Kind::Recorded { frame_bytes } => cost(frame_bytes),
+            Kind::Data { .. } | Kind::Close { .. } => cost(self.bytes),
+            Kind::Record { .. } | Kind::Start => 0,
+        }
+    }
 }
 
 /// What a frame counts in a window: an empty one isn't free.
@@ -45,6 +77,10 @@ impl FrameQueue {
     pub fn push(&mut self, kind: Kind, trace: TraceContext, frame: &[u8]) {
         self.bytes.extend_from_slice(frame);
         self.entries.push_back(Entry { kind, bytes: frame.len(), trace });
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -11,6 +11,43 @@ use crate::game::Tag;
 /// Pieces of work that one session may have under way.
 pub(crate) const MAX_JOBS: usize = 1024;
 
+/// Work that a handler asked for, with its number.
+pub(crate) struct Spawned {
+    pub ordinal: u64,
+    pub tag: Tag,
+    pub work: Work,
+}
+
+/// Work that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub id: JobId,
+    pub ordinal: u64,
+    pub tag: Tag,
+}
+
+/// Numbers of a session's work: the same when the session is replayed. What opening it begins is numbered apart, for a
+/// session that is opened once more begins more of it than the one that is replayed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ordinals {
+    pub handlers: u64,
+    pub opens: u64,
+}
+
+const BY_OPEN: u64 = 1 << 63;
+
+impl Ordinals {
+    pub fn next_of_handler(&mut self) -> u64 {
+        self.handlers += 1;
+        self.handlers
+    }
+
+    pub fn next_of_open(&mut self) -> u64 {
+        self.opens += 1;
+        BY_OPEN | self.opens
+    }
+}
+
 /// A piece of work, named for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct JobId(u64);
@@ -24,16 +61,16 @@ pub enum JobOrder {
 
 #[derive(Default)]
 pub(crate) struct Jobs {
-    owners: HashMap<JobId, (SessionId, Tag)>,
+    owners: HashMap<JobId, SessionId>,
     orders: Vec<JobOrder>,
     numbers: u64,
 }
 
 impl Jobs {
-    pub fn begin(&mut self, session: SessionId, tag: Tag, work: Work) -> JobId {
+    pub fn begin(&mut self, session: SessionId, work: Work) -> JobId {
         self.numbers += 1;
         let id = JobId(self.numbers);
-        self.owners.insert(id, (session, tag));
+        self.owners.insert(id, session);
         self.orders.push(JobOrder::Begin(id, work));
         id
     }
@@ -45,7 +82,7 @@ impl Jobs {
     }
 
     /// Whose it was.
-    pub fn ended(&mut self, id: JobId) -> Option<(SessionId, Tag)> {
+    pub fn ended(&mut self, id: JobId) -> Option<SessionId> {
         self.owners.remove(&id)
     }
 

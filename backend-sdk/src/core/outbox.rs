@@ -17,6 +17,8 @@ pub(crate) struct Head {
     pub epoch: Epoch,
     /// Last client frame that the game has processed.
     pub ack: Seq,
+    /// Last record before it.
+    pub record: Seq,
 }
 
 #[derive(Debug)]
@@ -67,17 +69,31 @@ impl Outbox {
         self.queue.get_or_insert_with(|| pool.take()).push(kind, trace, frame);
     }
 
+    /// Counts a frame that leaves inside a record: it has its number and its place in the window at once.
+    pub fn push_recorded(&mut self, pool: &mut Pool, trace: TraceContext, frame_bytes: usize) {
+        self.footprint += footprint(0);
+        let kind = Kind::Recorded { frame_bytes };
+        self.queue.get_or_insert_with(|| pool.take()).push(kind, trace, &[]);
+        self.sent += 1;
+        self.sent_cost += cost(frame_bytes);
+    }
+
+    /// Whether one more input may begin that sends inside a record.
+    pub fn has_window(&self) -> bool {
+        self.sent_cost == 0 || self.sent_cost < self.window
+    }
+
     /// Writes frames while the window has room; one may exceed it when nothing is in flight. Says whether it wrote.
     pub fn pump(&mut self, head: Head, out: &mut Vec<u8>) -> bool {
         let Some(queue) = &self.queue else { return false };
         let before = self.sent;
         while let Some((entry, frame)) = queue.at(self.sent, self.sent_bytes) {
-            if self.sent_cost > 0 && self.sent_cost + cost(entry.bytes) > self.window {
+            if self.sent_cost > 0 && self.sent_cost + entry.cost() > self.window {
                 break;
             }
             self.sent += 1;
             self.sent_bytes += entry.bytes;
-            self.sent_cost += cost(entry.bytes);
+            self.sent_cost += entry.cost();
             let seq = Seq(self.acked.0.saturating_add(self.sent as u64));
             write(head, seq, false, entry, frame, out);
         }
@@ -108,7 +124,7 @@ impl Outbox {
             self.sent -= 1;
             self.sent_bytes -= entry.bytes;
             if self.acked > self.base {
-                self.sent_cost -= cost(entry.bytes);
+                self.sent_cost -= entry.cost();
             }
             self.footprint -= footprint(entry.bytes);
         }
@@ -124,7 +140,7 @@ impl Outbox {
         self.window = window_bytes as usize;
         let counted = usize::try_from(self.base.since(self.acked)).unwrap_or(usize::MAX);
         let in_flight = self.queue.iter().flat_map(|queue| queue.from(0, 0)).take(self.sent);
-        self.sent_cost = in_flight.skip(counted).map(|(entry, _)| cost(entry.bytes)).sum();
+        self.sent_cost = in_flight.skip(counted).map(|(entry, _)| entry.cost()).sum();
     }
 
     /// Frames that no link has seen.
@@ -147,14 +163,16 @@ impl Outbox {
 }
 
 fn write(head: Head, seq: Seq, again: bool, entry: Entry, frame: &[u8], out: &mut Vec<u8>) {
-    let Head { session, epoch, ack } = head;
-    let (record, trace) = (Seq::NONE, entry.trace);
+    let Head { session, epoch, ack, record } = head;
+    let trace = entry.trace;
     let message = match entry.kind {
-        Kind::Data => Message::Data(Data { session, epoch, seq, ack, record, again, trace, frame }),
+        Kind::Data { .. } => Message::Data(Data { session, epoch, seq, ack, record, again, trace, frame }),
         Kind::Close { half } => {
             let reason = "closed by the game";
             Message::Close(Close { session, epoch, seq, ack, record, half, again, reason })
         }
+        // It leaves in its record, again too.
+        Kind::Recorded { .. } | Kind::Record { .. } | Kind::Start => return,
     };
     encode(&message, out);
 }

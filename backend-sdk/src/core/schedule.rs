@@ -150,6 +150,12 @@ impl Timers {
         Some(tag)
     }
 
+    /// The timer was due in the process before, and its handler runs once more: that was its turn. A periodic one has a
+    /// whole period before it.
+    pub fn fired_before(&mut self, tag: Tag) {
+        self.timers.retain(|timer| timer.tag != tag || timer.period.is_some());
+    }
+
     /// Puts a timer that was due but can't run now off until `at`.
     pub fn postpone(&mut self, due: Due, session: SessionId, at: Instant, schedule: &mut Schedule) {
         for timer in &mut self.timers {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use holdfast_protocol::message::Recovery;
 use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::{Context, Effects, Place};
 use crate::core::{Fault, Input, Schedule, Timers, call, caught};
 use crate::game::{Game, Opening, Session, Tag};
+use crate::random::Random;
 use crate::settings::Settings;
 
 const LENGTH_BYTES: usize = 4;
@@ -56,7 +58,7 @@ struct Player {
     place: Place,
     inputs: u64,
     frames: Seq,
-    random: fastrand::Rng,
+    random: Random,
     effects: Effects,
     schedule: Schedule,
     timers: Timers,
@@ -67,14 +69,13 @@ struct Player {
 
 impl<G: Game> Connection<G> {
     pub fn new(game: Arc<G>, settings: Arc<Settings>, stream: TcpStream, address: SocketAddr) -> Self {
-        let mut random = fastrand::Rng::new();
-        let session = SessionId(random.u128(..).to_be_bytes());
+        let session = SessionId(fastrand::u128(..).to_be_bytes());
         let place = Place { session, client: address.to_string().into(), service: "".into() };
         let player = Player {
             place,
             inputs: 0,
             frames: Seq::NONE,
-            random,
+            random: Random::of(session),
             effects: Effects::default(),
             schedule: Schedule::default(),
             timers: Timers::default(),
@@ -141,7 +142,7 @@ impl<G: Game> Connection<G> {
                 let Ok((tag, result)) = joined else {
                     return Err(Fault::new(holdfast_protocol::message::Rule::Handler, "spawned work panicked").into());
                 };
-                Ok(self.player.run(session, Input::Finished { tag, result: &result })?)
+                Ok(self.player.run(session, Input::Finished { ordinal: 0, tag, result: &result })?)
             }
         }
     }
@@ -156,7 +157,8 @@ impl<G: Game> Connection<G> {
             }
             let Some(frame) = rest.get(..length) else { break };
             self.player.frames = self.player.frames.next();
-            let input = Input::Frame { seq: self.player.frames, frame, trace: TraceContext::NONE };
+            let input =
+                Input::Frame { seq: self.player.frames, frame, trace: TraceContext::NONE, again: false };
             self.player.run(session, input)?;
             begin += LENGTH_BYTES + length;
             if self.player.closes {
@@ -200,11 +202,21 @@ impl<G: Game> Connection<G> {
 fn player_context<'a>(
     place: &'a Place,
     input: u64,
-    random: &'a mut fastrand::Rng,
+    random: &'a mut Random,
     effects: &'a mut Effects,
 ) -> Context<'a> {
-    let (now, trace) = (SystemTime::now(), TraceContext::NONE);
-    Context { place, epoch: Epoch(1), input, now, trace, state_format: "", random, effects }
+    Context {
+        place,
+        epoch: Epoch(1),
+        input,
+        now: SystemTime::now(),
+        asked: std::cell::Cell::new(false),
+        recovery: Recovery::None,
+        trace: TraceContext::NONE,
+        state_format: "",
+        random,
+        effects,
+    }
 }
 
 impl Player {

@@ -75,6 +75,22 @@ impl<G: Game> Builder<G> {
         self
     }
 
+    /// The game tells its changes ([`crate::Context::change`]) and applies them ([`crate::Session::apply`]): services may
+    /// use level `delta`. Default: it doesn't.
+    #[must_use]
+    pub fn deltas(mut self) -> Self {
+        self.settings.deltas = true;
+        self
+    }
+
+    /// What must be equal in two builds of the game for a replay to be sure. Default: the version. Builds that differ
+    /// in nothing that a session does may share one.
+    #[must_use]
+    pub fn logic(mut self, logic: impl Into<String>) -> Self {
+        self.settings.logic = logic.into();
+        self
+    }
+
     /// How long the proxies have to move players off after SIGTERM. Default: 30 s.
     #[must_use]
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use holdfast_backend::{Context, Game, Opening, Refusal, Session};
-use holdfast_protocol::message::{Attach, AttachMode, Data, Freeze, Hello, Release, Start, Subject};
+use holdfast_protocol::message::{
+    Attach, AttachMode, Data, Freeze, Hello, Recovery, Release, Start, Subject,
+};
 use holdfast_protocol::{Epoch, InstanceId, Message, Seq, SessionId, TraceContext, decode, encode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -23,7 +25,7 @@ impl Game for Counting {
 
     fn open(&self, opening: Opening<'_>, _: &mut Context<'_>) -> Result<Count, Refusal> {
         match opening {
-            Opening::State(state) => state
+            Opening::State(state) | Opening::Recovered(state) => state
                 .try_into()
                 .map(|bytes| Count(u64::from_be_bytes(bytes)))
                 .map_err(|_| Refusal::for_good("not a count")),
@@ -139,6 +141,8 @@ pub fn attach(number: u8, mode: AttachMode) -> Message<'static> {
         server_window_bytes: 64 * 1024,
         trace: TraceContext::NONE,
         group: None,
+        recovery: Recovery::None,
+        opened_us: 0,
         client: "127.0.0.1:5000",
         service: "arena",
         format: "",

@@ -244,6 +244,8 @@ pub fn attach() -> Attach<'static> {
         server_window_bytes: 262_144,
         trace: TRACE,
         group: None,
+        recovery: Recovery::Replay,
+        opened_us: 1_763_800_000_000_000,
         client: "203.0.113.9:50123",
         service: "arena",
         format: "",

@@ -105,6 +105,12 @@ fn attach() -> Vec<Field> {
         trace("trace of the handoff"),
         field("group", OptionalId, "the group that the session belongs to"),
         field("mode", Choice(&["fresh", "state", "resume"]), "what it starts from"),
+        field(
+            "recovery",
+            Choice(&["none", "checkpoint", "delta", "replay"]),
+            "what the proxy can do for it after a crash: section 12",
+        ),
+        field("opened_us", U64, "when the session began, microseconds of Unix time"),
         field("client", Text, "the client's address, `ip:port`"),
         field("service", Text, "service"),
         field("format", Text, "format of the state, as its writer's WELCOME named it"),

@@ -74,7 +74,7 @@ fn opening(message: &Message<'_>) -> Value {
             "state_total_bytes": big(m.state_total_bytes), "server_window_bytes": m.server_window_bytes,
             "trace": m.trace.to_string(), "group": m.group.map(group),
             "mode": format!("{:?}", m.mode).to_lowercase(), "client": m.client, "service": m.service,
-            "format": m.format,
+            "recovery": m.recovery.name(), "opened_us": big(m.opened_us), "format": m.format,
         }),
         _ => Value::Null,
     }

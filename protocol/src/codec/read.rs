@@ -6,8 +6,8 @@ use super::header::Header;
 use super::{DecodeError, flags};
 use crate::message::{
     Ack, Attach, AttachMode, Attached, Attachments, BadEntry, Checkpoint, Close, Credit, Data, Drain, Fault,
-    FaultScope, Freeze, Hello, Join, Leave, Message, Ping, Pong, Record, RecordKind, Refused, Release, Rule,
-    Start, State, Thaw, Welcome,
+    FaultScope, Freeze, Hello, Join, Leave, Message, Ping, Pong, Record, RecordKind, Recovery, Refused,
+    Release, Rule, Start, State, Thaw, Welcome,
 };
 use fields::Fields;
 
@@ -138,6 +138,8 @@ fn read_attach<'a>(fields: &mut Fields<'a, '_>) -> Result<Attach<'a>, DecodeErro
         trace: fields.trace("trace")?,
         group: fields.optional_group("group")?,
         mode: fields.choice("mode", AttachMode::from_number)?,
+        recovery: fields.choice("recovery", Recovery::from_number)?,
+        opened_us: fields.u64("opened_us")?,
         client: fields.string("client")?,
         service: fields.string("service")?,
         format: fields.string("format")?,

@@ -106,6 +106,8 @@ fn encode_attach(attach: &Attach<'_>, out: &mut Vec<u8>) {
     writer.trace(&attach.trace);
     writer.put(&attach.group.unwrap_or_default().0);
     writer.u8(attach.mode as u8);
+    writer.u8(attach.recovery as u8);
+    writer.u64(attach.opened_us);
     writer.end_fixed();
     writer.string(attach.client);
     writer.string(attach.service);

@@ -107,7 +107,7 @@ impl MessageType {
         match self {
             Self::Hello => 54,
             Self::Welcome => 68,
-            Self::Attach => 106,
+            Self::Attach => 115,
             Self::Attached => 40,
             Self::Refused => 24,
             Self::Start => 24,

@@ -139,6 +139,8 @@ fn opening<'a>(of: MessageType, p: &'a Parts, list: &'a AttachmentsBuf) -> Messa
             server_window_bytes: n[5] as u32,
             trace: p.trace,
             group: p.flags[1].then_some(GroupId(p.ids[1])).filter(|id| *id != GroupId::default()),
+            recovery: Recovery::from_number(p.choice % 4).expect("in range"),
+            opened_us: n[6],
             client: a,
             service: b,
             format: c,

@@ -10,7 +10,7 @@ use super::view::{
     BackendView, BackendsView, DrainView, LinkView, ListenerView, RefusedView, RouteView, RoutesView,
     ServiceView, SessionsView, StatusView,
 };
-use crate::routing::table::{OnCrash, Prefer, Recovery};
+use crate::routing::table::{OnCrash, Prefer};
 use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Refusal, Route, Service, Table};
 use crate::source::Published;
 use crate::worker::command::Command;
@@ -115,10 +115,7 @@ fn route_view(route: &Route, here: bool) -> RouteView {
 fn service_view(service: &Service, backends: usize) -> ServiceView {
     ServiceView {
         name: service.name.to_string(),
-        recovery: match service.recovery {
-            Recovery::None => "none",
-        }
-        .to_owned(),
+        recovery: service.recovery.name().to_owned(),
         on_crash: match service.on_crash {
             OnCrash::Fresh => "fresh",
             OnCrash::Close => "close",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use holdfast_protocol::InstanceId;
+pub use holdfast_protocol::message::Recovery;
 
 use super::document::route::mask;
 use crate::framing::Framing;
@@ -96,12 +97,6 @@ pub struct Service {
     pub trace: TracePolicy,
 }
 
-/// What the link promises after a crash. Others are refused by `check` until they are built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recovery {
-    None,
-}
-
 /// What becomes of a session whose state is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnCrash {
@@ -121,6 +116,8 @@ pub struct Limits {
     pub state_size_bytes: u64,
     /// Largest state taken from a backend.
     pub max_state_bytes: u64,
+    /// What is kept of a session since its last checkpoint; at half of it a checkpoint is asked for.
+    pub max_journal_bytes: u64,
     /// Sessions of this service on one worker.
     pub max_sessions: u32,
     pub attach_timeout: Duration,
@@ -135,6 +132,12 @@ pub struct Limits {
     pub resume_timeout: Duration,
     /// How long the backend may take to finish a session whose client has left.
     pub close_deadline: Duration,
+    /// A session that had input since its last checkpoint is asked for another after this.
+    pub checkpoint_interval: Duration,
+    /// Crashes that a session may go through without a new checkpoint between; then its input is called poison.
+    pub max_recoveries: u32,
+    /// Sessions of one worker that may be on their way to a backend after a crash.
+    pub recoveries_in_flight: u32,
 }
 
 /// How sessions leave a draining backend.

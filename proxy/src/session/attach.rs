@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use holdfast_protocol::Seq;
 use holdfast_protocol::codec::STATE_CHUNK_BYTES;
-use holdfast_protocol::message::{Attach, AttachMode, Message, State, Subject};
+use holdfast_protocol::message::{Attach, AttachMode, Message, Recovery, State, Subject};
 
 use super::effects::{Effects, LinkId, Note, Step, Timer, Wanted};
 use super::state::KeptState;
@@ -14,8 +14,10 @@ use crate::telemetry::counters::CloseReason;
 impl Session {
     /// Looks for a backend and begins to attach there; with none in sight, see [`Self::nobody`].
     pub(super) fn seek<E: Effects>(&mut self, env: &mut E) {
-        let format = self.kept.as_ref().map(|kept| kept.format.as_str());
-        let wanted = Wanted { tried: &self.tried, format, home: self.home };
+        let format = self.journal.state.as_ref().map(|state| state.format.as_str());
+        let needs = self.needs();
+        let logic = self.journal.logic.as_deref().filter(|_| needs != 0);
+        let wanted = Wanted { tried: &self.tried, format, home: self.home, needs, logic };
         match env.pick(wanted) {
             Some(link) => self.attach_to(link, env),
             None => self.nobody_is_left(env),
@@ -30,9 +32,9 @@ impl Session {
         self.nobody(env);
     }
 
-    /// No backend has ever had it.
+    /// No backend has ever had anything of it.
     pub(super) fn is_untouched(&self) -> bool {
-        self.kept.is_none() && !self.lost && self.inbound.had() == Seq::NONE
+        !self.lost && !self.has_history() && self.inbound.had() == Seq::NONE
     }
 
     fn attach_to<E: Effects>(&mut self, link: LinkId, env: &mut E) {
@@ -54,26 +56,35 @@ impl Session {
     }
 
     pub(super) fn ask<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        let Some(level) = self.level_at(link, env) else {
+            // It came up with less than it takes to go on from the journal.
+            return self.try_next(link, env);
+        };
+        self.begin_at(level, env);
         let trace = env.trace(Step::Attach);
-        let (mode, client_seq, total_bytes, format) = match &mut self.kept {
-            Some(kept) => {
-                kept.given_to = Some(self.epoch);
-                (AttachMode::State, kept.client_seq, kept.bytes.len() as u64, kept.format.as_str())
+        let base = self.journal.base();
+        let is_rollback = level == Recovery::Checkpoint && self.is_ahead_of(base);
+        let (mode, total_bytes, format) = match &mut self.journal.state {
+            Some(state) => {
+                state.given_to = Some(self.epoch);
+                (AttachMode::State, state.bytes.len() as u64, state.format.as_str())
             }
-            None => (AttachMode::Fresh, self.outbound.acked(), 0, ""),
+            None => (AttachMode::Fresh, 0, ""),
         };
         let attach = Attach {
             subject: Subject::Session(self.id),
             epoch: self.epoch,
             mode,
-            lost: self.lost,
-            client_seq,
-            server_seq: self.inbound.had(),
-            record_seq: Seq::NONE,
+            lost: self.lost || is_rollback,
+            client_seq: base.client_seq,
+            server_seq: self.inbound.echo(),
+            record_seq: self.journal.records.had(),
             state_total_bytes: total_bytes,
             server_window_bytes: self.inbound.open_window(self.service.limits.server_window_bytes),
             trace,
             group: None,
+            recovery: level,
+            opened_us: self.opened_us,
             client: &self.client_address,
             service: &self.service.name,
             format,
@@ -82,11 +93,11 @@ impl Session {
         env.note(Note::Attaching { link });
         let credit_bytes = env.state_credit_bytes(link);
         self.phase = Phase::Attaching { link, asked: true, sent_bytes: 0, credit_bytes };
-        if let Some(kept) = &self.kept
+        if let Some(state) = &self.journal.state
             && total_bytes.min(credit_bytes) == 0
         {
             // An empty chunk is the whole of an empty state, and tells the size of one that has no credit yet.
-            env.send(link, &Message::State(self.chunk(kept, 0..0)));
+            env.send(link, &Message::State(self.chunk(state, 0..0)));
         }
         if self.chunks_left() {
             env.has_chunks(link);
@@ -95,9 +106,9 @@ impl Session {
 
     /// Whether the state isn't on the link whole.
     pub(super) fn chunks_left(&self) -> bool {
-        match (&self.phase, &self.kept) {
-            (Phase::Attaching { asked: true, sent_bytes, .. }, Some(kept)) => {
-                *sent_bytes < kept.bytes.len() as u64
+        match (&self.phase, &self.journal.state) {
+            (Phase::Attaching { asked: true, sent_bytes, .. }, Some(state)) => {
+                *sent_bytes < state.bytes.len() as u64
             }
             _ => false,
         }
@@ -105,17 +116,17 @@ impl Session {
 
     /// Sends one chunk within the credit. `true`: another may follow at once.
     pub fn send_chunk<E: Effects>(&mut self, env: &mut E) -> bool {
-        let (&Phase::Attaching { link, asked: true, sent_bytes: begin, credit_bytes }, Some(kept)) =
-            (&self.phase, &self.kept)
+        let (&Phase::Attaching { link, asked: true, sent_bytes: begin, credit_bytes }, Some(state)) =
+            (&self.phase, &self.journal.state)
         else {
             return false;
         };
-        let total_bytes = kept.bytes.len() as u64;
+        let total_bytes = state.bytes.len() as u64;
         let end = total_bytes.min(credit_bytes).min(begin + STATE_CHUNK_BYTES as u64);
         if end <= begin {
             return false;
         }
-        env.send(link, &Message::State(self.chunk(kept, begin..end)));
+        env.send(link, &Message::State(self.chunk(state, begin..end)));
         self.phase = Phase::Attaching { link, asked: true, sent_bytes: end, credit_bytes };
         end < total_bytes && end < credit_bytes
     }
@@ -129,8 +140,8 @@ impl Session {
             total_bytes: kept.bytes.len() as u64,
             offset_bytes: part.start,
             client_seq: kept.client_seq,
-            server_seq: self.inbound.had(),
-            record_seq: Seq::NONE,
+            server_seq: kept.server_seq,
+            record_seq: kept.record_seq,
             members: 0,
             chunk: &kept.bytes[at(part.start)..at(part.end)],
         }
@@ -168,7 +179,7 @@ impl Session {
     /// This backend can't take it.
     pub(super) fn try_next<E: Effects>(&mut self, link: LinkId, env: &mut E) {
         env.timer(Timer::Answer, None);
-        self.outbound.rewind();
+        self.outbound.rewind_to_base();
         env.settled(None);
         self.tried.push(link);
         self.seek(env);

@@ -1,7 +1,6 @@
 //! The end of a session, from either side. State that the proxy holds is still attached once, so that the game can
 //! save it.
 
-use holdfast_protocol::Seq;
 use holdfast_protocol::message::{Ack, Close, Message, Rule};
 
 use super::effects::{Effects, LinkId, Note, Timer};
@@ -40,7 +39,7 @@ impl Session {
 
     /// No backend has it, and the next one will know nothing of it.
     fn awaits_a_fresh_start(&self) -> bool {
-        matches!(self.phase, Phase::Attaching { .. } | Phase::Parked) && self.kept.is_none()
+        matches!(self.phase, Phase::Attaching { .. } | Phase::Parked) && !self.has_history()
     }
 
     /// Tells the game, behind the frames that wait.
@@ -73,10 +72,15 @@ impl Session {
         close: &Close<'_>,
         env: &mut E,
     ) -> Result<(), Rule> {
-        if self.arrived(close.seq, close.ack, close.epoch, 0, env)? != Some(Arrival::New) {
-            return Ok(());
+        match self.arrived(close.seq, close.ack, close.epoch, &[], env)? {
+            Some(Arrival::New) => {}
+            // The attachment before it went on from there.
+            Some(Arrival::Echo) => return Err(Rule::Diverged),
+            Some(Arrival::Again) | None => return Ok(()),
         }
         self.drop_reservation(env);
+        self.abandon_checkpoint(env);
+        self.recovery_is_over(env);
         env.timer(Timer::Answer, None);
         self.phase = Phase::Closing { link };
         if self.client == Client::Gone {
@@ -91,8 +95,8 @@ impl Session {
     /// The client has everything that the backend sent before its CLOSE.
     pub(super) fn finish_backend_close<E: Effects>(&mut self, env: &mut E) {
         if let Phase::Closing { link } = self.phase {
-            let data = self.inbound.take_ack();
-            let ack = Ack { subject: self.subject(), epoch: self.epoch, data, record: Seq::NONE };
+            let (data, record) = (self.inbound.take_ack(), self.journal.records.take_ack());
+            let ack = Ack { subject: self.subject(), epoch: self.epoch, data, record };
             env.send(link, &Message::Ack(ack));
             let reason = self.ending.unwrap_or(CloseReason::BackendClose);
             self.end(reason, env);
@@ -116,6 +120,7 @@ impl Session {
             return;
         }
         self.drop_reservation(env);
+        self.abandon_checkpoint(env);
         if let Some(old) = self.old.take() {
             self.release(old.link, old.epoch, env);
         }
@@ -124,10 +129,13 @@ impl Session {
             self.release(link, self.epoch, env);
         }
         let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. });
-        if let Some(kept) = self.kept.take().filter(|_| homeless) {
-            env.note(Note::StateDropped { bytes: kept.bytes.len() as u64 });
+        if homeless && self.has_history() {
+            let bytes = self.journal.state_bytes() + self.journal_bytes();
+            env.note(Note::StateDropped { bytes });
         }
+        self.journal.state = None;
         self.phase = Phase::Ended;
+        self.recovery_is_over(env);
         env.settled(None);
         env.ended(reason);
     }

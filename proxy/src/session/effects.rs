@@ -24,6 +24,19 @@ pub enum Timer {
     Home,
     /// The end of the session is due.
     Close,
+    /// Another checkpoint is due.
+    Checkpoint,
+}
+
+/// Whether a session's input may be what made its backend crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Suspicion {
+    /// All that it sent had been processed.
+    None,
+    /// It had input that wasn't processed: it recovers after those without.
+    Once,
+    /// So it had at the crash before this one: it recovers with no other beside it.
+    Again,
 }
 
 /// Which backend a session can go to.
@@ -35,6 +48,10 @@ pub struct Wanted<'a> {
     pub format: Option<&'a str>,
     /// Only this backend will do.
     pub home: Option<LinkId>,
+    /// Capabilities that the backend must have, where its link is up.
+    pub needs: u64,
+    /// Backends that run this logic come first.
+    pub logic: Option<&'a str>,
 }
 
 /// Steps of a handoff whose messages carry a trace context.
@@ -100,6 +117,25 @@ pub enum Note<'a> {
     },
     /// A message of an attachment that isn't current was dropped.
     Stale,
+    /// A checkpoint is whole in the proxy.
+    CheckpointKept {
+        bytes: u64,
+    },
+    /// The backend can't do what the service's `recovery` asks for: its crash will cost this session its state.
+    Unprotected {
+        link: LinkId,
+    },
+    /// A replay made something else than the player has seen: server frame `seq`, after record `record`.
+    Diverged {
+        link: LinkId,
+        seq: Seq,
+        record: Seq,
+    },
+    /// This client frame is the first of the input that brought its backends down.
+    Poison {
+        seq: Seq,
+        hash: u64,
+    },
     /// Client frames that went down with a backend.
     FramesLost(u64),
     /// State that nobody took.
@@ -119,6 +155,14 @@ pub trait Effects {
     fn state_credit_bytes(&self, link: LinkId) -> u64;
     /// Name of the state format that this backend writes.
     fn state_format(&self, link: LinkId) -> String;
+    /// Abilities that this backend has, of those that the proxy offered.
+    fn capabilities(&self, link: LinkId) -> u64;
+    /// What must be equal for a sure replay, as this backend names it.
+    fn logic(&self, link: LinkId) -> String;
+    /// The session's backend has crashed; its turn comes by `Session::recover`.
+    fn await_recovery(&mut self, suspicion: Suspicion);
+    /// The attempt that `Session::recover` began is over, well or not: the next may have its turn.
+    fn recovery_over(&mut self);
     /// A backend for this session, now. The link is dialled if it isn't up.
     fn pick(&mut self, wanted: Wanted<'_>) -> Option<LinkId>;
     /// The session's attachment is now on this link, or on none.

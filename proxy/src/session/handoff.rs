@@ -1,13 +1,11 @@
 //! Leaving a backend: freeze, take the state, and what happens when that fails.
 
-use holdfast_protocol::message::{Attached, Credit, Freeze, Message, Rule, State, Thaw};
-use holdfast_protocol::{Epoch, Seq, TraceContext};
+use holdfast_protocol::Epoch;
+use holdfast_protocol::message::{Attached, Credit, Freeze, Message, Recovery, Rule, State, Thaw};
 
 use super::effects::{Effects, LinkId, Note, Step, Timer};
-use super::outbound::Kind;
 use super::state::Incoming;
 use super::{Client, Frozen, Order, Otherwise, Phase, Session};
-use crate::routing::table::OnCrash;
 use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult};
 
 /// What came of the order to move.
@@ -25,11 +23,11 @@ impl Session {
         if !env.link_is_up(link) {
             return Begun::NotNow;
         }
-        let expected = self.last_state_bytes.unwrap_or(self.service.limits.state_size_bytes);
-        let expected = expected.clamp(1, self.service.limits.max_state_bytes.max(1));
+        let expected = self.expected_state_bytes();
         if !env.reserve(expected) {
             return Begun::NotNow;
         }
+        self.abandon_checkpoint(env);
         self.order = Some(order);
         self.home = (order.otherwise == Otherwise::ParkForHome).then_some(link);
         self.tried.clear();
@@ -53,7 +51,11 @@ impl Session {
         env: &mut E,
     ) -> Result<(), Rule> {
         let max_bytes = self.service.limits.max_state_bytes;
-        let (acked, sent, had) = (self.outbound.acked(), self.outbound.sent(), self.inbound.had());
+        if !chunk.is_final && !matches!(self.phase, Phase::Freezing { .. } | Phase::Thawing { .. }) {
+            return self.checkpoint_chunk(link, chunk, env);
+        }
+        let (acked, sent, echo) = (self.outbound.acked(), self.outbound.sent(), self.inbound.echo());
+        let records = self.journal.base().record_seq..=self.journal.records.had();
         let (subject, epoch) = (self.subject(), self.epoch);
         let (reserved_bytes, incoming) = match &mut self.phase {
             Phase::Freezing { reserved_bytes, incoming, .. } => (reserved_bytes, incoming),
@@ -62,11 +64,12 @@ impl Session {
             _ => return Err(Rule::StateUnasked),
         };
         if !chunk.is_final {
-            return Err(Rule::StateUnasked);
+            // Of a checkpoint that the freeze has put an end to.
+            return Ok(());
         }
         if incoming.is_none() {
-            let covers = chunk.client_seq >= acked && chunk.client_seq <= sent;
-            if !covers || chunk.server_seq != had {
+            let covers = (acked..=sent).contains(&chunk.client_seq) && records.contains(&chunk.record_seq);
+            if !covers || chunk.server_seq != echo {
                 return Err(Rule::StateOverrun);
             }
             env.note(Note::StateBegins);
@@ -102,14 +105,13 @@ impl Session {
         env.unreserve(reserved_bytes);
         env.timer(Timer::Answer, None);
         env.note(Note::StateKept { bytes: incoming.total_bytes() });
-        self.outbound.release(incoming.client_seq(), env);
-        self.outbound.rewind();
-        self.kept = Some(incoming.into_kept(env.state_format(link)));
-        self.old = Some(Frozen { link, epoch: self.epoch });
+        self.old = Some(self.freeze_frame(link));
+        self.keep_state(incoming, link, env);
+        self.outbound.rewind_to_base();
         env.settled(None);
         if self.client == Client::Gone && self.outbound.is_empty() {
             // The game was told before it froze: it has saved, and there is nobody to go on for.
-            self.kept = None;
+            self.journal.state = None;
             return self.finish_client_close(env);
         }
         if self.home == Some(link) { self.park(env) } else { self.seek(env) }
@@ -118,8 +120,19 @@ impl Session {
     /// The freeze didn't end, or its state doesn't fit now: go on where we are.
     fn give_up_freeze<E: Effects>(&mut self, link: LinkId, env: &mut E) {
         self.drop_reservation(env);
-        self.old = Some(Frozen { link, epoch: self.epoch });
+        self.old = Some(self.freeze_frame(link));
         self.thaw(env);
+    }
+
+    /// The current attachment, as it stands.
+    fn freeze_frame(&self, link: LinkId) -> Frozen {
+        Frozen {
+            link,
+            epoch: self.epoch,
+            level: self.journal.level,
+            server_seq: self.inbound.echo(),
+            last_to_give: self.journal.records.last_to_give(),
+        }
     }
 
     pub(super) fn drop_reservation<E: Effects>(&mut self, env: &mut E) {
@@ -132,6 +145,9 @@ impl Session {
     pub(super) fn thaw<E: Effects>(&mut self, env: &mut E) {
         let Some(old) = self.old.take() else { return self.park(env) };
         self.epoch = self.epoch.next();
+        self.hold_to(old.level, env);
+        self.inbound.attend(old.server_seq);
+        self.journal.records.rewind(old.last_to_give);
         self.phase = Phase::Thawing { link: old.link, old_epoch: old.epoch };
         env.settled(Some(old.link));
         self.send_thaw(old.link, old.epoch, env);
@@ -143,8 +159,8 @@ impl Session {
             old_epoch,
             epoch: self.epoch,
             client_seq: self.outbound.acked(),
-            server_seq: self.inbound.had(),
-            record_seq: Seq::NONE,
+            server_seq: self.inbound.echo(),
+            record_seq: self.journal.records.had(),
             server_window_bytes: self.inbound.open_window(self.service.limits.server_window_bytes),
             trace: env.trace(Step::Thaw),
         };
@@ -188,7 +204,9 @@ impl Session {
     /// START follows here, too: if the one before FREEZE went down with a link, the attachment is inert still, and if
     /// it didn't, START says nothing new.
     fn thawed<E: Effects>(&mut self, link: LinkId, env: &mut E) {
-        self.kept = None;
+        if self.journal.level == Recovery::None {
+            self.journal.state = None;
+        }
         self.outbound.rewind();
         if self.order.take().is_some() {
             env.note(Note::HandoffDone(HandoffResult::Thawed));
@@ -203,9 +221,15 @@ impl Session {
         }
         match self.phase {
             Phase::Attaching { link: at, .. } if at == link => self.try_next(link, env),
-            // The handoff isn't over, and the state is as it was.
-            Phase::Replaying { link: at } if at == link && self.kept.is_some() && self.order.is_some() => {
-                self.try_next(link, env);
+            // The handoff isn't over, and the state is as it was. After a crash that would be an endless march.
+            Phase::Replaying { link: at }
+                if at == link && self.journal.state.is_some() && self.moves_by_plan() =>
+            {
+                // Each backend on the way may have gone down with its input.
+                match self.journal.is_kept().then(|| self.suspect(env)) {
+                    Some(None) => self.end(CloseReason::Poison, env),
+                    _ => self.try_next(link, env),
+                }
             }
             Phase::Replaying { link: at }
             | Phase::Active { link: at }
@@ -219,43 +243,9 @@ impl Session {
         }
     }
 
-    fn crash<E: Effects>(&mut self, link: LinkId, env: &mut E) {
-        env.note(Note::Lost { link });
-        self.drop_reservation(env);
-        self.phase = Phase::Parked;
-        env.timer(Timer::Answer, None);
-        if let Some(old) = self.old.take() {
-            // What it holds is older than what the target did with it.
-            self.release(old.link, old.epoch, env);
-        }
-        self.home = None;
-        self.tried.clear();
-        self.order = Some(Order { cause: HandoffCause::Crash, otherwise: Otherwise::Park });
-        env.settled(None);
-        if self.kept.is_some() {
-            self.outbound.rewind();
-            return self.seek(env);
-        }
-        match self.service.on_crash {
-            OnCrash::Close => self.end(CloseReason::Crash, env),
-            OnCrash::Fresh => self.begin_anew(env),
-        }
-    }
-
-    /// The state is gone, and what was on its way to it.
-    fn begin_anew<E: Effects>(&mut self, env: &mut E) {
-        let frames = self.outbound.lose_sent(env);
-        env.note(Note::FramesLost(frames));
-        self.lost = true;
-        if self.outbound.is_empty() {
-            match self.client {
-                Client::Open => {}
-                // The next game hasn't heard that nothing more will come.
-                Client::Half => self.outbound.push(Kind::CloseHalf, &[], TraceContext::default(), 0, env),
-                Client::Gone => return self.end(self.ending.unwrap_or(CloseReason::Crash), env),
-            }
-        }
-        self.seek(env);
+    /// A handoff is under way that no crash began; without a journal, also one that a crash began.
+    fn moves_by_plan(&self) -> bool {
+        self.order.is_some_and(|order| order.cause != HandoffCause::Crash || !self.journal.is_kept())
     }
 
     pub(super) fn answer_is_late<E: Effects>(&mut self, env: &mut E) {
@@ -279,13 +269,13 @@ impl Session {
                 self.release(link, self.epoch, env);
                 self.crash(link, env);
             }
-            Phase::Replaying { link } if self.kept.is_some() => {
+            Phase::Replaying { link } if self.journal.state.is_some() || self.journal.is_kept() => {
                 env.note(Note::Late { link });
                 self.release(link, self.epoch, env);
                 self.may_retry = true;
                 self.attachment_lost(link, env);
             }
-            Phase::Parked => self.seek(env),
+            Phase::Parked => self.look_again(env),
             _ => {}
         }
     }

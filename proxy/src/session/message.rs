@@ -1,7 +1,10 @@
 //! A message from a backend, checked against the session's phase and epoch, then acted on.
 
-use holdfast_protocol::message::{Data, FaultScope, Message, Refused, Rule, Subject};
-use holdfast_protocol::{Epoch, Seq, SessionId};
+use holdfast_protocol::codec::delta::Delta;
+use holdfast_protocol::message::{
+    Data, FaultScope, Message, Record, RecordKind, Recovery, Refused, Rule, Subject,
+};
+use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext};
 
 use super::effects::{Effects, LinkId, Note, Timer};
 use super::inbound::Arrival;
@@ -55,11 +58,14 @@ impl Session {
             }
             Message::Fault(fault) => {
                 env.note(Note::Failed { link, text: fault.text });
+                if fault.rule == Rule::Diverged {
+                    self.diverged(link, env);
+                }
                 self.attachment_lost(link, env);
                 Ok(())
             }
-            // Records, groups and requests to join one come with abilities that this proxy doesn't announce.
-            Message::Record(_) => Err(Rule::Unexpected),
+            Message::Record(record) => self.record(record, env),
+            // Groups come with an ability that this proxy doesn't announce.
             Message::Join(_) | Message::Leave(_) => Err(Rule::Group),
             _ => Err(Rule::Unexpected),
         };
@@ -84,15 +90,99 @@ impl Session {
     }
 
     fn data<E: Effects>(&mut self, data: &Data<'_>, env: &mut E) -> Result<(), Rule> {
-        if self.arrived(data.seq, data.ack, data.epoch, data.frame.len(), env)? != Some(Arrival::New) {
+        if self.journal.level == Recovery::Delta {
+            return Err(Rule::Unexpected);
+        }
+        if data.record > self.journal.records.had() {
+            // What it depends on isn't kept: no player may see it.
+            return Err(Rule::OutOfSequence);
+        }
+        if self.arrived(data.seq, data.ack, data.epoch, data.frame, env)? != Some(Arrival::New) {
             return Ok(());
         }
-        self.confirm(data.epoch);
+        self.made_something_new(data.epoch, env);
+        self.look_after_journal(env);
+        self.deliver(data.seq, data.frame, &data.trace, env)
+    }
+
+    fn deliver<E: Effects>(
+        &mut self,
+        seq: Seq,
+        frame: &[u8],
+        trace: &TraceContext,
+        env: &mut E,
+    ) -> Result<(), Rule> {
         if self.client == Client::Gone {
             self.handed(env);
             return Ok(());
         }
-        env.deliver(data.seq, data.frame, &data.trace)
+        env.deliver(seq, frame, trace)
+    }
+
+    /// An input that no client sent, or a change of state: kept before anything that depends on it is handed on.
+    fn record<E: Effects>(&mut self, record: &Record<'_>, env: &mut E) -> Result<(), Rule> {
+        let expected = match self.journal.level {
+            Recovery::Replay => record.kind != RecordKind::Delta,
+            Recovery::Delta => record.kind == RecordKind::Delta,
+            Recovery::None | Recovery::Checkpoint => false,
+        };
+        if !expected || matches!(self.phase, Phase::Attaching { .. } | Phase::Closing { .. }) {
+            return Err(Rule::Unexpected);
+        }
+        let delta = match record.kind {
+            RecordKind::Delta => Some(Delta::parse(record.bytes).ok_or(Rule::Unexpected)?),
+            RecordKind::Input | RecordKind::Values => None,
+        };
+        let arrival = self.journal.records.keep(record, self.outbound.sent())?;
+        env.owe_ack();
+        if arrival == Arrival::New {
+            self.made_something_new(record.epoch, env);
+            if let Some(delta) = delta {
+                self.delta(record.after_client_seq, &delta, env)?;
+            }
+            self.bound_records(env)?;
+            self.look_after_journal(env);
+        }
+        Ok(())
+    }
+
+    /// The record is kept: so are its frames, which the client gets now, and what it covers needn't be given again.
+    fn delta<E: Effects>(&mut self, covers: Seq, delta: &Delta<'_>, env: &mut E) -> Result<(), Rule> {
+        if delta.server_seq != self.inbound.had() {
+            return Err(Rule::OutOfSequence);
+        }
+        let mut seq = delta.server_seq;
+        for frame in delta.frames() {
+            seq = seq.next();
+            self.inbound.arrive_in_record(seq, frame, seq == delta.server_seq.next())?;
+            self.deliver(seq, frame, &delta.trace, env)?;
+        }
+        self.outbound.release(covers, env);
+        self.outbound.trim(covers, env);
+        self.recovery_goes_on(env);
+        Ok(())
+    }
+
+    /// A backend that goes on recording while it answers no CHECKPOINT would fill the proxy's memory.
+    fn bound_records<E: Effects>(&mut self, _env: &mut E) -> Result<(), Rule> {
+        if !self.journal.is_kept() {
+            self.journal.records.forget();
+            return Ok(());
+        }
+        let limits = &self.service.limits;
+        let bound =
+            limits.max_journal_bytes.saturating_mul(2).saturating_add(limits.client_window_bytes.into());
+        if self.journal_bytes() > bound { Err(Rule::WindowExceeded) } else { Ok(()) }
+    }
+
+    /// The attachment has gone beyond what any before it did: the one that is frozen can't be thawed any more.
+    fn made_something_new<E: Effects>(&mut self, epoch: Epoch, env: &mut E) {
+        if matches!(self.phase, Phase::Replaying { .. })
+            && let Some(old) = self.old.take()
+        {
+            self.release(old.link, old.epoch, env);
+        }
+        self.confirm(epoch);
     }
 
     /// The part that DATA and CLOSE have in common: the ack and the seq. `None`: that ack has ended the session.
@@ -101,7 +191,7 @@ impl Session {
         seq: Seq,
         ack: Seq,
         epoch: Epoch,
-        length: usize,
+        frame: &[u8],
         env: &mut E,
     ) -> Result<Option<Arrival>, Rule> {
         if matches!(self.phase, Phase::Attaching { .. }) {
@@ -114,9 +204,9 @@ impl Session {
         if matches!(self.phase, Phase::Closing { .. }) && seq > self.inbound.had() {
             return Err(Rule::Unexpected);
         }
-        let arrival = self.inbound.arrive(seq, length)?;
-        if arrival == Arrival::Again {
-            env.owe_ack();
+        let arrival = self.inbound.arrive(seq, frame)?;
+        if arrival != Arrival::New {
+            if self.inbound.is_urgent() { self.send_ack(env) } else { env.owe_ack() }
         }
         Ok(Some(arrival))
     }
@@ -133,16 +223,19 @@ impl Session {
                 // It gets on; how long that takes is its own affair.
                 env.timer(Timer::Answer, None);
             }
+            self.recovery_goes_on(env);
             self.finish_client_close(env);
             self.pump(env);
         }
         Ok(())
     }
 
-    /// The attachment has shown that it carries on: the state it was given is no longer needed.
+    /// The attachment has shown that it carries on: where nothing is kept for a crash, the state it was given is no
+    /// longer needed.
     fn confirm(&mut self, epoch: Epoch) {
-        if self.kept.as_ref().is_some_and(|kept| kept.given_to == Some(epoch)) {
-            self.kept = None;
+        let is_given = self.journal.state.as_ref().is_some_and(|state| state.given_to == Some(epoch));
+        if is_given && !self.journal.is_kept() {
+            self.journal.state = None;
         }
     }
 

@@ -1,6 +1,7 @@
-//! Client frames on their way to the backend: those sent and not yet processed, then those that wait.
+//! Client frames on their way to the backend: those that a restore would need, those sent and not yet processed, then
+//! those that wait.
 //!
-//! Both stand in one buffer in their order. A seq is given when a frame is sent; after a rewind the same frame gets
+//! All stand in one buffer in their order. A seq is given when a frame is sent; after a rewind the same frame gets
 //! the same seq again, because seqs are consecutive and nothing in between can be removed.
 
 use holdfast_protocol::{Seq, TraceContext};
@@ -40,9 +41,14 @@ const HEADER: usize = 38;
 /// Above this many dead bytes at the front, the buffer is compacted when half of it is dead.
 const COMPACT_BYTES: usize = 32 * 1024;
 
+/// Four places in one buffer, in their order: `base` (where a restore would begin), `head` (the first entry that the
+/// present attachment hasn't processed), `next` (the first that it hasn't been given), and the end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Outbound {
     bytes: Vec<u8>,
+    /// Offset of the oldest entry that is kept; it follows `base_seq`.
+    base: usize,
+    base_seq: Seq,
     /// Offset of the oldest entry that isn't acked.
     head: usize,
     /// Offset of the oldest entry that isn't sent.
@@ -51,9 +57,15 @@ pub struct Outbound {
     sent: Seq,
     /// The highest seq that was ever sent.
     highest: Seq,
+    /// The highest seq that was ever acked.
+    processed: Seq,
+    /// Acked entries stay, for a restore.
+    keeps: bool,
     /// Bytes in flight and queued count each entry's head, so that a flood of empty frames is bounded too.
     in_flight_bytes: usize,
-    queued_bytes: usize,
+    /// Bytes of entries that no attachment has been given.
+    fresh_bytes: usize,
+    /// Entries behind `next`.
     queued: usize,
 }
 
@@ -79,8 +91,16 @@ impl Outbound {
         header[SAMPLED_AT] = u8::from(trace.sampled);
         self.bytes.extend_from_slice(&header);
         self.bytes.extend_from_slice(frame);
-        self.queued_bytes += HEADER + frame.len();
+        self.fresh_bytes += HEADER + frame.len();
         self.queued += 1;
+    }
+
+    /// Whether acked entries are to stay until `trim`.
+    pub fn set_keeps<E: Effects>(&mut self, keeps: bool, env: &mut E) {
+        self.keeps = keeps;
+        if !keeps {
+            self.trim(self.acked, env);
+        }
     }
 
     /// The next entry to send, if the window has room. One frame may exceed the window when nothing is in flight, so
@@ -98,32 +118,57 @@ impl Outbound {
         let Some(length) = self.length_at(self.next) else { return };
         self.next += HEADER + length;
         self.in_flight_bytes += HEADER + length;
-        self.queued_bytes -= HEADER + length;
         self.queued -= 1;
         self.sent = self.sent.next();
-        self.highest = self.highest.max(self.sent);
+        if self.sent > self.highest {
+            self.highest = self.sent;
+            self.fresh_bytes -= HEADER + length;
+        }
     }
 
-    /// Forgets every entry up to and with `seq`, which must have been sent.
+    /// Entries up to and with `seq`, which must have been sent, are processed: they leave the window, and the buffer
+    /// too unless they are kept.
     pub fn release<E: Effects>(&mut self, seq: Seq, env: &mut E) {
         while self.acked < seq && self.acked < self.sent {
             let Some(entry) = self.entry_at(self.head, self.acked.next()) else { break };
             let length = entry.frame.len();
-            env.processed(&entry);
+            if entry.seq > self.processed {
+                env.processed(&entry);
+                self.processed = entry.seq;
+            }
             self.head += HEADER + length;
             self.in_flight_bytes -= HEADER + length;
             self.acked = self.acked.next();
+        }
+        if !self.keeps {
+            self.trim(self.acked, env);
+        }
+    }
+
+    /// A restore wouldn't need the entries up to and with `seq`: forgets those of them that are acked.
+    pub fn trim<E: Effects>(&mut self, seq: Seq, env: &mut E) {
+        while self.base_seq < seq && self.base < self.head {
+            let Some(length) = self.length_at(self.base) else { break };
+            self.base += HEADER + length;
+            self.base_seq = self.base_seq.next();
         }
         self.tidy(env);
     }
 
     /// Everything that isn't acked is to be sent again.
     pub fn rewind(&mut self) {
-        self.queued_bytes += self.in_flight_bytes;
         self.queued += usize::try_from(self.sent.since(self.acked)).unwrap_or(usize::MAX);
         self.in_flight_bytes = 0;
         self.next = self.head;
         self.sent = self.acked;
+    }
+
+    /// Everything that is kept is to be sent again: the attachment to come begins where the kept state ends.
+    pub fn rewind_to_base(&mut self) {
+        self.queued += usize::try_from(self.sent.since(self.base_seq)).unwrap_or(usize::MAX);
+        self.in_flight_bytes = 0;
+        (self.head, self.next) = (self.base, self.base);
+        (self.acked, self.sent) = (self.base_seq, self.base_seq);
     }
 
     /// Entries up to and with `seq` have arrived, though they may not be processed: sending goes on after them.
@@ -134,21 +179,25 @@ impl Outbound {
         }
     }
 
-    /// Gives up what was sent and not acked: it went down with its backend. Returns how many frames.
+    /// Gives up all that any attachment was given: it went down with its backend. Returns how many frames had not been
+    /// processed.
     pub fn lose_sent<E: Effects>(&mut self, env: &mut E) -> u64 {
+        self.rewind_to_base();
         let mut lost = 0;
-        while self.head < self.next {
-            let Some(entry) = self.entry_at(self.head, self.acked.next()) else { break };
-            lost += u64::from(entry.kind == Kind::Frame);
-            self.head += HEADER + entry.frame.len();
+        while self.sent < self.highest {
+            let Some(entry) = self.entry_at(self.next, self.sent.next()) else { break };
+            lost += u64::from(entry.kind == Kind::Frame && entry.seq > self.processed);
+            self.mark_sent();
         }
+        (self.base, self.head) = (self.next, self.next);
+        (self.base_seq, self.acked) = (self.sent, self.sent);
         self.in_flight_bytes = 0;
-        self.acked = self.sent;
+        self.processed = self.sent.max(self.processed);
         self.tidy(env);
         lost
     }
 
-    /// Last seq that the game has processed.
+    /// Last seq that the present attachment has processed.
     #[must_use]
     pub fn acked(&self) -> Seq {
         self.acked
@@ -158,6 +207,24 @@ impl Outbound {
     #[must_use]
     pub fn sent(&self) -> Seq {
         self.sent
+    }
+
+    /// Last seq that a restore would not give again.
+    #[must_use]
+    pub fn base_seq(&self) -> Seq {
+        self.base_seq
+    }
+
+    /// Last seq that any attachment was given.
+    #[must_use]
+    pub fn highest(&self) -> Seq {
+        self.highest
+    }
+
+    /// The oldest entry that the present attachment hasn't processed, if it was given any.
+    #[must_use]
+    pub fn first_unprocessed(&self) -> Option<Entry<'_>> {
+        (self.acked < self.sent).then(|| self.entry_at(self.head, self.acked.next())).flatten()
     }
 
     /// Whether entries wait that an earlier attachment was given.
@@ -172,33 +239,35 @@ impl Outbound {
         self.sent.since(self.acked) + self.queued as u64
     }
 
+    /// Nothing waits to be processed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.head == self.bytes.len()
     }
 
+    /// Bytes that no backend has been given.
     #[must_use]
-    pub fn queued_bytes(&self) -> usize {
-        self.queued_bytes
+    pub fn fresh_bytes(&self) -> usize {
+        self.fresh_bytes
     }
 
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
-        self.bytes.len() - self.head
+        self.bytes.len() - self.base
     }
 
     /// Hands the buffer back when nothing is in it, so that an idle session holds none.
     fn tidy<E: Effects>(&mut self, env: &mut E) {
-        if self.is_empty() {
-            self.head = 0;
-            self.next = 0;
+        if self.base == self.bytes.len() {
+            (self.base, self.head, self.next) = (0, 0, 0);
             let mut buffer = std::mem::take(&mut self.bytes);
             buffer.clear();
             env.give_buffer(buffer);
-        } else if self.head > COMPACT_BYTES && self.head > self.bytes.len() / 2 {
-            self.bytes.drain(..self.head);
-            self.next -= self.head;
-            self.head = 0;
+        } else if self.base > COMPACT_BYTES && self.base > self.bytes.len() / 2 {
+            self.bytes.drain(..self.base);
+            self.head -= self.base;
+            self.next -= self.base;
+            self.base = 0;
         }
     }
 

@@ -14,7 +14,9 @@ impl Session {
     pub(super) fn nobody<E: Effects>(&mut self, env: &mut E) {
         let may_thaw = self.order.is_none_or(|order| order.otherwise == Otherwise::Thaw);
         match self.old {
-            Some(old) if may_thaw && self.kept.is_some() && env.link_is_up(old.link) => self.thaw(env),
+            Some(old) if may_thaw && self.journal.state.is_some() && env.link_is_up(old.link) => {
+                self.thaw(env)
+            }
             _ => self.park(env),
         }
     }
@@ -26,26 +28,34 @@ impl Session {
         self.phase = Phase::Parked;
         self.tried.clear();
         env.settled(None);
-        if self.park_expired {
-            return self.park_is_over(env);
-        }
+        self.recovery_is_over(env);
         // Who said "not now" is asked again; all others have to come or change first.
-        env.timer(Timer::Answer, std::mem::take(&mut self.may_retry).then_some(RETRY_DELAY));
+        let again = std::mem::take(&mut self.may_retry) && !self.park_expired;
+        env.timer(Timer::Answer, again.then_some(RETRY_DELAY));
+        if self.begin_stay(env) && self.order.is_some() {
+            env.note(Note::HandoffDone(HandoffResult::Parked));
+        }
+    }
+
+    /// The clocks of a stay in the proxy. `true`: it has only begun.
+    pub(super) fn begin_stay<E: Effects>(&mut self, env: &mut E) -> bool {
+        if self.park_expired {
+            self.park_is_over(env);
+            return false;
+        }
         if std::mem::replace(&mut self.park_runs, true) {
-            return;
+            return false;
         }
         env.timer(Timer::Park, Some(self.service.limits.park_deadline));
         if self.home.is_some() {
             env.timer(Timer::Home, Some(self.service.limits.park_home));
         }
-        if self.order.is_some() {
-            env.note(Note::HandoffDone(HandoffResult::Parked));
-        }
+        true
     }
 
     /// A backend came or changed: a parked session looks again.
     pub fn look_again<E: Effects>(&mut self, env: &mut E) {
-        if self.phase == Phase::Parked {
+        if self.phase == Phase::Parked && !self.awaits_turn {
             self.seek(env);
         }
     }
@@ -65,6 +75,6 @@ impl Session {
 
     /// Why a session that nobody takes ends.
     fn nobody_reason(&self) -> CloseReason {
-        if self.kept.is_some() { CloseReason::ParkDeadline } else { CloseReason::NoBackend }
+        if self.has_history() { CloseReason::ParkDeadline } else { CloseReason::NoBackend }
     }
 }

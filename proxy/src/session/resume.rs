@@ -4,7 +4,7 @@ use holdfast_protocol::message::{Attach, AttachMode, AttachmentEntry, Attachment
 use holdfast_protocol::{Seq, TraceContext};
 
 use super::effects::{Effects, LinkId};
-use super::{Frozen, Phase, Session};
+use super::{Phase, Session};
 
 impl Session {
     /// `entry` is what the backend's WELCOME says of this session on this link.
@@ -19,6 +19,8 @@ impl Session {
             return;
         }
         self.resuming = false;
+        // After a cut a checkpoint isn't taken up again: the next one is asked for in its time.
+        self.abandon_checkpoint(env);
         match (&self.phase, current) {
             (Phase::Closing { .. }, _) => {}
             (Phase::Attaching { .. }, Some(entry))
@@ -54,6 +56,7 @@ impl Session {
             }
             _ => {
                 self.outbound.rewind_to(entry.client_seq);
+                self.journal.records.rewind_to(entry.record_seq);
                 if entry.phase == AttachmentPhase::Inert {
                     return self.replay(link, env);
                 }
@@ -66,9 +69,8 @@ impl Session {
     fn ask_resume<E: Effects>(&mut self, link: LinkId, entry: &AttachmentEntry, env: &mut E) {
         self.resuming = true;
         self.inbound.forget_ack();
-        if self.inbound.owes_ack() {
-            env.owe_ack();
-        }
+        self.journal.records.forget_ack();
+        self.note_ack(env);
         let window_bytes = self.inbound.open_window(self.service.limits.server_window_bytes);
         self.say_resume(link, entry, window_bytes, env);
     }
@@ -86,17 +88,24 @@ impl Session {
             mode: AttachMode::Resume,
             lost: false,
             client_seq: entry.client_seq,
-            server_seq: self.inbound.had(),
-            record_seq: Seq::NONE,
+            server_seq: if entry.epoch == self.epoch { self.inbound.echo() } else { self.frozen_echo() },
+            record_seq: self.journal.records.had(),
             state_total_bytes: 0,
             server_window_bytes,
             trace: TraceContext::default(),
             group: None,
+            recovery: self.journal.level,
+            opened_us: self.opened_us,
             client: &self.client_address,
             service: &self.service.name,
             format: "",
         };
         env.send(link, &Message::Attach(attach));
+    }
+
+    /// The last server frame of the attachment that is frozen (or was, until its THAW is answered).
+    fn frozen_echo(&self) -> Seq {
+        self.old.map_or(self.inbound.echo(), |old| old.server_seq)
     }
 
     fn knows(&self, link: LinkId, entry: &AttachmentEntry) -> bool {
@@ -109,7 +118,7 @@ impl Session {
     }
 
     fn is_old(&self, link: LinkId, entry: &AttachmentEntry) -> bool {
-        self.old == Some(Frozen { link, epoch: entry.epoch })
+        self.old.is_some_and(|old| old.link == link && old.epoch == entry.epoch)
     }
 
     /// The attachment that is frozen while the session moves: on a new link it must be asked for, or it couldn't be

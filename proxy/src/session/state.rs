@@ -11,8 +11,10 @@ pub struct KeptState {
     pub bytes: Arc<[u8]>,
     /// As the writer's WELCOME named it.
     pub format: String,
-    /// Last client frame that it covers.
+    /// Last client frame, server frame and record that it covers.
     pub client_seq: Seq,
+    pub server_seq: Seq,
+    pub record_seq: Seq,
     /// The attachment that is to prove it has taken the state over, once there is one.
     pub given_to: Option<Epoch>,
 }
@@ -24,6 +26,7 @@ pub struct Incoming {
     total_bytes: u64,
     client_seq: Seq,
     server_seq: Seq,
+    record_seq: Seq,
 }
 
 impl Incoming {
@@ -35,6 +38,7 @@ impl Incoming {
             total_bytes: first.total_bytes,
             client_seq: first.client_seq,
             server_seq: first.server_seq,
+            record_seq: first.record_seq,
         }
     }
 
@@ -45,7 +49,8 @@ impl Incoming {
     pub fn add(&mut self, chunk: &State<'_>, credit_bytes: u64) -> Result<bool, Rule> {
         let same = chunk.total_bytes == self.total_bytes
             && chunk.client_seq == self.client_seq
-            && chunk.server_seq == self.server_seq;
+            && chunk.server_seq == self.server_seq
+            && chunk.record_seq == self.record_seq;
         let end = self.bytes.len() as u64 + chunk.chunk.len() as u64;
         if !same
             || chunk.offset_bytes != self.bytes.len() as u64
@@ -67,17 +72,14 @@ impl Incoming {
     }
 
     #[must_use]
-    pub fn client_seq(&self) -> Seq {
-        self.client_seq
-    }
-
-    #[must_use]
-    pub fn server_seq(&self) -> Seq {
-        self.server_seq
-    }
-
-    #[must_use]
     pub fn into_kept(self, format: String) -> KeptState {
-        KeptState { bytes: self.bytes.into(), format, client_seq: self.client_seq, given_to: None }
+        KeptState {
+            bytes: self.bytes.into(),
+            format,
+            client_seq: self.client_seq,
+            server_seq: self.server_seq,
+            record_seq: self.record_seq,
+            given_to: None,
+        }
     }
 }

@@ -7,6 +7,7 @@ mod failures;
 mod game;
 mod invariants;
 mod property;
+mod recovery;
 mod resume;
 mod rules;
 mod seat;

@@ -57,12 +57,12 @@ impl Session {
     /// Bytes of frames and state that the proxy keeps for this session.
     #[must_use]
     pub fn kept_bytes(&self) -> u64 {
-        self.outbound.kept_bytes() as u64 + self.state_bytes()
+        self.journal_bytes() + self.state_bytes()
     }
 
     #[must_use]
     pub fn state_bytes(&self) -> u64 {
-        self.kept.as_ref().map_or(0, |kept| kept.bytes.len() as u64)
+        self.journal.state_bytes()
     }
 
     /// The backend whose attachment this is, or is to be.
@@ -77,6 +77,12 @@ impl Session {
             | Phase::Closing { link } => Some(link),
             Phase::Parked | Phase::Ended => None,
         }
+    }
+
+    /// A checkpoint is on its way, with room reserved for it.
+    #[must_use]
+    pub fn takes_checkpoint(&self) -> bool {
+        self.journal.checkpoint.is_some()
     }
 
     /// On its way to a backend.
@@ -94,7 +100,7 @@ impl Session {
     #[must_use]
     pub fn phase_name(&self) -> &'static str {
         match self.phase {
-            Phase::Attaching { .. } if self.kept.is_some() => "moving",
+            Phase::Attaching { .. } if self.has_history() => "moving",
             Phase::Attaching { .. } => "attaching",
             Phase::Replaying { .. } => "replaying",
             Phase::Active { .. } if self.client != Client::Open => "closing",

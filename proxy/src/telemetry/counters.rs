@@ -42,10 +42,16 @@ pub enum CloseReason {
     ParkDeadline,
     DrainDeadline,
     Shutdown,
+    /// Its input brought several backends down.
+    Poison,
+    /// It read too slowly while the worker's memory was short.
+    SlowPlayer,
+    /// Its backend took its frames too slowly while the worker's memory was short.
+    SlowBackend,
 }
 
 impl CloseReason {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::ClientClose,
         Self::ClientError,
         Self::BackendClose,
@@ -58,6 +64,9 @@ impl CloseReason {
         Self::ParkDeadline,
         Self::DrainDeadline,
         Self::Shutdown,
+        Self::Poison,
+        Self::SlowPlayer,
+        Self::SlowBackend,
     ];
 
     #[must_use]
@@ -75,6 +84,9 @@ impl CloseReason {
             Self::ParkDeadline => "park_deadline",
             Self::DrainDeadline => "drain_deadline",
             Self::Shutdown => "shutdown",
+            Self::Poison => "poison",
+            Self::SlowPlayer => "slow_player",
+            Self::SlowBackend => "slow_backend",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::ReadBuf;
 use tokio::task::unconstrained;
@@ -40,7 +40,10 @@ impl Worker {
             let ratio = self.hub.config.ratio(&service);
             seat.life = Some(Box::new(SessionTrace::begin(&mut self.hub.ids, ratio, self.hub.now)));
         }
-        let session = Session::new(id, service, client.to_string().into());
+        let wall = self.hub.clock.wall(self.hub.now);
+        let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let opened_us = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);
+        let session = Session::new(id, service, client.to_string().into(), opened_us);
         let key = self.slots.insert(Slot { session, seat });
         self.by_id.insert(id, key);
         self.hub.counters.sessions.add(1);

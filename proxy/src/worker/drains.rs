@@ -120,7 +120,7 @@ impl Worker {
             if session.link() != Some(id) {
                 return Turn::Left;
             }
-            let wanted = Wanted { tried: &[], format: format.as_deref(), home: None };
+            let wanted = Wanted { tried: &[], format: format.as_deref(), home: None, needs: 0, logic: None };
             if order.otherwise != Otherwise::ParkForHome {
                 match fx.candidate(wanted) {
                     None if order.otherwise == Otherwise::Thaw => return Turn::NoPlace,

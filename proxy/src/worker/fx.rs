@@ -12,7 +12,7 @@ use super::trace::{HandoffTrace, frame_span};
 use crate::routing::BackendId;
 use crate::routing::pick::{Candidate, pick};
 use crate::session::outbound::{Entry, Kind};
-use crate::session::{Effects, LinkId, Note, Step, Timer, Wanted};
+use crate::session::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult, PAUSE_BUCKETS};
 
 /// The world of one session, for the length of one input.
@@ -59,6 +59,18 @@ impl Effects for Fx<'_> {
     fn state_format(&self, link: LinkId) -> String {
         self.hub.link(link).peer.as_ref().map_or_else(String::new, |peer| peer.writes_format.clone())
     }
+
+    fn capabilities(&self, _link: LinkId) -> u64 {
+        0
+    }
+
+    fn logic(&self, _link: LinkId) -> String {
+        String::new()
+    }
+
+    fn await_recovery(&mut self, _suspicion: Suspicion) {}
+
+    fn recovery_over(&mut self) {}
 
     fn pick(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
         let picked = self.candidate(wanted)?;
@@ -142,7 +154,7 @@ impl Effects for Fx<'_> {
 
     fn timer(&mut self, timer: Timer, after: Option<Duration>) {
         let index = timer_index(timer);
-        let number = u8::try_from(index).expect("four timers");
+        let number = u8::try_from(index).expect("a handful of timers");
         if let Some(due) = self.seat.timers[index].take() {
             self.hub.timers.remove(&(due, self.key, number));
         }
@@ -205,6 +217,10 @@ impl Effects for Fx<'_> {
                 let backend = self.name(link);
                 tracing::warn!(session = %self.id, %backend, text, "the backend gave the session up");
             }
+            Note::CheckpointKept { .. }
+            | Note::Unprotected { .. }
+            | Note::Diverged { .. }
+            | Note::Poison { .. } => {}
             Note::Stale => self.hub.counters.stale_messages.add(1),
             Note::FramesLost(frames) => self.hub.counters.frames_lost.add(frames),
             Note::StateDropped { bytes } => {

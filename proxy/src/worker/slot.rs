@@ -53,7 +53,7 @@ pub struct Seat {
     pub leaving: Option<LinkId>,
     /// It holds one of the places for attaching out of a park.
     pub returning: bool,
-    pub timers: [Option<Instant>; 4],
+    pub timers: [Option<Instant>; TIMERS.len()],
     pub handoff: Option<HandoffTrace>,
     /// Absent where spans go nowhere.
     pub life: Option<Box<SessionTrace>>,
@@ -82,7 +82,7 @@ impl Seat {
             link: None,
             leaving: None,
             returning: false,
-            timers: [None; 4],
+            timers: [None; TIMERS.len()],
             handoff: None,
             life: None,
             kept_bytes: 0,
@@ -105,7 +105,8 @@ pub fn timer_index(timer: Timer) -> usize {
         Timer::Park => 1,
         Timer::Home => 2,
         Timer::Close => 3,
+        Timer::Checkpoint => 4,
     }
 }
 
-pub const TIMERS: [Timer; 4] = [Timer::Answer, Timer::Park, Timer::Home, Timer::Close];
+pub const TIMERS: [Timer; 5] = [Timer::Answer, Timer::Park, Timer::Home, Timer::Close, Timer::Checkpoint];

@@ -1,11 +1,11 @@
 //! Giving the state away (FREEZE, CHECKPOINT), and going on after all (THAW) or after a cut (resume).
 
-use holdfast_protocol::message::{Attach, Checkpoint, Freeze, State, Thaw};
+use holdfast_protocol::message::{Attach, Checkpoint, Freeze, Recovery, State, Thaw};
 use holdfast_protocol::{Message, STATE_CHUNK_BYTES, Seq};
 use tracing::Span;
 
 use super::super::desk::Desk;
-use super::super::envelope;
+use super::super::envelope::{self, Keep};
 use super::super::fault::Fault;
 use super::input::caught;
 use super::{Attachment, Held, Next, Phase};
@@ -23,6 +23,7 @@ pub(crate) struct Sending {
     announced: bool,
     client_seq: Seq,
     server_seq: Seq,
+    record_seq: Seq,
     /// Ends with the last chunk.
     _span: Option<Span>,
 }
@@ -43,11 +44,14 @@ impl<S: Session> Attachment<S> {
             Phase::Frozen(..) if self.sending.is_some() => return Ok(Next::Stay),
             Phase::Inert(..) | Phase::Active(_) | Phase::Frozen(..) => {}
         }
-        self.clear_inbox(desk);
-        self.received = self.processed;
+        let start_waits = self.start_waits;
+        self.forget_waiting(desk);
         self.timers.stop(desk.now.at, &mut desk.schedule);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Closing) {
-            Phase::Inert(session, held) => Phase::Frozen(session, held),
+            Phase::Inert(session, held) => {
+                let start_after = if start_waits { Some(freeze.client_seq) } else { held.start_after };
+                Phase::Frozen(session, Held { frozen_at: freeze.client_seq, start_after, ..held })
+            }
             Phase::Active(session) => Phase::Frozen(session, Held { started: true, ..Held::default() }),
             other => other,
         };
@@ -71,17 +75,19 @@ impl<S: Session> Attachment<S> {
         is_final: bool,
         trace: Option<holdfast_protocol::TraceContext>,
     ) -> Result<Next, Fault> {
-        let (session, close) = match &self.phase {
-            Phase::Frozen(session, held) | Phase::Inert(session, held) => (session, held.close),
-            Phase::Active(session) => (session, false),
-            Phase::Loading(_) | Phase::Closing => return Ok(Next::Stay),
+        // What the state names must be on its way.
+        self.pump_records(desk);
+        let keep = self.keep(desk);
+        let (Phase::Frozen(session, _) | Phase::Inert(session, _) | Phase::Active(session)) = &self.phase
+        else {
+            return Ok(Next::Stay);
         };
         let span = trace.and_then(|trace| trace::snapshot(self.place.session, trace));
         let snapshot = {
             let _entered = span.as_ref().map(Span::enter);
             caught("snapshot", || session.snapshot())?
         };
-        let bytes = envelope::write(self.inputs, close, self.outbox.unsent(), &snapshot);
+        let bytes = envelope::write(&keep, self.outbox.unsent(), &snapshot);
         if let Some(span) = &span {
             span.record("bytes", bytes.len());
         }
@@ -93,10 +99,39 @@ impl<S: Session> Attachment<S> {
             announced: false,
             client_seq: self.processed,
             server_seq: self.outbox.last_sent(),
+            record_seq: self.records.last(),
             _span: span,
         });
         desk.transfers.push_back(self.place.session);
         Ok(Next::Stay)
+    }
+
+    /// What the SDK itself must know of the session to go on elsewhere.
+    fn keep(&self, desk: &Desk) -> Keep {
+        let mut work: Vec<_> = self.jobs.iter().map(|job| (job.ordinal, job.tag)).collect();
+        work.extend(self.results.iter().map(|(job, _)| (job.ordinal, job.tag)));
+        if let Phase::Inert(_, held) | Phase::Frozen(_, held) = &self.phase {
+            work.extend(held.work.iter().map(|spawned| (spawned.ordinal, spawned.tag)));
+            work.extend_from_slice(&held.unclaimed);
+        }
+        work.sort_unstable();
+        Keep {
+            inputs: self.inputs,
+            random: self.random.state(),
+            ordinals: self.ordinals,
+            time: self.ending.map_or(desk.now.wall, |ending| ending.moment.time),
+            close: self.ending.is_some(),
+            closed: self.ending.is_some_and(|ending| ending.told),
+            work,
+        }
+    }
+
+    /// What no handler has begun is thrown away: it comes again.
+    fn forget_waiting(&mut self, desk: &mut Desk) {
+        self.clear_inbox(desk);
+        self.received = self.processed;
+        self.values = None;
+        self.records.forget_waiting();
     }
 
     /// So much more of the state may be sent.
@@ -123,7 +158,7 @@ impl<S: Session> Attachment<S> {
             offset_bytes: sending.offset as u64,
             client_seq: sending.client_seq,
             server_seq: sending.server_seq,
-            record_seq: Seq::NONE,
+            record_seq: sending.record_seq,
             members: 0,
             chunk: &sending.bytes[sending.offset..sending.offset + length],
         }));
@@ -140,12 +175,11 @@ impl<S: Session> Attachment<S> {
     /// Goes on under a new epoch, as what it was before it was frozen. Also for one that has been thawed already, but
     /// whose answer was lost in a cut.
     pub fn thaw(&mut self, desk: &mut Desk, thaw: &Thaw) -> Result<Next, Fault> {
-        self.check_had(thaw.server_seq)?;
+        self.check_had(thaw.server_seq, thaw.record_seq)?;
         self.epoch = thaw.epoch;
         self.sending = None;
-        self.clear_inbox(desk);
-        self.received = self.processed;
-        self.rejoin(desk, thaw.server_seq, thaw.server_window_bytes);
+        self.forget_waiting(desk);
+        self.rejoin(desk, thaw.server_seq, thaw.record_seq, thaw.server_window_bytes);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Closing) {
             Phase::Frozen(session, held) if !held.started => Phase::Inert(session, held),
             other => other,
@@ -158,31 +192,32 @@ impl<S: Session> Attachment<S> {
 
     /// The link is back, and the proxy says what it has.
     pub fn resume(&mut self, desk: &mut Desk, attach: &Attach<'_>) -> Result<Next, Fault> {
-        self.check_had(attach.server_seq)?;
-        self.rejoin(desk, attach.server_seq, attach.server_window_bytes);
+        self.check_had(attach.server_seq, attach.record_seq)?;
+        self.rejoin(desk, attach.server_seq, attach.record_seq, attach.server_window_bytes);
         self.run_waiting(desk)
     }
 
     /// Answers ATTACHED, which acks as well, and says once more what the proxy lacks.
-    fn rejoin(&mut self, desk: &mut Desk, had: Seq, window_bytes: u32) {
+    fn rejoin(&mut self, desk: &mut Desk, had: Seq, record: Seq, window_bytes: u32) {
         self.linked = true;
         self.unacked = 0;
         self.outbox.set_window(had, window_bytes);
         let answer = self.attached();
         desk.say(&answer);
-        self.resend(desk, had);
+        self.resend(desk, had, record);
     }
 
     /// The first message on a new link isn't a resume: what the old link may have lost goes before the answer.
     pub fn relink(&mut self, desk: &mut Desk) {
         if !self.linked {
             self.linked = true;
-            self.resend(desk, Seq::NONE);
+            self.resend(desk, Seq::NONE, Seq::NONE);
             self.owe_ack(desk, usize::from(self.processed > Seq::NONE));
         }
     }
 
-    fn check_had(&self, had: Seq) -> Result<(), Fault> {
+    fn check_had(&self, had: Seq, record: Seq) -> Result<(), Fault> {
+        self.records.check(record, "the proxy has record")?;
         let sent = self.outbox.last_sent();
         if had <= sent {
             return Ok(());
@@ -191,14 +226,31 @@ impl<S: Session> Attachment<S> {
         Err(Fault::new(holdfast_protocol::message::Rule::AckBeyondSent, text))
     }
 
-    fn resend(&mut self, desk: &mut Desk, had: Seq) {
-        if desk.link.is_some() {
-            self.outbox.resend(self.head(), had, &mut desk.out);
+    /// Records go first: frames depend on them.
+    fn resend(&mut self, desk: &mut Desk, had: Seq, record: Seq) {
+        if desk.link.is_none() {
+            return;
+        }
+        self.records.resend(self.place.session, self.epoch, record, &mut desk.out);
+        if self.drains() {
+            self.pump_records(desk);
+        }
+        self.outbox.resend(self.head(), had, &mut desk.out);
+        if self.needs_link() {
+            self.timers.start(self.place.session, desk.now.at, &mut desk.schedule);
         }
     }
 
+    /// Without a link no input may begin.
+    fn needs_link(&self) -> bool {
+        self.recovery == Recovery::Delta && matches!(self.phase, Phase::Active(_))
+    }
+
     /// Half a state is of no use without its link. Says whether the attachment can wait for the next one.
-    pub fn link_lost(&mut self) -> bool {
+    pub fn link_lost(&mut self, desk: &mut Desk) -> bool {
+        if self.needs_link() {
+            self.timers.stop(desk.now.at, &mut desk.schedule);
+        }
         self.sending = None;
         self.linked = false;
         self.ack_turn = super::AckTurn::None;

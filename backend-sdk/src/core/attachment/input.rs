@@ -3,27 +3,28 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use holdfast_protocol::message::Rule;
+use holdfast_protocol::message::{Recovery, Rule};
 use holdfast_protocol::{Seq, TraceContext};
 
 use super::super::desk::Desk;
 use super::super::fault::Fault;
 use super::super::frames::Kind;
-use super::super::jobs::MAX_JOBS;
+use super::super::jobs::{Job, JobId, MAX_JOBS, Spawned};
 use super::super::schedule::Due;
+use super::moment::{Moment, Source};
+use super::recording::check_frame;
 use super::{Attachment, Next, Phase};
-use crate::context::{Context, Effects, Work};
+use crate::context::{Context, Effects};
 use crate::core::desk::ACK_DELAY;
-use crate::core::jobs::JobId;
 use crate::game::{Session, Tag};
 use crate::trace;
 
 /// What a session's handlers are called for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Input<'a> {
-    Frame { seq: Seq, frame: &'a [u8], trace: TraceContext },
+    Frame { seq: Seq, frame: &'a [u8], trace: TraceContext, again: bool },
     Timer(Tag),
-    Finished { tag: Tag, result: &'a [u8] },
+    Finished { ordinal: u64, tag: Tag, result: &'a [u8] },
     Closed,
 }
 
@@ -36,7 +37,7 @@ pub(crate) fn call<S: Session>(
     caught("handler", || match input {
         Input::Frame { frame, .. } => session.frame(frame, context),
         Input::Timer(tag) => session.timer(tag, context),
-        Input::Finished { tag, result } => session.finished(tag, result, context),
+        Input::Finished { tag, result, .. } => session.finished(tag, result, context),
         Input::Closed => session.closed(context),
     })
 }
@@ -58,9 +59,11 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 impl<S: Session> Attachment<S> {
     /// Runs one input to its end.
-    pub(super) fn run(&mut self, desk: &mut Desk, input: Input<'_>) -> Result<(), Fault> {
+    pub(super) fn run(&mut self, desk: &mut Desk, input: Input<'_>, moment: Moment) -> Result<(), Fault> {
         let (Phase::Active(session) | Phase::Inert(session, _)) = &mut self.phase else { return Ok(()) };
         let (span, trace) = match input {
+            // Given once more: its span was made then.
+            Input::Frame { trace, again: true, .. } => (None, trace),
             Input::Frame { seq, trace, .. } => {
                 let span = trace::handle(self.place.session, seq.0, trace);
                 let context = trace::context_of(span.as_ref(), trace);
@@ -69,72 +72,101 @@ impl<S: Session> Attachment<S> {
             Input::Timer(_) | Input::Finished { .. } | Input::Closed => (None, TraceContext::NONE),
         };
         self.inputs += 1;
+        let mut effects = std::mem::take(&mut desk.effects);
         let mut context = Context {
             place: &self.place,
             epoch: self.epoch,
             input: self.inputs,
-            now: desk.now.wall,
+            now: moment.time,
+            asked: std::cell::Cell::new(false),
+            recovery: self.recovery,
             trace,
             state_format: "",
-            random: &mut desk.random,
-            effects: &mut desk.effects,
+            random: &mut self.random,
+            effects: &mut effects,
         };
         let outcome = {
             let _entered = span.as_ref().map(tracing::Span::enter);
             call(session, input, &mut context)
         };
-        if let Err(fault) = outcome {
-            desk.effects.clear();
-            return Err(fault);
-        }
-        let wants_end = self.settle(desk, trace)?;
-        if wants_end && !matches!(input, Input::Closed) { self.finish(desk) } else { Ok(()) }
-    }
-
-    /// Makes what the handler asked for take effect; says whether it asked for the session's end.
-    pub(super) fn settle(&mut self, desk: &mut Desk, trace: TraceContext) -> Result<bool, Fault> {
-        let mut effects = std::mem::take(&mut desk.effects);
-        let outcome = self.apply(desk, &mut effects, trace);
+        // What ends a session is told the time then, whether it asks or not.
+        let asked = context.asked.get() || effects.close;
+        let outcome = outcome.and_then(|()| self.settle(desk, &mut effects, input, (moment, asked), trace));
+        let wants_end = effects.close && !matches!(input, Input::Closed);
         effects.clear();
         desk.effects = effects;
-        outcome
+        outcome?;
+        if wants_end { self.finish(desk, Moment::clock(moment.time)) } else { Ok(()) }
     }
 
-    fn apply(&mut self, desk: &mut Desk, effects: &mut Effects, trace: TraceContext) -> Result<bool, Fault> {
-        let session = self.place.session;
+    /// Makes what the handler asked for take effect.
+    fn settle(
+        &mut self,
+        desk: &mut Desk,
+        effects: &mut Effects,
+        input: Input<'_>,
+        (moment, asked): (Moment, bool),
+        trace: TraceContext,
+    ) -> Result<(), Fault> {
+        let is_recorded = match input {
+            Input::Frame { seq, .. } => {
+                moment.check(seq, asked)?;
+                asked
+            }
+            Input::Closed => {
+                // How often it asked isn't known if it was told by another attachment.
+                moment.check(self.processed, asked || moment.source == Source::Given)?;
+                asked
+            }
+            Input::Timer(_) | Input::Finished { .. } => true,
+        };
+        let mut work = Vec::new();
+        for (tag, piece) in effects.work.drain(..) {
+            work.push(Spawned { ordinal: self.ordinals.next_of_handler(), tag, work: piece });
+        }
+        if is_recorded || self.recovery == Recovery::Delta {
+            self.record_input(desk, effects, input, moment, trace, &work)?;
+        }
         for change in effects.timers.drain(..) {
             self.timers.change(change, &mut desk.schedule)?;
         }
-        self.post(desk, effects, trace)?;
+        if self.recovery != Recovery::Delta {
+            self.post(desk, effects, trace)?;
+        }
+        self.place_work(desk, work)?;
+        self.pump(desk);
+        Ok(())
+    }
+
+    /// Work begins, or is held until START.
+    fn place_work(&mut self, desk: &mut Desk, work: Vec<Spawned>) -> Result<(), Fault> {
         match &mut self.phase {
             Phase::Inert(_, held) => {
-                held.work.append(&mut effects.work);
-                if held.work.len() > MAX_JOBS {
-                    return Err(too_much_work());
-                }
+                held.work.extend(work);
+                if held.work.len() > MAX_JOBS { Err(too_much_work()) } else { Ok(()) }
             }
-            Phase::Active(_) => self.timers.start(session, desk.now.at, &mut desk.schedule),
-            Phase::Loading(_) | Phase::Frozen(..) | Phase::Closing => {}
+            Phase::Active(_) => {
+                self.timers.start(self.place.session, desk.now.at, &mut desk.schedule);
+                self.begin_work(desk, work)
+            }
+            Phase::Loading(_) | Phase::Frozen(..) | Phase::Closing => Ok(()),
         }
-        if !effects.work.is_empty() {
-            self.begin_work(desk, effects.work.drain(..))?;
-        }
-        self.pump(desk);
-        Ok(effects.close)
     }
 
     /// Puts the frames into the outbox.
-    fn post(&mut self, desk: &mut Desk, effects: &Effects, trace: TraceContext) -> Result<(), Fault> {
+    pub(super) fn post(
+        &mut self,
+        desk: &mut Desk,
+        effects: &Effects,
+        trace: TraceContext,
+    ) -> Result<(), Fault> {
         let max = desk.max_frame_bytes();
         let mut rest = effects.bytes.as_slice();
         for &length in &effects.lengths {
             let (frame, after) = rest.split_at(length);
             rest = after;
-            if length > max {
-                let text = format!("the game sent a frame of {length} bytes, the limit is {max}");
-                return Err(Fault::new(Rule::FrameTooLarge, text));
-            }
-            self.outbox.push(&mut desk.pool, Kind::Data, trace, frame);
+            check_frame(length, max)?;
+            self.outbox.push(&mut desk.pool, Kind::NEW, trace, frame);
         }
         Ok(())
     }
@@ -142,51 +174,47 @@ impl<S: Session> Attachment<S> {
     pub(super) fn begin_work(
         &mut self,
         desk: &mut Desk,
-        work: impl IntoIterator<Item = (Tag, Work)>,
+        work: impl IntoIterator<Item = Spawned>,
     ) -> Result<(), Fault> {
-        for (tag, work) in work {
+        for Spawned { ordinal, tag, work } in work {
             if self.jobs.len() >= MAX_JOBS {
                 return Err(too_much_work());
             }
-            self.jobs.push(desk.jobs.begin(self.place.session, tag, work));
+            let id = desk.jobs.begin(self.place.session, work);
+            self.jobs.push(Job { id, ordinal, tag });
         }
         Ok(())
     }
 
     /// A timer of this session has been taken off the schedule.
     pub fn timer(&mut self, desk: &mut Desk, due: Due) -> Result<Next, Fault> {
-        if self.is_overfull(desk) {
+        if self.must_pause(desk) {
             let later = desk.now.at + ACK_DELAY;
             self.timers.postpone(due, self.place.session, later, &mut desk.schedule);
             return Ok(Next::Stay);
         }
         let fired = self.timers.fired(due, self.place.session, desk.now.at, &mut desk.schedule);
-        if let Some(tag) = fired {
-            self.run(desk, Input::Timer(tag))?;
+        if let Some(tag) = fired.filter(|_| self.is_playing()) {
+            let moment = self.moment_between(desk);
+            self.run(desk, Input::Timer(tag), moment)?;
         }
         Ok(Next::Stay)
     }
 
     /// Work of this session has come back, or has panicked.
-    pub fn finished(
-        &mut self,
-        desk: &mut Desk,
-        job: JobId,
-        tag: Tag,
-        result: Option<Vec<u8>>,
-    ) -> Result<Next, Fault> {
-        let Some(at) = self.jobs.iter().position(|&own| own == job) else { return Ok(Next::Stay) };
-        self.jobs.swap_remove(at);
+    pub fn finished(&mut self, desk: &mut Desk, job: JobId, result: Option<Vec<u8>>) -> Result<Next, Fault> {
+        let Some(at) = self.jobs.iter().position(|own| own.id == job) else { return Ok(Next::Stay) };
+        let job = self.jobs.swap_remove(at);
         let Some(result) = result else {
-            return Err(Fault::new(Rule::Handler, format!("spawned work {tag} panicked")));
+            return Err(Fault::new(Rule::Handler, format!("spawned work {} panicked", job.tag)));
         };
         if matches!(self.phase, Phase::Active(_) | Phase::Frozen(..)) {
-            self.results.push_back((tag, result));
+            self.results.push_back((job, result));
         }
         self.run_waiting(desk)
     }
 }
 
-fn too_much_work() -> Fault {
+pub(super) fn too_much_work() -> Fault {
     Fault::new(Rule::Handler, format!("more than {MAX_JOBS} pieces of spawned work"))
 }

@@ -1,17 +1,25 @@
 //! A session's arrival: its state is collected, the game opens it, and it is inert until START.
+//!
+//! Invariant: at the levels that bring a session back exactly, opening it is the same for the same ATTACH and STATE, and
+//! leaves no trace in what is numbered on from the state: not in the random numbers, not in its handlers' work.
 
-use holdfast_protocol::message::{Rule, State};
+use std::time::SystemTime;
+
+use holdfast_protocol::message::{Attach, Recovery, Rule, State};
 use holdfast_protocol::{Epoch, TraceContext};
 use tracing::Span;
 
 use super::super::desk::Desk;
-use super::super::envelope;
+use super::super::envelope::{self, Envelope};
 use super::super::fault::Fault;
 use super::super::frames::Kind;
+use super::closing::Ending;
 use super::input::caught;
+use super::moment::Moment;
 use super::{Attachment, Held, Phase};
-use crate::context::Context;
+use crate::context::{Context, Effects};
 use crate::game::{Game, Opening, Refusal};
+use crate::random::Random;
 use crate::trace;
 
 /// What the session opens with, and how much of it is there.
@@ -19,7 +27,20 @@ use crate::trace;
 pub(crate) enum Loading {
     Fresh,
     Lost,
-    State { bytes: Vec<u8>, total: usize, format: Box<str>, span: Option<Span> },
+    State(Arriving),
+}
+
+/// A state that is arriving.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    bytes: Vec<u8>,
+    total: usize,
+    format: Box<str>,
+    span: Option<Span>,
+    /// What came after it is lost: the game is to be told.
+    recovered: bool,
+    /// Taken as the session left a process; else in the middle of its life.
+    is_final: bool,
 }
 
 /// What came of opening.
@@ -30,34 +51,46 @@ pub(crate) enum Opened {
 
 /// Numbers of inputs after a loss begin at the epoch times this: beyond all that an earlier attachment gave.
 const INPUTS_PER_EPOCH_BITS: u32 = 32;
+/// Where they begin if the session can be replayed from there, under another epoch.
+const INPUTS_AFTER_LOSS: u64 = 1 << 62;
+const INPUTS_PER_SEQ_BITS: u32 = 16;
 const MAX_FORMAT_BYTES: usize = 256;
 
 impl Loading {
-    pub fn state(
-        session: holdfast_protocol::SessionId,
-        total: usize,
-        format: &str,
-        trace: TraceContext,
-    ) -> Self {
-        let format = format.chars().take(MAX_FORMAT_BYTES).collect();
-        let span = trace::restore(session, trace);
-        Self::State { bytes: Vec::new(), total, format, span }
+    pub fn state(session: holdfast_protocol::SessionId, total: usize, attach: &Attach<'_>) -> Self {
+        let format = attach.format.chars().take(MAX_FORMAT_BYTES).collect();
+        let span = trace::restore(session, attach.trace);
+        let (bytes, recovered) = (Vec::new(), attach.lost);
+        Self::State(Arriving { bytes, total, format, span, recovered, is_final: true })
     }
 
     /// Bytes that it will take.
     pub fn total(&self) -> u64 {
         match self {
             Self::Fresh | Self::Lost => 0,
-            Self::State { total, .. } => *total as u64,
+            Self::State(state) => state.total as u64,
         }
     }
 
     fn is_whole(&self) -> bool {
         match self {
             Self::Fresh | Self::Lost => true,
-            Self::State { bytes, total, .. } => bytes.len() == *total,
+            Self::State(state) => state.bytes.len() == state.total,
         }
     }
+
+    /// Whether the player is told of the opening by what the game sends in it: not of one in the middle of a life.
+    fn is_heard(&self, recovery: Recovery) -> bool {
+        match self {
+            Self::Fresh | Self::Lost => true,
+            Self::State(state) => state.is_final || !is_exact(recovery),
+        }
+    }
+}
+
+/// Whether the level brings a session back as it was.
+pub(super) fn is_exact(recovery: Recovery) -> bool {
+    matches!(recovery, Recovery::Replay | Recovery::Delta)
 }
 
 impl<S: crate::game::Session> Attachment<S> {
@@ -72,7 +105,7 @@ impl<S: crate::game::Session> Attachment<S> {
     /// Takes a chunk of state; says whether it was the last.
     pub fn collect(&mut self, state: &State<'_>) -> Result<bool, Fault> {
         let phase = self.phase_name();
-        let Phase::Loading(Loading::State { bytes, total, .. }) = &mut self.phase else {
+        let Phase::Loading(Loading::State(Arriving { bytes, total, is_final, .. })) = &mut self.phase else {
             return Err(Fault::unexpected("STATE", phase));
         };
         let fits = state.total_bytes == *total as u64
@@ -86,8 +119,13 @@ impl<S: crate::game::Session> Attachment<S> {
             );
             return Err(Fault::new(Rule::StateOverrun, text));
         }
+        *is_final = state.is_final;
         bytes.extend_from_slice(state.chunk);
-        Ok(bytes.len() == *total)
+        let is_whole = bytes.len() == *total;
+        if is_exact(self.recovery) {
+            self.records.covered(state.record_seq);
+        }
+        Ok(is_whole)
     }
 
     /// Lets the game open the session, now that all is there.
@@ -100,72 +138,137 @@ impl<S: crate::game::Session> Attachment<S> {
             }
         };
         let outcome = match &loading {
-            Loading::Fresh => self.call_open(game, desk, Opening::Fresh, "").map(|session| (session, false)),
+            Loading::Fresh => self.open_new(game, desk, Opening::Fresh),
             Loading::Lost => {
-                self.inputs = first_input_after_loss(self.epoch);
-                self.call_open(game, desk, Opening::Lost, "").map(|session| (session, false))
+                self.inputs = self.first_input_after_loss();
+                self.open_new(game, desk, Opening::Lost)
             }
-            Loading::State { bytes, format, span, .. } => {
-                let _entered = span.as_ref().map(Span::enter);
-                if let Some(span) = span {
-                    span.record("bytes", bytes.len());
+            Loading::State(state) => {
+                let _entered = state.span.as_ref().map(Span::enter);
+                if let Some(span) = &state.span {
+                    span.record("bytes", state.bytes.len());
                 }
-                self.open_state(game, desk, bytes, format)
+                self.open_state(game, desk, state)
             }
         };
-        let session = match outcome {
-            Ok(session) => session,
-            Err(refusal) => {
-                desk.effects.clear();
-                return Ok(Opened::Refused(refusal));
+        let mut effects = std::mem::take(&mut desk.effects);
+        let opened = match outcome {
+            Ok((session, held)) => {
+                self.phase = Phase::Inert(session, held);
+                self.settle_opening(desk, &mut effects, loading.is_heard(self.recovery))
             }
+            Err(refusal) => Ok(Opened::Refused(refusal)),
         };
-        let (session, close) = session;
-        self.phase = Phase::Inert(session, Held { close, ..Held::default() });
-        if self.settle(desk, TraceContext::NONE)? {
-            self.finish(desk)?;
+        effects.clear();
+        desk.effects = effects;
+        opened
+    }
+
+    /// Makes what `open` asked for take effect.
+    fn settle_opening(
+        &mut self,
+        desk: &mut Desk,
+        effects: &mut Effects,
+        is_heard: bool,
+    ) -> Result<Opened, Fault> {
+        if !is_heard {
+            effects.bytes.clear();
+            effects.lengths.clear();
+        }
+        for change in effects.timers.drain(..) {
+            self.timers.change(change, &mut desk.schedule)?;
+        }
+        self.claim_work(effects.work.drain(..))?;
+        if self.recovery == Recovery::Delta {
+            self.record_opening(desk, effects)?;
+        } else {
+            self.post(desk, effects, TraceContext::NONE)?;
+        }
+        if effects.close {
+            self.finish(desk, Moment::clock(self.opened))?;
         }
         Ok(Opened::Inert)
+    }
+
+    fn open_new<G: Game<Session = S>>(
+        &mut self,
+        game: &G,
+        desk: &mut Desk,
+        opening: Opening<'_>,
+    ) -> Result<(S, Held), Refusal> {
+        if !is_exact(self.recovery) {
+            self.opened = desk.now.wall;
+        }
+        let now = self.opened;
+        Ok((self.call_open(game, desk, opening, "", now)?, Held::default()))
     }
 
     fn open_state<G: Game<Session = S>>(
         &mut self,
         game: &G,
         desk: &mut Desk,
-        bytes: &[u8],
-        format: &str,
-    ) -> Result<(S, bool), Refusal> {
-        let envelope = envelope::parse(bytes).map_err(|error| Refusal::for_good(error.to_string()))?;
-        self.inputs = envelope.inputs;
-        for (trace, frame) in envelope.unsent {
-            self.outbox.push(&mut desk.pool, Kind::Data, trace, frame);
+        state: &Arriving,
+    ) -> Result<(S, Held), Refusal> {
+        let parsed = envelope::parse(&state.bytes);
+        let Envelope { keep, unsent, snapshot } =
+            parsed.map_err(|error| Refusal::for_good(error.to_string()))?;
+        self.inputs = keep.inputs;
+        self.random = Random::with_state(keep.random);
+        self.ordinals = keep.ordinals;
+        if keep.close {
+            self.ending = Some(Ending { moment: Moment::clock(keep.time), told: keep.closed });
         }
-        let session = self.call_open(game, desk, Opening::State(envelope.snapshot), format)?;
-        Ok((session, envelope.close))
+        for (trace, frame) in unsent {
+            self.outbox.push(&mut desk.pool, Kind::NEW, trace, frame);
+        }
+        let (mut opening, mut now) = (Opening::State(snapshot), desk.now.wall);
+        if state.recovered {
+            opening = Opening::Recovered(snapshot);
+            self.inputs = self.inputs.max(self.first_input_after_loss());
+        } else if is_exact(self.recovery) {
+            now = keep.time;
+        }
+        self.opened = now;
+        let session = self.call_open(game, desk, opening, &state.format, now)?;
+        self.random = Random::with_state(keep.random);
+        Ok((session, Held { unclaimed: keep.work, ..Held::default() }))
     }
 
     fn call_open<G: Game<Session = S>>(
-        &self,
+        &mut self,
         game: &G,
         desk: &mut Desk,
         opening: Opening<'_>,
         format: &str,
+        now: SystemTime,
     ) -> Result<S, Refusal> {
         let mut context = Context {
             place: &self.place,
             epoch: self.epoch,
             input: self.inputs,
-            now: desk.now.wall,
+            now,
+            asked: std::cell::Cell::new(false),
+            recovery: self.recovery,
             trace: TraceContext::NONE,
             state_format: format,
-            random: &mut desk.random,
+            random: &mut self.random,
             effects: &mut desk.effects,
         };
         caught("open", || game.open(opening, &mut context))
             .unwrap_or_else(|fault| Err(Refusal::for_good(fault.text)))
     }
+
+    /// Beyond all inputs that an earlier attachment had; where the session can be replayed from here, the same then.
+    fn first_input_after_loss(&self) -> u64 {
+        if !is_exact(self.recovery) {
+            return first_input_of_epoch(self.epoch);
+        }
+        // Each input so far was a client frame or made a record.
+        let inputs = self.processed.0.saturating_add(self.records.last().0);
+        INPUTS_AFTER_LOSS.saturating_add(inputs.saturating_mul(1 << INPUTS_PER_SEQ_BITS))
+    }
 }
 
-fn first_input_after_loss(epoch: Epoch) -> u64 {
+fn first_input_of_epoch(epoch: Epoch) -> u64 {
     epoch.0.checked_shl(INPUTS_PER_EPOCH_BITS).unwrap_or(u64::MAX / 2)
 }

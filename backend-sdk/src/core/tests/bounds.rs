@@ -88,7 +88,7 @@ fn sessions_over_the_limit_are_refused_for_now() {
 
 #[test]
 fn states_being_loaded_are_bounded_together() {
-    let settings = crate::Settings { max_loading_bytes: 30, ..settings() };
+    let settings = crate::Settings { max_loading_bytes: 70, ..settings() };
     let mut old = World::new();
     old.begin(1);
     let kept = old.freeze(1, 1);
@@ -98,7 +98,7 @@ fn states_being_loaded_are_bounded_together() {
     new.say(first);
     assert_eq!(
         brief(&new.say(second.clone())),
-        ["refused 25 bytes of state are being loaded, the limit is 30"]
+        ["refused 61 bytes of state are being loaded, the limit is 70"]
     );
     new.say(rest);
     assert_eq!(new.say(second), [], "the first is loaded, the second may come");

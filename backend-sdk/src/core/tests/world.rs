@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use holdfast_protocol::message::{
-    Ack, Attach, AttachMode, Close, Credit, Data, FaultScope, Freeze, Hello, Release, Rule, Start, State,
-    Subject, Thaw,
+    Ack, Attach, AttachMode, Close, Credit, Data, FaultScope, Freeze, Hello, Recovery, Release, Rule, Start,
+    State, Subject, Thaw,
 };
 use holdfast_protocol::{Epoch, InstanceId, Message, Seq, SessionId, TraceContext, decode, encode};
 
@@ -43,6 +43,7 @@ impl Game for Puppets {
             Opening::Fresh => b"fresh".to_vec(),
             Opening::Lost => b"lost".to_vec(),
             Opening::State(state) => state.to_vec(),
+            Opening::Recovered(state) => [state, b" recovered"].concat(),
         };
         Ok(Puppet { log, closed: Arc::clone(&self.closed) })
     }
@@ -269,6 +270,8 @@ pub fn attach(number: u8, epoch: u64, mode: AttachMode) -> Message<'static> {
         server_window_bytes: WINDOW,
         trace: TraceContext::NONE,
         group: None,
+        recovery: Recovery::None,
+        opened_us: 0,
         client: "127.0.0.1:5000",
         service: "arena",
         format: "",

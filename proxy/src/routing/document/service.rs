@@ -196,6 +196,10 @@ impl RawLimits {
                 .map(Duration::from_millis)?,
             resume_timeout: ms("limits.resume_timeout_ms", self.resume_timeout_ms)?,
             close_deadline: ms("limits.close_deadline_ms", self.close_deadline_ms)?,
+            max_journal_bytes: MIB,
+            checkpoint_interval: Duration::from_secs(1),
+            max_recoveries: 3,
+            recoveries_in_flight: 256,
         })
     }
 }

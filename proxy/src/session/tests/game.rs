@@ -20,6 +20,8 @@ pub struct Knobs {
     /// Frames and chains of the sessions that were closed here.
     pub closed: Mutex<Vec<(u32, u64)>>,
     pub opened: AtomicUsize,
+    /// How often it was told that it begins at an older checkpoint.
+    pub recovered: AtomicUsize,
 }
 
 pub struct Chain {
@@ -28,7 +30,7 @@ pub struct Chain {
 
 pub struct Player {
     knobs: Arc<Knobs>,
-    /// The epoch at which this history began: another one after a loss.
+    /// 1, or after a loss the epoch at which this history began.
     lineage: u32,
     count: u32,
     chain: u64,
@@ -76,10 +78,14 @@ impl Game for Chain {
         if knobs.ticks.load(Ordering::Relaxed) {
             context.every(Tag(1), TICK);
         }
-        let lineage = u32::try_from(context.epoch().0).unwrap();
+        let lost = u32::try_from(context.epoch().0).unwrap();
+        let new = |lineage| Player { knobs: Arc::clone(&knobs), lineage, count: 0, chain: 0, sent: 0 };
         Ok(match opening {
-            Opening::Fresh | Opening::Lost => Player { knobs, lineage, count: 0, chain: 0, sent: 0 },
-            Opening::State(bytes) => {
+            Opening::Fresh => new(1),
+            Opening::Lost => new(lost),
+            Opening::State(bytes) | Opening::Recovered(bytes) => {
+                let told = usize::from(matches!(opening, Opening::Recovered(_)));
+                knobs.recovered.fetch_add(told, Ordering::Relaxed);
                 let shown = Shown::parse(bytes);
                 let Shown { lineage, number, count, chain } = shown;
                 Player { knobs, lineage, count, chain, sent: number }
@@ -108,7 +114,7 @@ impl Session for Player {
         self.chain = link_in_chain(self.chain, frame);
         self.count += 1;
         if frame.starts_with(b"quiet") {
-            return;
+            return context.change(&self.show());
         }
         let answers = if frame.starts_with(b"burst") { 20 } else { 1 };
         for _ in 0..answers {
@@ -117,10 +123,17 @@ impl Session for Player {
         if frame.starts_with(b"quit") {
             context.close();
         }
+        context.change(&self.show());
     }
 
     fn timer(&mut self, _timer: Tag, context: &mut Context<'_>) {
         self.send(context);
+        context.change(&self.show());
+    }
+
+    fn apply(&mut self, change: &[u8], _context: &mut Context<'_>) {
+        let shown = Shown::parse(change);
+        (self.count, self.chain, self.sent) = (shown.count, shown.chain, shown.number);
     }
 
     fn snapshot(&self) -> Vec<u8> {

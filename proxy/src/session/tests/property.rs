@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::game::chain_of;
 use super::seat::WireState;
-use super::world::{A, B, C, World, service};
-use crate::routing::table::OnCrash;
+use super::world::{A, B, C, World, surviving};
+use crate::routing::table::Recovery;
 use crate::session::{Client, LinkId, Otherwise, Phase};
 use crate::telemetry::counters::CloseReason;
 
@@ -81,12 +81,14 @@ fn deadly() -> impl Strategy<Value = Act> {
     prop_oneof![link().prop_map(Act::Kill), link().prop_map(Act::Restart)]
 }
 
-fn world() -> World {
+fn world(recovery: Recovery) -> World {
     let mut world = World::empty(3);
     for link in LINKS {
         world.knobs(link).ticks.store(true, Ordering::Relaxed);
     }
-    let mut service = service(OnCrash::Fresh);
+    let mut service = surviving(recovery);
+    // These deaths are nobody's input's fault.
+    service.limits.max_recoveries = u32::MAX;
     // A cut may last longer than the end of a session does otherwise.
     service.limits.close_deadline = Duration::from_secs(300);
     let service = Arc::new(service);
@@ -196,6 +198,21 @@ fn assert_nothing_is_stuck(world: &World) {
     assert_eq!(kept, alive, "backends keep what is theirs, and nothing else");
 }
 
+/// Whatever happens, every frame is processed and delivered exactly once, in order, in one history.
+fn assert_survives(recovery: Recovery, acts: Vec<Act>) {
+    let mut world = world(recovery);
+    for act in acts {
+        perform(&mut world, act);
+    }
+    quiesce(&mut world);
+    assert_nothing_is_stuck(&world);
+    for index in 0..SESSIONS {
+        world.assert_flawless(index);
+        world.assert_all_answered(index);
+        assert_eq!((world.seats[index].ended, world.seats[index].diverged), (None, 0));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -203,7 +220,7 @@ proptest! {
     fn no_handoff_cut_refusal_or_delay_loses_doubles_or_reorders_a_frame(
         acts in prop::collection::vec(harmless(), 1..80),
     ) {
-        let mut world = world();
+        let mut world = world(Recovery::None);
         for act in acts {
             perform(&mut world, act);
         }
@@ -220,7 +237,7 @@ proptest! {
     fn a_game_is_told_of_every_players_end_and_always_with_every_frame(
         acts in prop::collection::vec(prop_oneof![12 => harmless(), 1 => leaving()], 1..80),
     ) {
-        let mut world = world();
+        let mut world = world(Recovery::None);
         for act in acts {
             perform(&mut world, act);
         }
@@ -250,7 +267,7 @@ proptest! {
     fn a_dead_process_takes_only_what_it_had_and_that_is_counted(
         acts in prop::collection::vec(prop_oneof![20 => harmless(), 4 => deadly(), 1 => leaving()], 1..80),
     ) {
-        let mut world = world();
+        let mut world = world(Recovery::None);
         for act in acts {
             perform(&mut world, act);
         }
@@ -263,6 +280,39 @@ proptest! {
                 prop_assert_eq!(seat.processed as u64 + seat.lost, seat.frames.len() as u64);
                 prop_assert_eq!(seat.ended, None);
             }
+        }
+    }
+
+    #[test]
+    fn at_replay_no_dead_process_loses_doubles_or_reorders_a_frame(
+        acts in prop::collection::vec(prop_oneof![20 => harmless(), 5 => deadly()], 1..80),
+    ) {
+        assert_survives(Recovery::Replay, acts);
+    }
+
+    #[test]
+    fn at_delta_no_dead_process_loses_doubles_or_reorders_a_frame(
+        acts in prop::collection::vec(prop_oneof![20 => harmless(), 5 => deadly()], 1..80),
+    ) {
+        assert_survives(Recovery::Delta, acts);
+    }
+
+    #[test]
+    fn at_checkpoint_a_dead_process_loses_no_frame_that_the_player_sent(
+        acts in prop::collection::vec(prop_oneof![20 => harmless(), 5 => deadly()], 1..80),
+    ) {
+        let mut world = world(Recovery::Checkpoint);
+        for act in acts {
+            perform(&mut world, act);
+        }
+        quiesce(&mut world);
+        assert_nothing_is_stuck(&world);
+        for index in 0..SESSIONS {
+            let seat = &world.seats[index];
+            prop_assert_eq!((seat.ended, seat.lost), (None, 0));
+            let last = world.shown(index).last().copied().unwrap();
+            prop_assert_eq!(last.count as usize, seat.frames.len());
+            prop_assert_eq!(last.chain, chain_of(&seat.frames));
         }
     }
 }

@@ -7,7 +7,7 @@ use holdfast_protocol::message::{Message, Rule};
 use holdfast_protocol::{Epoch, Seq, TraceContext, encode};
 
 use crate::session::outbound::{Entry, Kind};
-use crate::session::{Effects, LinkId, Note, Step, Timer, Wanted};
+use crate::session::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use crate::telemetry::counters::{CloseReason, HandoffResult};
 
 pub const ACK_DELAY: Duration = Duration::from_millis(100);
@@ -35,6 +35,8 @@ pub struct Wire {
     pub client_window_bytes: u32,
     pub state_credit_bytes: u64,
     pub format: String,
+    pub logic: String,
+    pub capabilities: u64,
 }
 
 /// What lies around one session: its client, its timers, what it has told.
@@ -67,6 +69,13 @@ pub struct Seat {
     pub largest_backlog: usize,
     pub in_chunks: Vec<LinkId>,
     pub handoff: bool,
+    /// It waits for its turn to recover, as suspicious as this.
+    pub awaits: Option<Suspicion>,
+    pub recovering: bool,
+    pub checkpoints: usize,
+    pub diverged: usize,
+    pub poisoned: bool,
+    pub unprotected: usize,
 }
 
 /// What all sessions share.
@@ -89,11 +98,12 @@ fn number(timer: Timer) -> u8 {
         Timer::Park => 1,
         Timer::Home => 2,
         Timer::Close => 3,
+        Timer::Checkpoint => 4,
     }
 }
 
 pub fn timer(number: u8) -> Timer {
-    [Timer::Answer, Timer::Park, Timer::Home, Timer::Close][usize::from(number)]
+    [Timer::Answer, Timer::Park, Timer::Home, Timer::Close, Timer::Checkpoint][usize::from(number)]
 }
 
 impl Fx<'_> {
@@ -163,12 +173,30 @@ impl Effects for Fx<'_> {
         self.wire(link).format.clone()
     }
 
+    fn capabilities(&self, link: LinkId) -> u64 {
+        self.wire(link).capabilities
+    }
+
+    fn logic(&self, link: LinkId) -> String {
+        self.wire(link).logic.clone()
+    }
+
+    fn await_recovery(&mut self, suspicion: Suspicion) {
+        assert!(!self.seat.recovering, "the attempt before is over");
+        self.seat.awaits = Some(suspicion);
+    }
+
+    fn recovery_over(&mut self) {
+        assert!(std::mem::take(&mut self.seat.recovering), "an attempt ends once");
+    }
+
     fn pick(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
         (0..self.hub.wires.len()).map(|index| LinkId(u32::try_from(index).unwrap())).find(|link| {
             let wire = self.wire(*link);
             matches!(wire.state, WireState::Up | WireState::Idle)
                 && !wire.draining
                 && !wanted.tried.contains(link)
+                && wire.capabilities & wanted.needs == wanted.needs
                 && wanted.home.is_none_or(|home| home == *link)
                 && wanted.format.is_none_or(|format| format == wire.format)
         })
@@ -261,6 +289,10 @@ impl Effects for Fx<'_> {
             }
             Note::Fault { rule, .. } => self.seat.faults.push(rule),
             Note::StateTooLarge { .. } => self.seat.too_large += 1,
+            Note::CheckpointKept { .. } => self.seat.checkpoints += 1,
+            Note::Unprotected { .. } => self.seat.unprotected += 1,
+            Note::Diverged { .. } => self.seat.diverged += 1,
+            Note::Poison { .. } => self.seat.poisoned = true,
             Note::Stale => self.seat.stale += 1,
             Note::FramesLost(frames) => self.seat.lost += frames,
             Note::StateDropped { .. } => self.seat.states_dropped += 1,

@@ -98,23 +98,23 @@ fn acks_that_fall_due_while_a_session_moves_are_said_when_it_is_back() {
 fn a_close_counts_nothing_in_a_window() {
     let mut inbound = Inbound::default();
     assert_eq!(inbound.open_window(100), 100);
-    assert_eq!(inbound.arrive(Seq(1), 150), Ok(Arrival::New), "one frame may exceed it");
-    assert_eq!(inbound.arrive(Seq(2), 1), Err(Rule::WindowExceeded));
-    assert_eq!(inbound.arrive(Seq(2), 0), Ok(Arrival::New));
+    assert_eq!(inbound.arrive(Seq(1), &[0; 150]), Ok(Arrival::New), "one frame may exceed it");
+    assert_eq!(inbound.arrive(Seq(2), &[0; 1]), Err(Rule::WindowExceeded));
+    assert_eq!(inbound.arrive(Seq(2), &[0; 0]), Ok(Arrival::New));
 }
 
 #[test]
 fn a_window_that_was_promised_is_kept_when_the_attachment_goes_on() {
     let mut inbound = Inbound::default();
     inbound.open_window(100);
-    inbound.arrive(Seq(1), 80).unwrap();
+    inbound.arrive(Seq(1), &[0; 80]).unwrap();
     assert_eq!(inbound.open_window(100), 25, "a quarter at least");
-    inbound.arrive(Seq(2), 20).unwrap();
+    inbound.arrive(Seq(2), &[0; 20]).unwrap();
     // Five more bytes may be on their way when THAW is sent, in five frames.
     let window = inbound.open_window(100);
     assert_eq!(window, 5);
     for seq in 3..8 {
-        assert_eq!(inbound.arrive(Seq(seq), 1), Ok(Arrival::New));
+        assert_eq!(inbound.arrive(Seq(seq), &[0; 1]), Ok(Arrival::New));
     }
-    assert_eq!(inbound.arrive(Seq(8), 1), Err(Rule::WindowExceeded));
+    assert_eq!(inbound.arrive(Seq(8), &[0; 1]), Err(Rule::WindowExceeded));
 }

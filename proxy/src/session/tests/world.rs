@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use holdfast_backend::core::{Now, Peer};
 use holdfast_backend::{Population, Settings};
+use holdfast_protocol::codec::capability;
 use holdfast_protocol::message::{AttachmentEntry, Hello, Message, Release, Subject};
 use holdfast_protocol::{InstanceId, MAX_MESSAGE_BYTES, SessionId, TraceContext, decode, encode};
 
@@ -26,6 +27,8 @@ pub const ATTACH_TIMEOUT: Duration = Duration::from_millis(300);
 pub const FREEZE_TIMEOUT: Duration = Duration::from_millis(300);
 pub const PARK_DEADLINE: Duration = Duration::from_secs(600);
 pub const PARK_HOME: Duration = Duration::from_secs(5);
+pub const OPENED_US: u64 = 1_763_800_000_000_000;
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 pub const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 pub const A: LinkId = LinkId(0);
 pub const B: LinkId = LinkId(1);
@@ -63,7 +66,16 @@ pub fn limits() -> Limits {
         liveness: Duration::from_secs(3),
         resume_timeout: Duration::from_secs(2),
         close_deadline: CLOSE_DEADLINE,
+        max_journal_bytes: 64 * 1024,
+        checkpoint_interval: CHECKPOINT_INTERVAL,
+        max_recoveries: 3,
+        recoveries_in_flight: 100,
     }
+}
+
+/// A service whose sessions survive crashes at that level.
+pub fn surviving(recovery: Recovery) -> Service {
+    Service { recovery, ..service(OnCrash::Fresh) }
 }
 
 pub fn service(on_crash: OnCrash) -> Service {
@@ -133,6 +145,8 @@ impl World {
             client_window_bytes: settings.client_window_bytes,
             state_credit_bytes: settings.state_credit_bytes,
             format: settings.writes_format.clone(),
+            logic: settings.logic.clone(),
+            capabilities: 0,
         });
         let knobs = Arc::new(Knobs::default());
         let mut node = Node { peer: None, knobs, settings, generation: 0, faults: 0 };
@@ -144,7 +158,7 @@ impl World {
         let index = self.sessions.len();
         let mut id = *b"session-........";
         id[15] = u8::try_from(index).unwrap();
-        self.sessions.push(Session::new(SessionId(id), service, "203.0.113.9:50123".into()));
+        self.sessions.push(Session::new(SessionId(id), service, "203.0.113.9:50123".into(), OPENED_US));
         self.seats.push(Seat::default());
         self.drive(index, |session, fx| session.open(fx));
         index
@@ -164,8 +178,8 @@ impl World {
     /// What holds after every input.
     fn check_always(&self, index: usize) {
         let (session, seat) = (&self.sessions[index], &self.seats[index]);
-        let freezing = matches!(session.phase(), Phase::Freezing { .. });
-        assert_eq!(seat.reserved > 0, freezing, "a reservation is for a state on its way: {session:?}");
+        let takes = matches!(session.phase(), Phase::Freezing { .. }) || session.takes_checkpoint();
+        assert_eq!(seat.reserved > 0, takes, "a reservation is for a state on its way: {session:?}");
         assert_eq!(seat.ended.is_some(), *session.phase() == Phase::Ended);
         let closing = matches!(session.phase(), Phase::Closing { .. });
         assert!(seat.settled == session.link() || closing, "{:?}: {session:?}", seat.settled);
@@ -314,7 +328,7 @@ impl World {
             generation: node.generation,
             max_frame_bytes: 65_536,
             liveness_ms: 3000,
-            capabilities: 0,
+            capabilities: capability::REPLAY | capability::DELTA | capability::CHECKPOINTS,
             proxy: "host-a",
             service: "arena",
             proof: &[],
@@ -325,8 +339,11 @@ impl World {
         let (welcome, length) = decode(&output, MAX_MESSAGE_BYTES).unwrap().expect("WELCOME comes first");
         let Message::Welcome(welcome) = welcome else { panic!("{welcome:?}") };
         let entries = welcome.attachments.iter().collect();
+        let (capabilities, logic) = (welcome.capabilities, welcome.logic.to_owned());
         output.drain(..length);
         *peer.output() = output;
+        let wire = self.wire(link);
+        (wire.capabilities, wire.logic) = (capabilities, logic);
         entries
     }
 }
@@ -384,6 +401,18 @@ impl World {
         assert!(rest.is_empty());
     }
 
+    /// Whoever waits for a turn to recover gets it; one that input makes suspicious, after all others.
+    fn give_turns(&mut self) -> bool {
+        let waiting = (0..self.sessions.len()).filter(|index| self.seats[*index].awaits.is_some());
+        let Some(index) = waiting.min_by_key(|index| self.seats[*index].awaits) else { return false };
+        self.seats[index].awaits = None;
+        if self.seats[index].ended.is_none() {
+            self.seats[index].recovering = true;
+            self.drive(index, |session, fx| session.recover(fx));
+        }
+        true
+    }
+
     pub fn send_chunks(&mut self) -> bool {
         let mut any = false;
         for index in 0..self.sessions.len() {
@@ -421,7 +450,7 @@ impl World {
     /// Everything that can happen without the clock moving.
     pub fn settle(&mut self) {
         for _ in 0..100_000 {
-            let mut any = self.send_chunks() | self.flush_clients();
+            let mut any = self.send_chunks() | self.flush_clients() | self.give_turns();
             for index in 0..self.hub.wires.len() {
                 let link = LinkId(u32::try_from(index).unwrap());
                 any |= self.step(link, true) | self.step(link, false);

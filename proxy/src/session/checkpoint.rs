@@ -1,0 +1,162 @@
+//! Taking a checkpoint: asked for at an interval and when what is kept nears its bound, taken while the session plays.
+
+use holdfast_protocol::message::{self, Credit, Message, Rule, State};
+
+use super::effects::{Effects, LinkId, Note, Timer};
+use super::journal::Checkpoint;
+use super::state::Incoming;
+use super::{Phase, Session};
+
+impl Session {
+    /// Bytes kept since the last state.
+    pub(super) fn journal_bytes(&self) -> u64 {
+        let kept = self.outbound.kept_bytes() + self.journal.records.kept_bytes() + self.inbound.hash_bytes();
+        kept as u64
+    }
+
+    /// So much is kept that the client isn't read until there is a checkpoint.
+    pub(super) fn journal_is_full(&self) -> bool {
+        self.journal.is_kept() && self.journal_bytes() >= self.service.limits.max_journal_bytes
+    }
+
+    /// Something came or went: the clock is set, or a checkpoint asked for at once.
+    pub(super) fn look_after_journal<E: Effects>(&mut self, env: &mut E) {
+        if !self.journal.is_kept() {
+            return;
+        }
+        let Phase::Active { link } = self.phase else { return };
+        if !self.journal.clock_runs && self.is_ahead_of(self.journal.base()) {
+            self.journal.clock_runs = true;
+            env.timer(Timer::Checkpoint, Some(self.service.limits.checkpoint_interval));
+        }
+        if self.journal.checkpoint.is_none()
+            && self.journal_bytes() > self.service.limits.max_journal_bytes / 2
+        {
+            self.ask_checkpoint(link, env);
+        }
+    }
+
+    pub(super) fn checkpoint_is_due<E: Effects>(&mut self, env: &mut E) {
+        self.journal.clock_runs = false;
+        let Phase::Active { link } = self.phase else { return };
+        if !self.journal.is_kept() || !self.is_ahead_of(self.journal.base()) {
+            return;
+        }
+        if self.journal.checkpoint.is_some() {
+            self.grant_checkpoint(link, env);
+        } else {
+            self.ask_checkpoint(link, env);
+        }
+        self.journal.clock_runs = true;
+        env.timer(Timer::Checkpoint, Some(self.service.limits.checkpoint_interval));
+    }
+
+    fn ask_checkpoint<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        let credit_bytes = self.expected_state_bytes();
+        if !env.link_is_up(link) || !env.reserve(credit_bytes) {
+            return;
+        }
+        let (subject, epoch) = (self.subject(), self.epoch);
+        env.send(link, &Message::Checkpoint(message::Checkpoint { subject, epoch, credit_bytes }));
+        self.journal.checkpoint = Some(Checkpoint { reserved_bytes: credit_bytes, incoming: None });
+    }
+
+    /// What the next state may weigh.
+    pub(super) fn expected_state_bytes(&self) -> u64 {
+        let expected = self.last_state_bytes.unwrap_or(self.service.limits.state_size_bytes);
+        expected.clamp(1, self.service.limits.max_state_bytes.max(1))
+    }
+
+    /// A chunk of the checkpoint that was asked for.
+    pub(super) fn checkpoint_chunk<E: Effects>(
+        &mut self,
+        link: LinkId,
+        chunk: &State<'_>,
+        env: &mut E,
+    ) -> Result<(), Rule> {
+        if self.journal.gave_up || matches!(self.phase, Phase::Closing { .. }) {
+            return Ok(());
+        }
+        let (base, records) = (self.journal.base(), self.journal.records.had());
+        let fits = (base.client_seq..=self.outbound.sent()).contains(&chunk.client_seq)
+            && (base.server_seq..=self.inbound.echo()).contains(&chunk.server_seq)
+            && (base.record_seq..=records).contains(&chunk.record_seq);
+        let Some(checkpoint) = &mut self.journal.checkpoint else { return Err(Rule::StateUnasked) };
+        if checkpoint.incoming.is_none() {
+            if !fits {
+                return Err(Rule::StateOverrun);
+            }
+            self.last_state_bytes = Some(chunk.total_bytes);
+            let max_bytes = self.service.limits.max_state_bytes;
+            if chunk.total_bytes > max_bytes {
+                // The game can't be asked for another: it goes on with no more than its links' protection.
+                env.note(Note::StateTooLarge { link, total_bytes: chunk.total_bytes, max_bytes });
+                env.note(Note::Unprotected { link });
+                self.give_up_checkpoints(env);
+                return Ok(());
+            }
+        }
+        let reserved_bytes = checkpoint.reserved_bytes;
+        let incoming = checkpoint.incoming.get_or_insert_with(|| Incoming::begin(chunk));
+        if incoming.add(chunk, reserved_bytes)? {
+            self.checkpoint_is_whole(link, env);
+        } else {
+            self.grant_checkpoint(link, env);
+        }
+        Ok(())
+    }
+
+    /// Gives credit for the rest, if its total is known and there is room for it now; else it is tried again later.
+    fn grant_checkpoint<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        let (subject, epoch) = (self.subject(), self.epoch);
+        let Some(checkpoint) = &mut self.journal.checkpoint else { return };
+        let total_bytes = checkpoint.incoming.as_ref().map_or(0, Incoming::total_bytes);
+        let more = total_bytes.saturating_sub(checkpoint.reserved_bytes);
+        if more > 0 && env.reserve(more) {
+            checkpoint.reserved_bytes = total_bytes;
+            env.send(link, &Message::Credit(Credit { subject, epoch, bytes: more }));
+        }
+    }
+
+    fn checkpoint_is_whole<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        let Some(Checkpoint { reserved_bytes, incoming: Some(incoming) }) = self.journal.checkpoint.take()
+        else {
+            return;
+        };
+        env.unreserve(reserved_bytes);
+        env.note(Note::CheckpointKept { bytes: incoming.total_bytes() });
+        self.keep_state(incoming, link, env);
+        self.finish_client_close(env);
+        self.pump(env);
+    }
+
+    /// A state is whole: it is where a restore begins from here on, and what it covers is trimmed.
+    pub(super) fn keep_state<E: Effects>(&mut self, incoming: Incoming, link: LinkId, env: &mut E) {
+        let state = incoming.into_kept(env.state_format(link));
+        self.outbound.release(state.client_seq, env);
+        self.outbound.trim(state.client_seq, env);
+        self.inbound.trim_hashes(state.server_seq);
+        self.journal.records.trim(state.record_seq);
+        self.journal.state = Some(state);
+        self.lost = false;
+        (self.journal.recoveries, self.journal.suspect) = (0, false);
+    }
+
+    /// FREEZE, a cut or the end: what has come of it is of no use.
+    pub(super) fn abandon_checkpoint<E: Effects>(&mut self, env: &mut E) {
+        if let Some(checkpoint) = self.journal.checkpoint.take() {
+            env.unreserve(checkpoint.reserved_bytes);
+        }
+    }
+
+    /// No state will come that fits: nothing is kept for a crash until the next attachment.
+    fn give_up_checkpoints<E: Effects>(&mut self, env: &mut E) {
+        self.abandon_checkpoint(env);
+        self.journal.gave_up = true;
+        self.journal.state = None;
+        self.outbound.set_keeps(false, env);
+        self.journal.records.forget();
+        self.inbound.set_keeps_hashes(false);
+        self.regulate_reading(env);
+    }
+}

@@ -1,0 +1,71 @@
+//! What the proxy keeps so that a session can go on after a crash: the last complete state, the records after it, and
+//! how it is taken anew from time to time. The client frames after it are in `outbound`, the hashes in `inbound`.
+
+use holdfast_protocol::Seq;
+use holdfast_protocol::message::Recovery;
+
+use super::records::Records;
+use super::state::{Incoming, KeptState};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Journal {
+    /// What holds for the current attachment, which may be less than the service wants.
+    pub level: Recovery,
+    /// A state with which a backend can continue.
+    pub state: Option<KeptState>,
+    /// Where a session without a state begins.
+    pub origin: Origin,
+    /// What must be equal for a sure replay: the logic of the backend that had it last.
+    pub logic: Option<String>,
+    pub records: Records,
+    pub checkpoint: Option<Checkpoint>,
+    /// The checkpoint timer runs.
+    pub clock_runs: bool,
+    /// Its state is too large to be kept: nothing is, until the next attachment.
+    pub gave_up: bool,
+    /// Crashes since the last new state.
+    pub recoveries: u32,
+    /// At the last crash there was input that hadn't been processed.
+    pub suspect: bool,
+}
+
+/// The positions at which a session was opened with nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Origin {
+    pub client_seq: Seq,
+    pub server_seq: Seq,
+    pub record_seq: Seq,
+}
+
+/// CHECKPOINT is on the link.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Checkpoint {
+    pub reserved_bytes: u64,
+    pub incoming: Option<Incoming>,
+}
+
+impl Journal {
+    /// Whether input and output since the last state are kept.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.level != Recovery::None && !self.gave_up
+    }
+
+    /// Where a restore begins.
+    #[must_use]
+    pub fn base(&self) -> Origin {
+        match &self.state {
+            Some(state) => Origin {
+                client_seq: state.client_seq,
+                server_seq: state.server_seq,
+                record_seq: state.record_seq,
+            },
+            None => self.origin,
+        }
+    }
+
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        self.state.as_ref().map_or(0, |state| state.bytes.len() as u64)
+    }
+}

@@ -1,0 +1,209 @@
+//! Going on after a crash: what level of recovery holds, the way back to the last state, and input that is poison.
+
+use holdfast_protocol::message::{Record, Recovery, Subject};
+use holdfast_protocol::{Seq, TraceContext};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::effects::{Effects, LinkId, Note, Suspicion, Timer};
+use super::journal::Origin;
+use super::outbound::Kind;
+use super::records::{self, Records};
+use super::{Client, Order, Otherwise, Phase, Session};
+use crate::routing::table::OnCrash;
+use crate::telemetry::counters::{CloseReason, HandoffCause};
+
+impl Session {
+    /// A backend has had something of it that the next one must get from the journal.
+    pub(super) fn has_history(&self) -> bool {
+        self.journal.state.is_some() || self.journal.is_kept() && self.is_ahead_of(self.journal.origin)
+    }
+
+    /// Whether anything happened after these positions.
+    pub(super) fn is_ahead_of(&self, base: Origin) -> bool {
+        self.outbound.highest() > base.client_seq
+            || self.inbound.had() > base.server_seq
+            || self.journal.records.had() > base.record_seq
+    }
+
+    /// Capabilities without which a backend couldn't go on with it.
+    pub(super) fn needs(&self) -> u64 {
+        let base = self.journal.base();
+        // Client frames alone are what any handoff gives again.
+        let made_something =
+            self.inbound.had() > base.server_seq || self.journal.records.had() > base.record_seq;
+        match self.journal.level {
+            Recovery::Replay | Recovery::Delta if made_something && self.journal.is_kept() => {
+                self.journal.level.needs()
+            }
+            _ => 0,
+        }
+    }
+
+    /// What holds on that link, if the session can go on there at all.
+    pub(super) fn level_at<E: Effects>(&self, link: LinkId, env: &mut E) -> Option<Recovery> {
+        let (wanted, has) = (self.service.recovery, env.capabilities(link));
+        if has & wanted.needs() == wanted.needs() {
+            return Some(wanted);
+        }
+        if has & self.needs() != self.needs() {
+            return None;
+        }
+        env.note(Note::Unprotected { link });
+        Some(Recovery::None)
+    }
+
+    /// An attachment is to begin where the kept state ends.
+    pub(super) fn begin_at<E: Effects>(&mut self, level: Recovery, env: &mut E) {
+        let base = self.journal.base();
+        self.outbound.rewind_to_base();
+        self.hold_to(level, env);
+        let last = self.journal.records.had();
+        self.journal.records.rewind(last);
+        let replays = level == Recovery::Replay;
+        self.inbound.attend(if replays { base.server_seq } else { self.inbound.had() });
+    }
+
+    /// From here on, what that level needs is kept, and no more.
+    pub(super) fn hold_to<E: Effects>(&mut self, level: Recovery, env: &mut E) {
+        self.journal.level = level;
+        self.journal.gave_up = false;
+        self.outbound.set_keeps(level != Recovery::None, env);
+        self.inbound.set_keeps_hashes(level == Recovery::Replay);
+    }
+
+    pub(super) fn record_again<'a>(&self, entry: &records::Entry<'a>) -> Record<'a> {
+        Record {
+            subject: Subject::Session(self.id),
+            epoch: self.epoch,
+            seq: entry.seq,
+            after_client_seq: entry.after_client_seq,
+            kind: entry.kind,
+            member: entry.member,
+            again: true,
+            bytes: entry.bytes,
+        }
+    }
+
+    /// The backend is gone, or its attachment has failed.
+    pub(super) fn crash<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        env.note(Note::Lost { link });
+        self.drop_reservation(env);
+        self.abandon_checkpoint(env);
+        self.recovery_is_over(env);
+        self.phase = Phase::Parked;
+        env.timer(Timer::Answer, None);
+        env.timer(Timer::Checkpoint, None);
+        self.journal.clock_runs = false;
+        if let Some(old) = self.old.take() {
+            // What it holds is older than what the target did with it.
+            self.release(old.link, old.epoch, env);
+        }
+        self.home = None;
+        self.tried.clear();
+        self.order = Some(Order { cause: HandoffCause::Crash, otherwise: Otherwise::Park });
+        env.settled(None);
+        if self.journal.is_kept() {
+            return self.await_turn(env);
+        }
+        if self.journal.state.is_some() {
+            self.outbound.rewind_to_base();
+            return self.seek(env);
+        }
+        match self.service.on_crash {
+            OnCrash::Close => self.end(CloseReason::Crash, env),
+            OnCrash::Fresh => self.begin_anew(env),
+        }
+    }
+
+    /// Counts a backend that went down with this session on it, or `None`: once more is too often.
+    pub(super) fn suspect<E: Effects>(&mut self, env: &mut E) -> Option<Suspicion> {
+        let first = self.outbound.first_unprocessed().map(|entry| (entry.seq, xxh3_64(entry.frame)));
+        self.journal.recoveries += 1;
+        if self.journal.recoveries > self.service.limits.max_recoveries {
+            let (seq, hash) = first.unwrap_or((self.outbound.acked(), 0));
+            env.note(Note::Poison { seq, hash });
+            return None;
+        }
+        let was_suspect = std::mem::replace(&mut self.journal.suspect, first.is_some());
+        Some(match (first, was_suspect) {
+            (None, _) => Suspicion::None,
+            (Some(_), false) => Suspicion::Once,
+            (Some(_), true) => Suspicion::Again,
+        })
+    }
+
+    /// Recoveries are paced, and input that may be poison comes last: it waits for its turn.
+    fn await_turn<E: Effects>(&mut self, env: &mut E) {
+        let Some(suspicion) = self.suspect(env) else { return self.end(CloseReason::Poison, env) };
+        self.outbound.rewind_to_base();
+        self.awaits_turn = true;
+        self.begin_stay(env);
+        if self.phase == Phase::Parked {
+            env.await_recovery(suspicion);
+        }
+    }
+
+    /// Its turn to go on after a crash has come.
+    pub fn recover<E: Effects>(&mut self, env: &mut E) {
+        if !std::mem::take(&mut self.awaits_turn) || self.phase != Phase::Parked {
+            return env.recovery_over();
+        }
+        let suspect = self.journal.suspect;
+        self.recovering = Some(if suspect { self.outbound.highest() } else { Seq::NONE });
+        self.seek(env);
+    }
+
+    /// It is live, or has processed something: the turn may be over.
+    pub(super) fn recovery_goes_on<E: Effects>(&mut self, env: &mut E) {
+        if let Some(until) = self.recovering
+            && matches!(self.phase, Phase::Active { .. })
+            && self.outbound.acked() >= until
+        {
+            self.recovery_is_over(env);
+        }
+    }
+
+    /// The turn is over, well or not.
+    pub(super) fn recovery_is_over<E: Effects>(&mut self, env: &mut E) {
+        if self.recovering.take().is_some() {
+            env.recovery_over();
+        }
+    }
+
+    /// A replay led elsewhere: what is kept is of no use, and the crash path is to do without.
+    pub(super) fn diverged<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        let (seq, record) = (self.inbound.echo().next(), self.journal.records.had());
+        env.note(Note::Diverged { link, seq, record });
+        self.abandon_checkpoint(env);
+        self.journal.level = Recovery::None;
+        self.journal.state = None;
+    }
+
+    /// The state is gone, and what was on its way to it.
+    fn begin_anew<E: Effects>(&mut self, env: &mut E) {
+        let frames = self.outbound.lose_sent(env);
+        env.note(Note::FramesLost(frames));
+        self.outbound.set_keeps(false, env);
+        // Nothing of the earlier ones is left: they are numbered from 1 again.
+        self.journal.records = Records::default();
+        self.inbound.set_keeps_hashes(false);
+        self.inbound.attend(self.inbound.had());
+        self.journal.origin = Origin {
+            client_seq: self.outbound.acked(),
+            server_seq: self.inbound.had(),
+            record_seq: Seq::NONE,
+        };
+        self.journal.logic = None;
+        (self.journal.recoveries, self.journal.suspect) = (0, false);
+        self.lost = true;
+        if self.outbound.is_empty() {
+            match self.client {
+                Client::Open => {}
+                // The next game hasn't heard that nothing more will come.
+                Client::Half => self.outbound.push(Kind::CloseHalf, &[], TraceContext::default(), 0, env),
+                Client::Gone => return self.end(self.ending.unwrap_or(CloseReason::Crash), env),
+            }
+        }
+        self.seek(env);
+    }
+}

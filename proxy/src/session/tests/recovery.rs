@@ -1,0 +1,268 @@
+//! Crashes, at every level of recovery: what the game processes and what the player sees afterwards.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::world::{A, B, CHECKPOINT_INTERVAL, World, surviving};
+use crate::routing::table::{OnCrash, Recovery, Service};
+use crate::session::Otherwise;
+use crate::telemetry::counters::{CloseReason, HandoffResult};
+
+const EXACT: [Recovery; 2] = [Recovery::Replay, Recovery::Delta];
+
+fn world(recovery: Recovery) -> World {
+    ticking(surviving(recovery))
+}
+
+/// Two backends whose game also acts by itself, and one session on A.
+fn ticking(service: Service) -> World {
+    let mut world = World::empty(2);
+    for link in [A, B] {
+        world.knobs(link).ticks.store(true, Ordering::Relaxed);
+    }
+    world.open(Arc::new(service));
+    world.settle();
+    world
+}
+
+#[track_caller]
+fn finish(world: &mut World) {
+    for link in [A, B] {
+        world.knobs(link).ticks.store(false, Ordering::Relaxed);
+    }
+    world.frames(0, 1);
+    world.advance(Duration::from_secs(1));
+    world.assert_flawless(0);
+    world.assert_all_answered(0);
+    assert_eq!((world.seats[0].ended, world.seats[0].diverged, world.seats[0].lost), (None, 0, 0));
+}
+
+#[test]
+fn a_killed_backend_costs_the_player_nothing_before_the_first_checkpoint() {
+    for recovery in EXACT {
+        let mut world = world(recovery);
+        world.frames(0, 3);
+        world.advance(Duration::from_millis(120));
+        world.frames(0, 2);
+        assert_eq!(world.seats[0].checkpoints, 0);
+        world.kill(A);
+        world.settle();
+        world.assert_active_on(0, B);
+        finish(&mut world);
+        assert_eq!(world.seats[0].results, [HandoffResult::Moved]);
+    }
+}
+
+#[test]
+fn a_killed_backend_costs_the_player_nothing_after_a_checkpoint() {
+    for recovery in EXACT {
+        let mut world = world(recovery);
+        for _ in 0..20 {
+            world.frames(0, 2);
+            world.advance(CHECKPOINT_INTERVAL / 7);
+        }
+        assert!(world.seats[0].checkpoints >= 2, "{recovery:?}: {}", world.seats[0].checkpoints);
+        world.frames(0, 2);
+        world.kill(A);
+        world.settle();
+        world.assert_active_on(0, B);
+        finish(&mut world);
+    }
+}
+
+#[test]
+fn a_checkpoint_trims_the_journal_and_an_idle_session_takes_no_more_of_them() {
+    for recovery in EXACT {
+        let mut world = World::with_service(2, surviving(recovery));
+        world.frames(0, 10);
+        world.settle();
+        let kept = world.sessions[0].kept_bytes();
+        world.advance(CHECKPOINT_INTERVAL + Duration::from_millis(100));
+        assert_eq!(world.seats[0].checkpoints, 1);
+        assert!(world.sessions[0].kept_bytes() < kept, "{recovery:?}");
+        world.advance(10 * CHECKPOINT_INTERVAL);
+        assert_eq!(world.seats[0].checkpoints, 1, "nothing has happened since");
+    }
+}
+
+#[test]
+fn a_journal_that_nears_its_bound_is_trimmed_without_waiting_for_the_interval() {
+    for recovery in EXACT {
+        let mut service = surviving(recovery);
+        service.limits.checkpoint_interval = Duration::from_secs(3600);
+        let mut world = World::with_service(2, service);
+        for _ in 0..400 {
+            world.frame(0, &[7; 300]);
+            world.advance(Duration::from_millis(1));
+        }
+        assert!(world.seats[0].checkpoints > 0);
+        assert!(world.sessions[0].kept_bytes() < 64 * 1024 + 4096, "{}", world.sessions[0].kept_bytes());
+        world.kill(A);
+        finish(&mut world);
+    }
+}
+
+#[test]
+fn backends_that_die_one_after_the_other_cost_the_player_nothing() {
+    for recovery in EXACT {
+        let mut service = surviving(recovery);
+        service.limits.max_recoveries = 100;
+        let mut world = ticking(service);
+        for round in 0..12 {
+            world.frames(0, 3);
+            world.advance(Duration::from_millis(40 * round));
+            world.frames(0, 1);
+            let there = world.sessions[0].link().unwrap();
+            world.kill(there);
+            world.advance(Duration::from_millis(7 * round));
+            world.restart(there);
+        }
+        finish(&mut world);
+    }
+}
+
+#[test]
+fn with_every_backend_dead_a_session_waits_with_all_it_has() {
+    for recovery in EXACT {
+        let mut world = world(recovery);
+        world.frames(0, 4);
+        world.advance(Duration::from_millis(700));
+        world.frames(0, 2);
+        world.kill(B);
+        world.kill(A);
+        world.settle();
+        assert_eq!(world.phase(0), "parked");
+        world.frames(0, 3);
+        world.advance(Duration::from_secs(5));
+        world.restart(B);
+        world.settle();
+        world.assert_active_on(0, B);
+        finish(&mut world);
+    }
+}
+
+#[test]
+fn a_target_that_dies_in_the_middle_of_a_replay_costs_nothing() {
+    for recovery in EXACT {
+        let mut world = world(recovery);
+        for _ in 0..30 {
+            world.frame(0, b"burst");
+            world.advance(Duration::from_millis(3));
+        }
+        world.kill(A);
+        for _ in 0..60 {
+            world.send_chunks();
+            world.step(B, true);
+            world.step(B, false);
+        }
+        world.kill(B);
+        world.restart(A);
+        world.settle();
+        world.assert_active_on(0, A);
+        finish(&mut world);
+    }
+}
+
+#[test]
+fn a_drain_right_after_a_recovery_costs_nothing() {
+    for recovery in EXACT {
+        let mut world = world(recovery);
+        for _ in 0..10 {
+            world.frame(0, b"burst");
+            world.advance(Duration::from_millis(10));
+        }
+        world.kill(A);
+        world.settle();
+        world.restart(A);
+        world.frames(0, 2);
+        world.leave(0, Otherwise::Thaw);
+        world.settle();
+        world.assert_active_on(0, A);
+        finish(&mut world);
+    }
+}
+
+#[test]
+fn a_player_who_left_before_the_crash_is_still_saved_with_every_frame() {
+    for recovery in EXACT {
+        let mut world = world(recovery);
+        world.frames(0, 4);
+        world.advance(Duration::from_millis(60));
+        world.frames(0, 1);
+        world.drive(0, |session, fx| session.client_gone(CloseReason::ClientError, fx));
+        world.kill(A);
+        world.advance(Duration::from_secs(1));
+        let closed = world.knobs(B).closed.lock().unwrap().clone();
+        assert_eq!(closed, [(5, super::game::chain_of(&world.seats[0].frames))], "{recovery:?}");
+        assert_eq!(world.seats[0].ended, Some(CloseReason::ClientError));
+    }
+}
+
+#[test]
+fn input_that_brings_down_backend_after_backend_is_poison_and_ends_its_session_alone() {
+    for recovery in EXACT {
+        let mut world = World::empty(2);
+        world.open(Arc::new(surviving(recovery)));
+        world.open(Arc::new(surviving(recovery)));
+        world.settle();
+        world.frames(0, 3);
+        world.frames(1, 3);
+        world.settle();
+        for _ in 0..4 {
+            // Its frame is on the link, and the process dies of it.
+            if world.seats[0].ended.is_none() && world.seats[0].frames.len() == 3 {
+                world.frame(0, b"poison");
+            }
+            let there = world.sessions[0].link().unwrap();
+            world.kill(there);
+            world.restart(there);
+            while world.seats[0].awaits.is_none() && world.seats[0].ended.is_none() {
+                world.settle();
+            }
+        }
+        assert_eq!(world.seats[0].ended, Some(CloseReason::Poison));
+        assert!(world.seats[0].poisoned);
+        world.frames(1, 1);
+        world.advance(Duration::from_secs(1));
+        world.assert_flawless(1);
+        world.assert_all_answered(1);
+    }
+}
+
+#[test]
+fn at_checkpoint_the_game_is_told_and_gets_every_later_frame_again() {
+    let mut world = World::with_service(2, surviving(Recovery::Checkpoint));
+    world.frames(0, 5);
+    world.advance(CHECKPOINT_INTERVAL + Duration::from_millis(100));
+    assert_eq!(world.seats[0].checkpoints, 1);
+    world.frames(0, 3);
+    world.settle();
+    world.kill(A);
+    world.frames(0, 1);
+    world.advance(Duration::from_secs(1));
+    world.assert_active_on(0, B);
+    assert_eq!(world.knobs(B).recovered.load(Ordering::Relaxed), 1, "the game was told");
+    world.assert_all_answered(0);
+    let last = *world.shown(0).last().unwrap();
+    assert_eq!(last.chain, super::game::chain_of(&world.seats[0].frames));
+}
+
+#[test]
+fn a_backend_without_the_abilities_is_no_place_for_a_journal_and_a_new_session_is_told_of() {
+    let mut world = World::with_service(2, surviving(Recovery::Replay));
+    world.wire(B).capabilities = 0;
+    world.frames(0, 2);
+    world.settle();
+    world.kill(A);
+    world.settle();
+    assert_eq!(world.phase(0), "parked", "B could not replay it");
+    world.open(Arc::new(Service { on_crash: OnCrash::Close, ..surviving(Recovery::Replay) }));
+    world.settle();
+    world.assert_active_on(1, B);
+    assert_eq!(world.seats[1].unprotected, 1);
+    world.restart(A);
+    world.settle();
+    world.assert_active_on(0, A);
+    finish(&mut world);
+}
