@@ -28,6 +28,8 @@ impl Happened {
 }
 
 pub struct Outcome {
+    /// The command that plays the same storm.
+    pub again: String,
     pub seed: u64,
     pub minutes: f64,
     /// Of all swarms.
@@ -103,8 +105,7 @@ impl Outcome {
             }
             false => {
                 let _ = write!(out, "  Something went wrong: see above. What happened:\n\n{}", self.log());
-                let (minutes, seed) = (self.minutes, self.seed);
-                let _ = writeln!(out, "\n  Again: ./dev chaos --minutes {minutes} --seed {seed}");
+                let _ = writeln!(out, "\n  Again: {}", self.again);
             }
         }
         out
@@ -151,6 +152,7 @@ mod tests {
         let happened = |kind, missed| Happened { at_s: 1.5, kind, target: "arena/a".into(), missed };
         let verdict = Verdict { sessions: 2, frames: 10, received: 10, ..Verdict::default() };
         Outcome {
+            again: "./dev chaos --seed 9".into(),
             seed: 9,
             minutes: 1.0,
             verdict: sum(vec![verdict.clone(), verdict]),

@@ -9,7 +9,10 @@ use std::time::Duration;
 use fastrand::Rng;
 
 /// Between two faults, in milliseconds.
-const GAP_MS: (u64, u64) = (150, 550);
+const GAP_MS: (u64, u64) = (150, 600);
+/// Of ten faults, so many come right after the one before, to meet what it has set going.
+const HURRIED_OF_TEN: u32 = 3;
+const HURRIED_GAP_MS: (u64, u64) = (0, 100);
 /// What takes every game away from the players ends by then.
 const MOST_WITHOUT_GAME: Duration = Duration::from_secs(3);
 /// Time that an etcd takes to be healthy again, and to be noticed.
@@ -247,7 +250,8 @@ impl Planner<'_> {
             if let Some(action) = self.draw(at) {
                 self.faults.push(Fault { at, action });
             }
-            at += self.millis(GAP_MS);
+            let hurried = self.random.u32(..10) < HURRIED_OF_TEN;
+            at += self.millis(if hurried { HURRIED_GAP_MS } else { GAP_MS });
         }
     }
 

@@ -9,7 +9,7 @@ use crate::chaos::backend::Backend;
 use crate::chaos::operator::{Operator, Order};
 use crate::chaos::outcome::{Happened, Outcome, sum};
 use crate::chaos::plan::{Action, BACKENDS, Bounds, Fault, Mischief, plan};
-use crate::chaos::{Options, RECOVERY};
+use crate::chaos::{Options, Recovery};
 use crate::{
     Etcd, EtcdBinary, Players, PlayersSpec, Progress, Proxy, ProxySpec, Source, Stage, arena_service, until,
     usage,
@@ -64,7 +64,7 @@ impl Theatre {
         let endpoint = etcd.endpoint();
         let backends =
             BACKENDS.into_iter().map(|name| Backend::start(stage, name)).collect::<Result<Vec<_>>>()?;
-        write_documents(&etcd, &backends)?;
+        write_documents(&etcd, &backends, options.recovery)?;
         let mut proxies = Vec::new();
         for (id, workers) in [("a", 1), ("b", 2)] {
             let mut spec = ProxySpec::new(id, Source::Etcd { endpoint: endpoint.clone() });
@@ -111,8 +111,9 @@ impl Theatre {
         self.look_at_proxies_left_alone();
         self.look_for_panics();
         Ok(Outcome {
+            again: options.command(),
             seed: options.seed,
-            minutes: options.storm.as_secs_f64() / 60.0,
+            minutes: options.minutes(),
             verdict: sum(verdicts),
             happened: self.happened.clone(),
             rss_start_bytes,
@@ -136,7 +137,7 @@ impl Theatre {
     }
 
     fn storm(&mut self, options: &Options, tell: &mut dyn FnMut(&str)) -> Result<()> {
-        let freeze_ms = if RECOVERY == "none" { (50, 1_500) } else { (50, 4_000) };
+        let freeze_ms = options.recovery.freeze_ms();
         let bounds =
             Bounds { storm: options.storm, kinds: options.kinds.clone(), swarms: options.swarms, freeze_ms };
         for swarm in &mut self.swarms {
@@ -303,22 +304,22 @@ fn misbehave(swarm: &mut Players, players: usize, seed: u64, what: &Mischief) ->
     Ok(did > 0)
 }
 
-fn write_documents(etcd: &Etcd, backends: &[Backend]) -> Result<()> {
+fn write_documents(etcd: &Etcd, backends: &[Backend], recovery: Recovery) -> Result<()> {
     let put =
         |key: &str, document: &serde_json::Value| etcd.put(&format!("{CONFIG}/{key}"), &document.to_string());
-    put("services/arena", &arena_service(&service()))?;
+    put("services/arena", &arena_service(&service(recovery)))?;
     for backend in backends {
         put(&backend.key(), &backend.document())?;
     }
     put("routes/public", &json!({"listener": "game", "service": "arena", "prefer": "none"}))
 }
 
-/// Nobody is closed for having waited; without recovery, a game that is slow to answer isn't given up, for that
-/// would lose its players' state.
-fn service() -> serde_json::Value {
-    let wait_ms = if RECOVERY == "none" { 30_000 } else { 1_500 };
+/// Nobody is closed for having waited, and drains take long enough to meet other faults.
+fn service(recovery: Recovery) -> serde_json::Value {
+    let patience_ms = recovery.patience_ms();
     json!({
-        "recovery": RECOVERY,
-        "limits": {"park_deadline_s": 110, "liveness_ms": wait_ms, "resume_timeout_ms": wait_ms},
+        "recovery": recovery.name(),
+        "limits": {"park_deadline_s": 110, "liveness_ms": patience_ms, "resume_timeout_ms": patience_ms},
+        "drain": {"per_second": 150},
     })
 }

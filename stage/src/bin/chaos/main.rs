@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use holdfast_stage::chaos::{Kind, Options, run};
+use holdfast_stage::chaos::{Kind, Options, Recovery, run};
 
 /// A week.
 const MAX_MINUTES: f64 = 10_080.0;
@@ -27,6 +27,9 @@ struct Arguments {
     /// The verdict as one JSON object on standard output
     #[arg(long)]
     json: bool,
+    /// What the service promises after a crash: none, replay or delta
+    #[arg(long, value_name = "LEVEL", default_value = Recovery::BEST.name())]
+    recovery: Recovery,
     /// Only these kinds of faults
     #[arg(long, value_name = "KIND[,KIND..]", value_delimiter = ',')]
     kinds: Vec<Kind>,
@@ -58,7 +61,7 @@ fn perform(arguments: &Arguments) -> anyhow::Result<bool> {
     );
     anyhow::ensure!(rate > 0.0 && rate <= 1_000.0, "--rate {rate}: expected 0 < HZ <= 1000");
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
-    let mut options = Options::new(seed, Duration::from_secs_f64(minutes * 60.0));
+    let mut options = Options::new(seed, Duration::from_secs_f64(minutes * 60.0), arguments.recovery);
     options.players = usize::from(arguments.players);
     options.rate_hz = rate;
     if !arguments.kinds.is_empty() {
