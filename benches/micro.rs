@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use holdfast::framing::RawFraming;
-use holdfast::routing::pick::{Candidate, pick};
+use holdfast::routing::pick::{Candidate, Logic, pick};
 use holdfast::routing::table::Prefer;
 use holdfast::routing::{Backend, BackendAddress, BackendId};
 use holdfast_protocol::message::{Data, Message};
@@ -94,7 +94,8 @@ fn placement(criterion: &mut Criterion) {
     };
     let backends: Vec<_> = (0..100).map(backend).collect();
     let shares = BTreeMap::from([(Arc::from("1.4"), 95), (Arc::from("1.5"), 5)]);
-    let candidate = |backend| Candidate { backend, sessions: 10, local: false, same_zone: false };
+    let candidate =
+        |backend| Candidate { backend, sessions: 10, local: false, same_zone: false, logic: Logic::Unknown };
     let candidates: Vec<_> = backends.iter().map(candidate).collect();
     criterion.bench_function("pick among 100 backends", |bencher| {
         let mut number = 0u128;

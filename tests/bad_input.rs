@@ -4,6 +4,7 @@ mod from_backends;
 mod from_clients;
 mod handshakes;
 
+use holdfast_protocol::message::Rule;
 use holdfast_stage::Players;
 use serde_json::json;
 
@@ -17,6 +18,12 @@ fn scene() -> Scene {
 /// Faults that backends have committed.
 fn faults(scene: &Scene, scope: &str) -> u64 {
     scene.metric("holdfast_faults_total", &format!("scope=\"{scope}\""))
+}
+
+/// How often that one rule was broken.
+fn broken(scene: &Scene, scope: &str, rule: Rule) -> u64 {
+    let labels = format!("scope=\"{scope}\",rule=\"{}\"", rule.name());
+    scene.metric("holdfast_faults_total", &labels)
 }
 
 /// The players on the other backends were never touched, and the proxy is well.

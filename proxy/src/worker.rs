@@ -17,6 +17,7 @@ mod hub;
 mod link;
 mod link_io;
 mod link_life;
+mod recovery;
 mod slot;
 mod stream;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use slotmap::SlotMap;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::routing::table::Recovery;
 use crate::routing::{BackendAddress, BackendId, Service, Table};
 use crate::session::Session;
 use crate::telemetry::counters::Counters;
@@ -121,6 +123,7 @@ fn with_worker<T>(act: impl FnOnce(&mut Worker) -> T) -> T {
         let worker = slot.as_mut().expect("tasks of a worker run on its thread, after its start");
         worker.hub.now = Instant::now();
         let result = act(worker);
+        worker.recover_some();
         worker.after_turn();
         if worker.is_flush_overdue() {
             worker.flush();
@@ -190,14 +193,13 @@ impl Worker {
         let mut fx = Fx {
             key,
             id: slot.session.id(),
-            framing: &service.framing,
-            slow_frame: service.trace.slow_frame,
             ratio: self.hub.config.ratio(&service),
-            service: &service.name,
+            service: &service,
             seat: &mut slot.seat,
             hub: &mut self.hub,
         };
         let result = input(&mut slot.session, &mut fx);
+        self.hub.settle_recovery(&slot.session, key, &mut slot.seat);
         self.hub.parked_anew |= account(&slot.session, &mut slot.seat, &mut self.hub);
         if slot.seat.returning && !slot.session.is_attaching() {
             slot.seat.returning = false;
@@ -229,8 +231,11 @@ impl Worker {
         let Some(mut slot) = self.slots.remove(key) else { return };
         self.by_id.remove(&slot.session.id());
         self.leave_places(&mut slot.seat);
+        self.hub.leave_recovery(&slot.session.service().name, &mut slot.seat);
+        self.hub.set_unprotected(&mut slot.seat, false);
         self.hub.counters.sessions.sub(1);
         self.hub.set_kept(self.hub.counters.kept_bytes.get().saturating_sub(slot.seat.kept_bytes));
+        self.hub.counters.journal_bytes.sub(slot.seat.journal_bytes);
         if let Some(population) = self.hub.population.get_mut(&slot.session.service().name) {
             *population -= 1;
         }
@@ -276,6 +281,10 @@ fn account(session: &Session, seat: &mut Seat, hub: &mut Hub) -> bool {
     if kept_bytes != seat.kept_bytes {
         hub.set_kept(hub.counters.kept_bytes.get().wrapping_add(kept_bytes).wrapping_sub(seat.kept_bytes));
         seat.kept_bytes = kept_bytes;
+        let journal_bytes = if session.service().recovery == Recovery::None { 0 } else { kept_bytes };
+        let before = std::mem::replace(&mut seat.journal_bytes, journal_bytes);
+        let journals = &hub.counters.journal_bytes;
+        journals.set(journals.get().wrapping_add(journal_bytes).wrapping_sub(before));
     }
     let counters = &hub.counters;
     let parked = matches!(session.phase(), crate::session::Phase::Parked);

@@ -1,9 +1,11 @@
 //! Backends that break the link's rules in the middle of play.
 
-use holdfast_protocol::message::{Attached, Hello, Message, Record, RecordKind, Rule, State, Subject};
-use holdfast_protocol::{Epoch, InstanceId, Seq, SessionId, codec};
+use holdfast_protocol::message::{
+    Attached, Hello, Join, Leave, Message, Record, RecordKind, Rule, State, Subject,
+};
+use holdfast_protocol::{Epoch, GroupId, InstanceId, Seq, SessionId, codec};
 
-use super::{faults, scene, unharmed};
+use super::{broken, faults, scene, unharmed};
 use crate::support::impostor::{Heard, Impostor, Peer, Talk};
 
 /// What a backend says that it may not.
@@ -35,6 +37,20 @@ fn state(talk: Talk) -> State<'static> {
     }
 }
 
+/// What no service without `replay` or `delta` has asked for.
+fn record(talk: Talk, kind: RecordKind) -> Message<'static> {
+    Message::Record(Record {
+        subject: Subject::Session(talk.session),
+        epoch: talk.epoch,
+        seq: Seq(1),
+        after_client_seq: talk.had,
+        kind,
+        member: None,
+        again: false,
+        bytes: b"",
+    })
+}
+
 /// A frame that is wrong in one way.
 fn wrong(peer: &mut Peer, talk: Talk, frame: &[u8], seqs: impl Fn(Seq, Seq) -> (Seq, Seq)) {
     let mut data = peer.data(talk, frame);
@@ -42,7 +58,7 @@ fn wrong(peer: &mut Peer, talk: Talk, frame: &[u8], seqs: impl Fn(Seq, Seq) -> (
     peer.send(&Message::Data(data));
 }
 
-const OF_A_SESSION: [Case; 9] = [
+const OF_A_SESSION: [Case; 12] = [
     Case {
         name: "skips-a-seq",
         misdeed: |peer, talk| wrong(peer, talk, b"x", |seq, ack| (seq.next(), ack)),
@@ -78,21 +94,31 @@ const OF_A_SESSION: [Case; 9] = [
         misdeed: |peer, talk| peer.say(talk, b"two\nlines"),
         rule: Rule::Malformed,
     },
+    Case {
+        name: "joins-a-group",
+        misdeed: |peer, talk| {
+            let (session, epoch) = (talk.session, talk.epoch);
+            peer.send(&Message::Join(Join { session, epoch, group: GroupId([7; 16]) }));
+        },
+        rule: Rule::Group,
+    },
+    Case {
+        name: "leaves-a-group",
+        misdeed: |peer, talk| {
+            let (session, epoch) = (talk.session, talk.epoch);
+            peer.send(&Message::Leave(Leave { session, epoch, group: GroupId([7; 16]) }));
+        },
+        rule: Rule::Group,
+    },
+    Case {
+        name: "sends-a-delta",
+        misdeed: |peer, talk| peer.send(&record(talk, RecordKind::Delta)),
+        rule: Rule::Unexpected,
+    },
     Case { name: "floods", misdeed: flood, rule: Rule::WindowExceeded },
     Case {
         name: "sends-a-record",
-        misdeed: |peer, talk| {
-            peer.send(&Message::Record(Record {
-                subject: Subject::Session(talk.session),
-                epoch: talk.epoch,
-                seq: Seq(1),
-                after_client_seq: talk.had,
-                kind: RecordKind::Input,
-                member: None,
-                again: false,
-                bytes: b"",
-            }));
-        },
+        misdeed: |peer, talk| peer.send(&record(talk, RecordKind::Input)),
         rule: Rule::Unexpected,
     },
 ];
@@ -114,6 +140,7 @@ fn a_rule_broken_for_a_session_ends_that_session_alone() {
     let players = scene.players(20);
     for Case { name, misdeed, rule } in OF_A_SESSION {
         let (before, of_link) = (faults(&scene, "session"), faults(&scene, "link"));
+        let of_rule = broken(&scene, "session", rule);
         let impostor = Impostor::turning(misdeed);
         scene.cast(name, &impostor);
         let (mut other, mut victim) = (scene.odd_client(), scene.odd_client());
@@ -130,6 +157,7 @@ fn a_rule_broken_for_a_session_ends_that_session_alone() {
         other.send(b"after\n");
         other.expect(b"after\n");
         assert_eq!((faults(&scene, "session"), faults(&scene, "link")), (before + 1, of_link), "{name}");
+        assert_eq!(broken(&scene, "session", rule), of_rule + 1, "{name}");
         let backend = format!("backend=odd/{name} ");
         scene.wait(&format!("{name}: the log says whose fault it is"), |scene| {
             scene.log().lines().any(|line| {
@@ -230,7 +258,7 @@ fn a_rule_broken_for_a_link_ends_that_link_alone() {
     let mut scene = scene();
     let players = scene.players(20);
     for Case { name, misdeed, rule } in OF_A_LINK {
-        let before = faults(&scene, "link");
+        let (before, of_rule) = (faults(&scene, "link"), broken(&scene, "link", rule));
         let impostor = Impostor::turning(misdeed);
         scene.cast(name, &impostor);
         let mut client = scene.odd_client();
@@ -243,6 +271,7 @@ fn a_rule_broken_for_a_link_ends_that_link_alone() {
         // Nobody answers any more, and this service closes after a crash.
         client.until_closed();
         assert_eq!(faults(&scene, "link"), before + 1, "{name}");
+        assert_eq!(broken(&scene, "link", rule), of_rule + 1, "{name}");
         let backend = format!("backend=odd/{name} ");
         scene.wait(&format!("{name}: the log says whose fault it is"), |scene| {
             scene
@@ -253,6 +282,35 @@ fn a_rule_broken_for_a_link_ends_that_link_alone() {
         scene.dismiss(name);
     }
     assert_eq!(scene.closed("crash"), OF_A_LINK.len() as u64);
+    unharmed(&mut scene, players);
+}
+
+/// Frames of a backend that hasn't even said that it has the session.
+#[test]
+fn live_frames_before_the_start_are_the_fault_of_that_session_alone() {
+    let mut scene = scene();
+    let players = scene.players(20);
+    let impostor = Impostor::start(|peer| {
+        peer.hasty = Some(b"first");
+        if peer.hello() {
+            peer.welcome();
+            peer.play(&|_, _| ());
+        }
+    });
+    scene.cast("hasty", &impostor);
+    let mut other = scene.odd_client();
+    other.send(b"before\n");
+    other.expect(b"before\n");
+    let mut victim = scene.odd_client();
+    victim.send(b"before\n");
+    victim.until_closed();
+    let told = impostor.wait("FAULT", |heard| matches!(heard, Heard::Fault { .. }));
+    assert_eq!(told, Heard::Fault { rule: Rule::LiveBeforeStart, of_link: false });
+    impostor.wait("RELEASE", |heard| *heard == Heard::Release);
+    other.send(b"after\n");
+    other.expect(b"after\n");
+    assert_eq!(broken(&scene, "session", Rule::LiveBeforeStart), 1);
+    assert_eq!((faults(&scene, "session"), faults(&scene, "link")), (1, 0));
     unharmed(&mut scene, players);
 }
 

@@ -71,6 +71,8 @@ pub struct Peer {
     loading: HashMap<SessionId, u64>,
     /// Frames that it still says after it has handed a session over.
     pub haunting: &'static [&'static [u8]],
+    /// A frame that it says before it has taken a session, from its second one on.
+    pub hasty: Option<&'static [u8]>,
 }
 
 impl Impostor {
@@ -89,8 +91,17 @@ impl Impostor {
                 }
                 let (behave, heard) = (behave.clone(), sender.clone());
                 let (inbox, talks, loading) = (Vec::new(), HashMap::new(), HashMap::new());
-                let mut peer =
-                    Peer { stream, inbox, heard, instance, generation: 0, talks, loading, haunting: &[] };
+                let mut peer = Peer {
+                    stream,
+                    inbox,
+                    heard,
+                    instance,
+                    generation: 0,
+                    talks,
+                    loading,
+                    haunting: &[],
+                    hasty: None,
+                };
                 std::thread::spawn(move || behave(&mut peer));
             }
         });
@@ -234,6 +245,10 @@ impl Peer {
                 if !fresh {
                     // Its STATE follows.
                     self.loading.insert(session, attach.state_total_bytes);
+                    return None;
+                }
+                if let Some(word) = self.hasty.filter(|_| self.talks.len() > 1) {
+                    self.say(Talk { session, epoch, had, sent }, word);
                     return None;
                 }
                 let attached = Attached { subject: attach.subject, epoch, client_seq: had, server_seq: sent };

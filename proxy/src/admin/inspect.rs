@@ -121,6 +121,11 @@ fn service_view(service: &Service, backends: usize) -> ServiceView {
             OnCrash::Close => "close",
         }
         .to_owned(),
+        checkpoint_interval_ms: u64::try_from(service.limits.checkpoint_interval.as_millis())
+            .unwrap_or(u64::MAX),
+        max_journal_bytes: service.limits.max_journal_bytes,
+        max_recoveries: service.limits.max_recoveries,
+        recoveries_in_flight: service.limits.recoveries_in_flight,
         backends: backends as u64,
     }
 }

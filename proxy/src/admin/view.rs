@@ -114,6 +114,10 @@ pub struct ServiceView {
     pub name: String,
     pub recovery: String,
     pub on_crash: String,
+    pub checkpoint_interval_ms: u64,
+    pub max_journal_bytes: u64,
+    pub max_recoveries: u32,
+    pub recoveries_in_flight: u32,
     pub backends: u64,
 }
 

@@ -23,11 +23,28 @@ pub struct Candidate<'a> {
     pub local: bool,
     /// It is in this proxy's zone.
     pub same_zone: bool,
+    pub logic: Logic,
+}
+
+/// Whether a backend runs the logic that a session was played with, so that a replay there is sure to come out the
+/// same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logic {
+    Same,
+    /// It hasn't been asked yet.
+    Unknown,
+    Other,
+}
+
+impl Logic {
+    /// The better ones first.
+    const ALL: [Self; 3] = [Self::Same, Self::Unknown, Self::Other];
 }
 
 /// Chooses the backend for `session`: an index into `candidates`, or none if nobody may take it.
 ///
-/// `shares` are the route's, by version; empty: every version counts, by its backends' weights. A version with share 0
+/// A backend of the same logic comes before all others, whatever the shares say: it is what makes a replay sure.
+/// /// `shares` are the route's, by version; empty: every version counts, by its backends' weights. A version with share 0
 /// (or none) takes nothing, nor does a backend of weight 0.
 #[must_use]
 pub fn pick(
@@ -37,9 +54,22 @@ pub fn pick(
     candidates: &[Candidate<'_>],
 ) -> Option<usize> {
     let seed = xxh3_64(&session.0);
-    let version = if shares.is_empty() { None } else { Some(pick_version(seed, shares, candidates)?) };
+    Logic::ALL.into_iter().find_map(|logic| pick_of(logic, seed, shares, prefer, candidates))
+}
+
+/// The pick among the candidates of that logic.
+fn pick_of(
+    logic: Logic,
+    seed: u64,
+    shares: &BTreeMap<Arc<str>, u32>,
+    prefer: Prefer,
+    candidates: &[Candidate<'_>],
+) -> Option<usize> {
+    let version = if shares.is_empty() { None } else { Some(pick_version(logic, seed, shares, candidates)?) };
     let takes = |candidate: &Candidate<'_>| {
-        candidate.backend.weight > 0 && version.is_none_or(|version| *candidate.backend.version == *version)
+        candidate.logic == logic
+            && candidate.backend.weight > 0
+            && version.is_none_or(|version| *candidate.backend.version == *version)
     };
     let preferred = |candidate: &Candidate<'_>| match prefer {
         Prefer::Local => candidate.local,
@@ -57,12 +87,15 @@ pub fn pick(
 
 /// The version with the lowest score among those that somebody can serve.
 fn pick_version<'a>(
+    logic: Logic,
     seed: u64,
     shares: &BTreeMap<Arc<str>, u32>,
     candidates: &'a [Candidate<'_>],
 ) -> Option<&'a str> {
     let mut best: Option<(f64, &str)> = None;
-    for candidate in candidates.iter().filter(|candidate| candidate.backend.weight > 0) {
+    let of_logic =
+        candidates.iter().filter(|candidate| candidate.logic == logic && candidate.backend.weight > 0);
+    for candidate in of_logic {
         let version = &*candidate.backend.version;
         if best.is_some_and(|(_, known)| known == version) {
             continue;

@@ -113,6 +113,7 @@ pub enum Note<'a> {
     /// The backend says that this attachment failed.
     Failed {
         link: LinkId,
+        rule: Rule,
         text: &'a str,
     },
     /// A message of an attachment that isn't current was dropped.

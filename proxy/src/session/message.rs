@@ -57,7 +57,7 @@ impl Session {
                 Ok(())
             }
             Message::Fault(fault) => {
-                env.note(Note::Failed { link, text: fault.text });
+                env.note(Note::Failed { link, rule: fault.rule, text: fault.text });
                 if fault.rule == Rule::Diverged {
                     self.diverged(link, env);
                 }

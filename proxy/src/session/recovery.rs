@@ -143,9 +143,10 @@ impl Session {
         }
     }
 
-    /// Its turn to go on after a crash has come.
+    /// Its turn to go on after a crash has come; who found no backend in one gets another when there may be one.
     pub fn recover<E: Effects>(&mut self, env: &mut E) {
-        if !std::mem::take(&mut self.awaits_turn) || self.phase != Phase::Parked {
+        self.awaits_turn = false;
+        if self.phase != Phase::Parked {
             return env.recovery_over();
         }
         let suspect = self.journal.suspect;

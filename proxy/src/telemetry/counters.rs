@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use holdfast_protocol::message::Rule;
+
 /// A count (or level) with one writer.
 #[derive(Debug, Default)]
 pub struct Cell(AtomicU64);
@@ -144,6 +146,23 @@ impl HandoffResult {
 pub const PAUSE_BUCKETS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
+/// Faults by the rule that was broken; those without a name of their own are one.
+#[derive(Debug, Default)]
+pub struct Faults([Cell; Rule::ALL.len() + 1]);
+
+impl Faults {
+    pub fn add(&self, rule: Rule) {
+        let index = Rule::ALL.iter().position(|known| *known == rule).unwrap_or(Rule::ALL.len());
+        self.0[index].add(1);
+    }
+
+    /// Every name and its count.
+    pub fn cells(&self) -> impl Iterator<Item = (&'static str, &Cell)> {
+        let names = Rule::ALL.iter().map(|rule| rule.name()).chain(["other"]);
+        names.zip(&self.0)
+    }
+}
+
 /// One worker's counters.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -171,9 +190,20 @@ pub struct Counters {
     pub kept_bytes: Cell,
     pub links_up: Cell,
     pub links_lost: Cell,
-    /// Faults that a backend committed, by scope.
-    pub link_faults: Cell,
-    pub session_faults: Cell,
+    /// Rules that backends broke for the link as a whole, and for one session.
+    pub link_faults: Faults,
+    pub session_faults: Faults,
     /// State that had to be dropped (at shutdown or a park deadline).
     pub states_dropped: Cell,
+    /// Of the bytes kept, those of sessions whose service recovers from a crash.
+    pub journal_bytes: Cell,
+    pub checkpoints: Cell,
+    pub checkpoint_bytes: Cell,
+    pub records: Cell,
+    /// Sessions that wait for their turn after a crash, or are on their way.
+    pub recovering: Cell,
+    pub diverged: Cell,
+    pub poisoned: Cell,
+    /// Sessions whose backend can't do what their service's `recovery` asks for.
+    pub unprotected: Cell,
 }

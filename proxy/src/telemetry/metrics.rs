@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::counters::{Cell, CloseReason, Counters, HandoffCause, HandoffResult, PAUSE_BUCKETS};
+use super::counters::{Cell, CloseReason, Counters, Faults, HandoffCause, HandoffResult, PAUSE_BUCKETS};
 use super::tracer::SpanStats;
 pub use reference::{Kind, Metric, REFERENCE};
 pub use text::Exposition;
@@ -76,6 +76,7 @@ impl Collector for MetricsSources {
         let mut page = Page { encoder };
         self.encode_sessions(&mut page)?;
         self.encode_handoffs(&mut page)?;
+        self.encode_recovery(&mut page)?;
         self.encode_frames(&mut page)?;
         self.encode_links(&mut page)?;
         self.encode_control(&mut page)?;
@@ -136,11 +137,34 @@ impl MetricsSources {
         page.gauge(&reference::LINKS, self.sum(|c| &c.links_up))?;
         page.counter(&reference::LINKS_LOST, self.sum(|c| &c.links_lost))?;
         page.counter(&reference::STALE_MESSAGES, self.sum(|c| &c.stale_messages))?;
-        let faults = [
-            ([("scope", "session")], self.sum(|c| &c.session_faults)),
-            ([("scope", "link")], self.sum(|c| &c.link_faults)),
-        ];
-        page.counters(&reference::FAULTS, faults)
+        let faults =
+            [("session", self.faults(|c| &c.session_faults)), ("link", self.faults(|c| &c.link_faults))];
+        let series = faults.into_iter().flat_map(|(scope, rules)| {
+            rules.into_iter().map(move |(rule, count)| ([("scope", scope), ("rule", rule)], count))
+        });
+        page.counters(&reference::FAULTS, series)
+    }
+
+    /// Every rule's name, and how often it was broken.
+    fn faults(&self, of: impl Fn(&Counters) -> &Faults) -> Vec<(&'static str, u64)> {
+        let mut sums: Vec<_> = Faults::default().cells().map(|(rule, _)| (rule, 0)).collect();
+        for counters in &self.workers {
+            for (sum, (_, cell)) in sums.iter_mut().zip(of(counters).cells()) {
+                sum.1 = u64::wrapping_add(sum.1, cell.get());
+            }
+        }
+        sums
+    }
+
+    fn encode_recovery(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge(&reference::JOURNAL_BYTES, self.sum(|c| &c.journal_bytes))?;
+        page.counter(&reference::CHECKPOINTS, self.sum(|c| &c.checkpoints))?;
+        page.counter(&reference::CHECKPOINT_BYTES, self.sum(|c| &c.checkpoint_bytes))?;
+        page.counter(&reference::RECORDS, self.sum(|c| &c.records))?;
+        page.gauge(&reference::RECOVERING, self.sum(|c| &c.recovering))?;
+        page.gauge(&reference::UNPROTECTED, self.sum(|c| &c.unprotected))?;
+        page.counter(&reference::DIVERGED, self.sum(|c| &c.diverged))?;
+        page.counter(&reference::POISONED, self.sum(|c| &c.poisoned))
     }
 
     fn encode_control(&self, page: &mut Page<'_>) -> fmt::Result {

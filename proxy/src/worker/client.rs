@@ -160,7 +160,7 @@ impl Worker {
         let received = self.hub.clock.stamp(self.hub.now);
         let outcome = self.drive(key, |session, fx| {
             while at < bytes.len() {
-                let Some(cut) = fx.framing.cut_resumed(&bytes[at..], searched)? else {
+                let Some(cut) = fx.service.framing.cut_resumed(&bytes[at..], searched)? else {
                     searched = bytes.len() - at;
                     return Ok(());
                 };

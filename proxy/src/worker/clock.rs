@@ -34,7 +34,7 @@ impl Worker {
         let now = self.hub.now;
         let drains =
             self.hub.draining.iter().filter_map(|id| self.hub.link(*id).drain.as_ref()?.due(now)).min();
-        let returns = self.may_bring_back().then_some(self.hub.now);
+        let returns = (self.may_bring_back() || self.may_recover()).then_some(self.hub.now);
         let due =
             [timers, drains, returns, self.hub.owed_due, Some(self.next_look)].into_iter().flatten().min();
         let earlier = match (due, self.clock_due) {

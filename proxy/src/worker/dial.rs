@@ -5,8 +5,8 @@ use std::future::poll_fn;
 use std::io;
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::codec;
-use holdfast_protocol::message::{Message, MessageType};
+use holdfast_protocol::codec::{self, capability};
+use holdfast_protocol::message::{Message, MessageType, Rule};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::unconstrained;
@@ -18,8 +18,13 @@ use super::{Worker, with_worker};
 use crate::routing::BackendAddress;
 use crate::session::LinkId;
 
+/// What this proxy can do, as HELLO says it.
+pub(super) const OFFERED: u64 = capability::REPLAY | capability::DELTA | capability::CHECKPOINTS;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+pub(super) const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+/// The same while sessions wait to hear whether their backend is still there: a process that was killed may take a dial
+/// in the moment of its end.
+pub(super) const BACKOFF_CUT: Duration = Duration::from_millis(1);
 /// However urgent it is, a backend isn't dialled again sooner.
 const PAUSE_LEAST: Duration = Duration::from_millis(10);
 /// A link that lived so long was a good one: a backend that loses it is dialled again at once.
@@ -35,8 +40,8 @@ pub(super) enum DialError {
     #[error("handshake: {0}")]
     Handshake(String),
     /// What came instead of WELCOME breaks the link's rules.
-    #[error("handshake: the backend broke the link's rules: {0}")]
-    Fault(String),
+    #[error("handshake: the backend broke the link's rules: {text}")]
+    Fault { rule: Rule, text: String },
     #[error("no link within {patience:?}")]
     TooLong { patience: Duration },
 }
@@ -73,7 +78,7 @@ pub(super) struct Call {
 pub fn spawn(worker: &Worker, id: LinkId) {
     let demand = worker.hub.link(id).demand.clone();
     tokio::spawn(unconstrained(async move {
-        let mut backoff = BACKOFF_FIRST;
+        let mut backoff = Duration::ZERO;
         loop {
             match with_worker(|worker| worker.wish(id)) {
                 Wish::Dial => {}
@@ -93,15 +98,16 @@ pub fn spawn(worker: &Worker, id: LinkId) {
             };
             // A backend that takes a link and drops it at once isn't dialled in a tight loop.
             if lived >= STEADY {
-                backoff = BACKOFF_FIRST;
+                backoff = Duration::ZERO;
                 continue;
             }
+            let (least, longest) = with_worker(|worker| worker.backoff(id));
+            backoff = backoff.clamp(least, longest.max(least));
             let pause = backoff.mul_f64(0.5 + fastrand::f64());
             tokio::time::sleep(pause.min(PAUSE_LEAST)).await;
             // Sessions that were parked meanwhile make it urgent.
             let hurried = timeout(pause.saturating_sub(PAUSE_LEAST), demand.notified()).await.is_ok();
-            let longest = with_worker(|worker| worker.longest_backoff());
-            backoff = if hurried { BACKOFF_FIRST } else { (backoff * 2).min(longest) };
+            backoff = if hurried { Duration::ZERO } else { backoff * 2 };
         }
     }));
 }
@@ -157,7 +163,8 @@ where
             if stream.read_buf(&mut bytes).await.map_err(broken)? == 0 {
                 return Err(DialError::Handshake("closed by the backend before WELCOME".to_owned()));
             }
-            let answer = first_message(&bytes).map_err(|error| DialError::Fault(error.to_string()))?;
+            let answer = first_message(&bytes)
+                .map_err(|error| DialError::Fault { rule: Rule::Malformed, text: error.to_string() })?;
             if let Some((message, length)) = answer {
                 let peer = welcome(&message, call)?;
                 return Ok((peer, bytes.split_off(length)));
@@ -180,16 +187,16 @@ fn first_message(bytes: &[u8]) -> Result<Option<(Message<'_>, usize)>, codec::De
 }
 
 fn welcome(message: &Message<'_>, call: &Call) -> Result<Peer, DialError> {
-    let fault = |text| Err(DialError::Fault(text));
+    let fault = |rule, text| Err(DialError::Fault { rule, text });
     match message {
-        Message::Welcome(welcome) if welcome.version != codec::PROTOCOL_VERSION => fault(format!(
-            "the backend chose version {}, offered was {}",
-            welcome.version,
-            codec::PROTOCOL_VERSION
-        )),
-        Message::Welcome(welcome) if welcome.generation != call.generation => {
-            fault(format!("WELCOME of generation {}, expected {}", welcome.generation, call.generation))
-        }
+        Message::Welcome(welcome) if welcome.version != codec::PROTOCOL_VERSION => fault(
+            Rule::Version,
+            format!("the backend chose version {}, offered was {}", welcome.version, codec::PROTOCOL_VERSION),
+        ),
+        Message::Welcome(welcome) if welcome.generation != call.generation => fault(
+            Rule::Handshake,
+            format!("WELCOME of generation {}, expected {}", welcome.generation, call.generation),
+        ),
         Message::Welcome(welcome) if welcome.max_frame_bytes < call.max_frame_bytes => {
             let (takes, allowed) = (welcome.max_frame_bytes, call.max_frame_bytes);
             let text = format!(
@@ -206,11 +213,13 @@ fn welcome(message: &Message<'_>, call: &Call) -> Result<Peer, DialError> {
             state_credit_bytes: welcome.state_credit_bytes,
             draining: welcome.draining,
             attachments: welcome.attachments.iter().collect(),
+            capabilities: welcome.capabilities & OFFERED,
+            logic: welcome.logic.to_owned(),
         }),
         Message::Fault(refusal) => {
             let text = format!("the backend refused the link: {:?}: {}", refusal.rule, refusal.text);
             Err(DialError::Handshake(text))
         }
-        other => fault(format!("expected WELCOME, got {}", other.type_name())),
+        other => fault(Rule::Handshake, format!("expected WELCOME, got {}", other.type_name())),
     }
 }

@@ -198,8 +198,10 @@ impl Worker {
         if self.hub.counters.parked.get() == 0 {
             return;
         }
+        self.recoveries_may_go_on();
         self.hub.returning.clear();
-        let parked = self.slots.iter().filter(|(_, slot)| slot.seat.parked).map(|(key, _)| key);
+        let parked = self.slots.iter().filter(|(_, slot)| slot.seat.parked && slot.seat.recovery.is_none());
+        let parked = parked.map(|(key, _)| key);
         self.hub.returning.extend(parked);
     }
 
@@ -211,7 +213,10 @@ impl Worker {
             }
             let Some(key) = self.hub.returning.pop_front() else { return };
             let attaching = self.drive(key, |session, fx| {
-                session.look_again(fx);
+                // Who recovers has a turn of its own.
+                if fx.seat.recovery.is_none() {
+                    session.look_again(fx);
+                }
                 let attaching = matches!(session.phase(), Phase::Attaching { .. });
                 fx.seat.returning |= attaching;
                 attaching

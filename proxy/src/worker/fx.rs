@@ -9,20 +9,21 @@ use super::hub::{ACK_DELAY, Hub};
 use super::link::LinkState;
 use super::slot::{Seat, SessionKey, timer_index};
 use super::trace::{HandoffTrace, frame_span};
-use crate::routing::BackendId;
 use crate::routing::pick::{Candidate, pick};
+use crate::routing::{BackendId, Service};
 use crate::session::outbound::{Entry, Kind};
 use crate::session::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult, PAUSE_BUCKETS};
+
+/// Checkpoints fall due in groups this far apart: thousands of sessions wake a worker no more often.
+const CHECKPOINTS_TOGETHER: Duration = Duration::from_millis(10);
 
 /// The world of one session, for the length of one input.
 pub struct Fx<'a> {
     pub key: SessionKey,
     pub id: holdfast_protocol::SessionId,
-    pub framing: &'a crate::framing::Framing,
     pub ratio: f64,
-    pub slow_frame: Duration,
-    pub service: &'a std::sync::Arc<str>,
+    pub service: &'a Service,
     pub seat: &'a mut Seat,
     pub hub: &'a mut Hub,
 }
@@ -60,17 +61,22 @@ impl Effects for Fx<'_> {
         self.hub.link(link).peer.as_ref().map_or_else(String::new, |peer| peer.writes_format.clone())
     }
 
-    fn capabilities(&self, _link: LinkId) -> u64 {
-        0
+    fn capabilities(&self, link: LinkId) -> u64 {
+        self.hub.link(link).peer.as_ref().map_or(0, |peer| peer.capabilities)
     }
 
-    fn logic(&self, _link: LinkId) -> String {
-        String::new()
+    fn logic(&self, link: LinkId) -> String {
+        self.hub.link(link).peer.as_ref().map_or_else(String::new, |peer| peer.logic.clone())
     }
 
-    fn await_recovery(&mut self, _suspicion: Suspicion) {}
+    fn await_recovery(&mut self, suspicion: Suspicion) {
+        self.hub.await_recovery(self.service, self.key, self.seat, suspicion);
+        self.phase("wait");
+    }
 
-    fn recovery_over(&mut self) {}
+    fn recovery_over(&mut self) {
+        self.hub.recovery_over(&self.service.name, self.seat);
+    }
 
     fn pick(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
         let picked = self.candidate(wanted)?;
@@ -87,6 +93,10 @@ impl Effects for Fx<'_> {
             self.hub.link_mut(link).sessions += 1;
         }
         self.seat.link = link;
+        // Where the link isn't up the session learns it later, and says so.
+        let peer = link.and_then(|link| self.hub.link(link).peer.as_ref());
+        let lacks = peer.is_some_and(|peer| self.service.recovery.needs() & !peer.capabilities != 0);
+        self.hub.set_unprotected(self.seat, lacks);
     }
 
     fn reserve(&mut self, bytes: u64) -> bool {
@@ -116,9 +126,9 @@ impl Effects for Fx<'_> {
         if self.seat.outbox.bytes.capacity() == 0 {
             self.seat.outbox.bytes = self.hub.take_buffer();
         }
-        if let Err(error) = self.framing.write(frame, &mut self.seat.outbox.bytes) {
+        if let Err(error) = self.service.framing.write(frame, &mut self.seat.outbox.bytes) {
             tracing::warn!(session = %self.id, %error, "the backend's frame can't be written to the client");
-            return Err(if frame.len() > self.framing.max_frame_bytes() {
+            return Err(if frame.len() > self.service.framing.max_frame_bytes() {
                 Rule::FrameTooLarge
             } else {
                 Rule::Malformed
@@ -159,7 +169,10 @@ impl Effects for Fx<'_> {
             self.hub.timers.remove(&(due, self.key, number));
         }
         if let Some(after) = after {
-            let due = self.hub.now + after;
+            let mut due = self.hub.now + after;
+            if timer == Timer::Checkpoint {
+                due = self.hub.clock.round_up(due, CHECKPOINTS_TOGETHER);
+            }
             self.seat.timers[index] = Some(due);
             self.hub.timers.insert((due, self.key, number));
         }
@@ -185,7 +198,7 @@ impl Effects for Fx<'_> {
             return;
         }
         let took_us = self.hub.clock.stamp(self.hub.now).saturating_sub(entry.received);
-        if entry.trace.sampled || u128::from(took_us) >= self.slow_frame.as_micros() {
+        if entry.trace.sampled || u128::from(took_us) >= self.service.trace.slow_frame.as_micros() {
             let span = frame_span(entry, self.id.to_string(), &self.hub.clock, self.hub.now);
             self.hub.tracer.end(span);
         }
@@ -205,22 +218,22 @@ impl Effects for Fx<'_> {
             Note::Late { link } => self.failed(link, "late", "no answer in time"),
             Note::Lost { link } => self.lost(link),
             Note::Fault { link, rule } => {
-                self.hub.counters.session_faults.add(1);
+                self.hub.counters.session_faults.add(rule);
                 let backend = self.name(link);
                 tracing::warn!(session = %self.id, %backend, rule = ?rule, "the backend broke a rule of the link");
             }
             Note::StateTooLarge { link, total_bytes, max_bytes } => {
                 self.too_large(link, total_bytes, max_bytes)
             }
-            Note::Failed { link, text } => {
-                self.hub.counters.session_faults.add(1);
+            Note::Failed { link, rule, text } => {
+                self.hub.counters.session_faults.add(rule);
                 let backend = self.name(link);
-                tracing::warn!(session = %self.id, %backend, text, "the backend gave the session up");
+                tracing::warn!(session = %self.id, %backend, %rule, text, "the backend gave the session up");
             }
-            Note::CheckpointKept { .. }
-            | Note::Unprotected { .. }
-            | Note::Diverged { .. }
-            | Note::Poison { .. } => {}
+            Note::CheckpointKept { bytes } => self.checkpoint_kept(bytes),
+            Note::Unprotected { link } => self.unprotected(link),
+            Note::Diverged { link, seq, record } => self.diverged(link, seq, record),
+            Note::Poison { seq, hash } => self.poison(seq, hash),
             Note::Stale => self.hub.counters.stale_messages.add(1),
             Note::FramesLost(frames) => self.hub.counters.frames_lost.add(frames),
             Note::StateDropped { bytes } => {
@@ -263,16 +276,17 @@ impl Fx<'_> {
     pub fn candidate(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
         let table = std::sync::Arc::clone(&self.hub.table);
         // A route that goes to another service by now has no shares for this one's versions.
-        let route = table.routes.get(&*self.seat.route.name).filter(|route| route.service == *self.service);
+        let route =
+            table.routes.get(&*self.seat.route.name).filter(|route| route.service == self.service.name);
         let route = route.unwrap_or(&self.seat.route).clone();
-        let first = BackendId { service: self.service.clone(), name: "".into() };
-        let listed = table.backends.range(first..).take_while(|(id, _)| id.service == *self.service);
+        let first = BackendId { service: self.service.name.clone(), name: "".into() };
+        let listed = table.backends.range(first..).take_while(|(id, _)| id.service == self.service.name);
         let mut links = Vec::new();
         let mut candidates = Vec::new();
         for (id, backend) in listed {
             let link = self.hub.link_for(backend);
             let may = wanted.home.is_none_or(|home| home == link) && !wanted.tried.contains(&link);
-            if may && self.hub.link(link).takes(wanted.format) {
+            if may && self.hub.link(link).takes(wanted.format, wanted.needs) {
                 links.push(link);
                 let zone = &self.hub.config.zone;
                 candidates.push(Candidate {
@@ -280,6 +294,7 @@ impl Fx<'_> {
                     sessions: self.hub.link(link).sessions,
                     local: self.hub.is_local(id),
                     same_zone: zone.is_some() && backend.zone == *zone,
+                    logic: self.hub.link(link).runs(wanted.logic),
                 });
             }
         }
@@ -314,7 +329,7 @@ impl Fx<'_> {
 
     fn tell_life(&mut self, reason: CloseReason) {
         let Some(life) = self.seat.life.take().filter(|life| life.is_sampled()) else { return };
-        let of = (&**self.service, &*self.seat.route.name);
+        let of = (&*self.service.name, &*self.seat.route.name);
         let span = life.finish(self.id.to_string(), of, reason, &self.hub.clock, self.hub.now);
         self.hub.tracer.end(span);
     }
@@ -345,6 +360,35 @@ impl Fx<'_> {
         if let Some(handoff) = &mut self.seat.handoff {
             handoff.to = Some(to);
         }
+    }
+
+    fn checkpoint_kept(&mut self, bytes: u64) {
+        self.hub.counters.checkpoints.add(1);
+        self.hub.counters.checkpoint_bytes.add(bytes);
+        tracing::trace!(session = %self.id, bytes, "checkpoint kept");
+    }
+
+    fn unprotected(&mut self, link: LinkId) {
+        self.hub.set_unprotected(self.seat, true);
+        let (backend, now) = (self.name(link), self.hub.now);
+        if self.hub.link_mut(link).may_warn(now) {
+            let recovery = self.service.recovery.name();
+            tracing::warn!(service = %self.service.name, %backend, recovery,
+                "sessions aren't protected as the service's recovery asks: this backend's crash will cost them their state");
+        }
+    }
+
+    fn diverged(&mut self, link: LinkId, seq: Seq, record: Seq) {
+        self.hub.counters.diverged.add(1);
+        let backend = self.name(link);
+        tracing::error!(session = %self.id, %backend, server_seq = seq.0, record = record.0,
+            "a replay made something else than the player has seen: the game isn't deterministic");
+    }
+
+    fn poison(&mut self, seq: Seq, hash: u64) {
+        self.hub.counters.poisoned.add(1);
+        tracing::error!(session = %self.id, client_seq = seq.0, hash = format_args!("{hash:016x}"),
+            "the session's input brought its backends down");
     }
 
     fn too_large(&mut self, link: LinkId, state_bytes: u64, max_bytes: u64) {

@@ -11,6 +11,7 @@ use holdfast_protocol::SessionId;
 
 use super::WorkerConfig;
 use super::link::{Link, LinkState};
+use super::recovery::Recoveries;
 use super::slot::{Seat, SessionKey};
 use super::trace::Clock;
 use crate::routing::{Backend, BackendId, Table};
@@ -83,6 +84,7 @@ pub struct Hub {
     /// Parked sessions that may look for a backend again, and how many of them are attaching.
     pub returning: std::collections::VecDeque<SessionKey>,
     pub returning_in_flight: u32,
+    pub recoveries: Recoveries,
     /// STATE bytes under way into the proxy.
     pub reserved_bytes: u64,
     /// The bound on what is kept has been reached, and not been left well behind since.
@@ -122,6 +124,7 @@ impl Hub {
             parked_anew: false,
             returning: std::collections::VecDeque::new(),
             returning_in_flight: 0,
+            recoveries: Recoveries::default(),
             reserved_bytes: 0,
             full: false,
             relieved: false,
@@ -255,6 +258,14 @@ impl Hub {
             self.turned_away = Some(self.now);
         }
         quiet
+    }
+
+    pub fn set_unprotected(&self, seat: &mut Seat, unprotected: bool) {
+        match (std::mem::replace(&mut seat.unprotected, unprotected), unprotected) {
+            (false, true) => self.counters.unprotected.add(1),
+            (true, false) => self.counters.unprotected.sub(1),
+            _ => {}
+        }
     }
 
     /// Somebody needs this link.

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::slot::SessionKey;
 use super::stream::{Outbox, Stream};
 use crate::drain::Drain;
+use crate::routing::pick::Logic;
 use crate::routing::{Backend, DrainOrder};
 
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
@@ -42,6 +43,10 @@ pub struct Peer {
     pub state_credit_bytes: u64,
     pub draining: bool,
     pub attachments: Vec<AttachmentEntry>,
+    /// Of those that were offered.
+    pub capabilities: u64,
+    /// What must be equal for a sure replay.
+    pub logic: String,
 }
 
 impl Peer {
@@ -160,7 +165,22 @@ pub struct Link {
     pub faults: Faults,
     /// Its backend is off the list and nobody needs it: the place is free when its task has ended.
     pub retired: bool,
-    complained: Option<Instant>,
+    complained: Seldom,
+    warned: Seldom,
+}
+
+/// What may be a line in the log once a second, however often it happens.
+#[derive(Debug, Default)]
+struct Seldom(Option<Instant>);
+
+impl Seldom {
+    fn may(&mut self, now: Instant) -> bool {
+        let quiet = self.0.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAIN_EVERY);
+        if quiet {
+            self.0 = Some(now);
+        }
+        quiet
+    }
 }
 
 impl Link {
@@ -190,7 +210,8 @@ impl Link {
             doomed: None,
             faults: Faults::default(),
             retired: false,
-            complained: None,
+            complained: Seldom::default(),
+            warned: Seldom::default(),
         }
     }
 
@@ -206,14 +227,25 @@ impl Link {
         self.causes.any(self.instance())
     }
 
-    /// May new and moved sessions come here?
-    pub fn takes(&self, format: Option<&str>) -> bool {
+    /// May new and moved sessions come here? What a backend reads and can do counts once its link is up.
+    pub fn takes(&self, format: Option<&str>, needs: u64) -> bool {
         let alive = matches!(self.state, LinkState::Idle | LinkState::Connecting | LinkState::Up);
-        let reads = match (format, &self.peer) {
-            (Some(format), Some(peer)) if self.state == LinkState::Up => peer.reads(format),
+        let able = match &self.peer {
+            Some(peer) if self.state == LinkState::Up => {
+                format.is_none_or(|format| peer.reads(format)) && needs & !peer.capabilities == 0
+            }
             _ => true,
         };
-        alive && reads && self.doomed.is_none() && !self.is_draining()
+        alive && able && self.doomed.is_none() && !self.is_draining()
+    }
+
+    /// Whether it runs that logic, as far as is known.
+    pub fn runs(&self, logic: Option<&str>) -> Logic {
+        match (logic, &self.peer) {
+            (Some(logic), Some(peer)) if peer.logic == logic => Logic::Same,
+            (Some(_), Some(_)) => Logic::Other,
+            _ => Logic::Unknown,
+        }
     }
 
     /// Ends the connection at the next turn of its task.
@@ -226,11 +258,12 @@ impl Link {
 
     /// Whether a refusal may be a line in the log: one a second, however many sessions are refused.
     pub fn may_complain(&mut self, now: Instant) -> bool {
-        let quiet = self.complained.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAIN_EVERY);
-        if quiet {
-            self.complained = Some(now);
-        }
-        quiet
+        self.complained.may(now)
+    }
+
+    /// The same for what this backend can't do.
+    pub fn may_warn(&mut self, now: Instant) -> bool {
+        self.warned.may(now)
     }
 
     /// How long ago anything came.
@@ -252,6 +285,55 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::{BackendAddress, BackendId};
+
+    fn link(state: LinkState, capabilities: u64) -> Link {
+        let backend = Backend {
+            id: BackendId { service: "arena".into(), name: "a".into() },
+            address: BackendAddress::Tcp("127.0.0.1:1".into()),
+            version: "1".into(),
+            weight: 1,
+            zone: None,
+        };
+        let peer = Peer {
+            instance: InstanceId([1; 16]),
+            backend_version: "1".to_owned(),
+            writes_format: "one".to_owned(),
+            reads_formats: vec!["one".to_owned()],
+            client_window_bytes: 1,
+            state_credit_bytes: 1,
+            draining: false,
+            attachments: Vec::new(),
+            capabilities,
+            logic: "seven".to_owned(),
+        };
+        Link { state, peer: Some(peer), ..Link::new(Arc::new(backend), Instant::now()) }
+    }
+
+    #[test]
+    fn a_backend_takes_whom_it_can_serve() {
+        let up = link(LinkState::Up, 0b101);
+        assert!(up.takes(Some("one"), 0b100) && up.takes(None, 0b101) && up.takes(None, 0));
+        assert!(!up.takes(None, 0b010) && !up.takes(None, 0b111));
+        assert!(!up.takes(Some("two"), 0b100));
+    }
+
+    #[test]
+    fn what_a_backend_can_do_counts_once_its_link_is_up() {
+        for state in [LinkState::Idle, LinkState::Connecting] {
+            assert!(link(state, 0).takes(Some("two"), 0b111), "another run of it may be able to");
+        }
+        assert!(!link(LinkState::Dead, 0b111).takes(None, 0));
+    }
+
+    #[test]
+    fn a_backend_that_was_never_asked_may_run_any_logic() {
+        let mut link = link(LinkState::Up, 0);
+        assert_eq!((link.runs(Some("seven")), link.runs(Some("eight"))), (Logic::Same, Logic::Other));
+        assert_eq!(link.runs(None), Logic::Unknown, "nobody asks");
+        link.peer = None;
+        assert_eq!(link.runs(Some("seven")), Logic::Unknown);
+    }
 
     #[test]
     fn the_third_fault_of_an_instance_within_the_resume_time_is_too_many() {

@@ -3,8 +3,8 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use holdfast_protocol::message::{Fault, FaultScope, Message, Ping, Pong, Rule};
-use holdfast_protocol::{codec, decode};
+use holdfast_protocol::message::{Fault, FaultScope, Message, Ping, Pong, Rule, Subject};
+use holdfast_protocol::{Epoch, GroupId, codec, decode};
 use tokio::io::ReadBuf;
 
 use super::Worker;
@@ -102,11 +102,18 @@ impl Worker {
         if let Some(session) = session_of(message) {
             match self.by_id.get(&session).copied() {
                 Some(key) => {
+                    if matches!(message, Message::Record(_)) {
+                        self.hub.counters.records.add(1);
+                    }
                     self.drive(key, |session, fx| session.message(id, message, fx));
                 }
                 // It has ended here; its RELEASE is on the way.
                 None => self.hub.counters.stale_messages.add(1),
             }
+            return Ok(());
+        }
+        if let Some((group, epoch)) = group_of(message) {
+            self.group_fault(id, group, epoch);
             return Ok(());
         }
         match message {
@@ -131,10 +138,14 @@ impl Worker {
                 self.hub.link_mut(id).causes.own = None;
                 self.review_drain(id);
             }
+            // It gives up a group that it doesn't have.
+            Message::Fault(Fault { scope: FaultScope::Attachment(..), .. }) => {
+                self.hub.counters.stale_messages.add(1);
+            }
             Message::Fault(fault) => {
                 let now = self.hub.now;
                 self.hub.link_mut(id).faults.add(now);
-                self.hub.counters.link_faults.add(1);
+                self.hub.counters.link_faults.add(fault.rule);
                 return Err(format!("the backend says: {:?}: {}", fault.rule, fault.text));
             }
             Message::Hello(_) | Message::Welcome(_) => {
@@ -148,11 +159,26 @@ impl Worker {
         Ok(())
     }
 
+    /// No group of this proxy's is on that link: the peer is told, and nobody's session suffers.
+    fn group_fault(&mut self, id: LinkId, group: GroupId, epoch: Epoch) {
+        self.hub.counters.session_faults.add(Rule::Group);
+        let now = self.hub.now;
+        let link = self.hub.link_mut(id);
+        if link.may_warn(now) {
+            tracing::warn!(backend = %link.backend.id, %group, rule = ?Rule::Group,
+                "the backend broke a rule of the link: it speaks for a group that it doesn't own");
+        }
+        if !link.congested {
+            let scope = FaultScope::Attachment(Subject::Group(group), epoch);
+            self.send_on_link(id, &Message::Fault(Fault { scope, rule: Rule::Group, text: "" }));
+        }
+    }
+
     /// The peer broke a rule of the link as a whole: it is told, and the connection ends.
     fn link_fault(&mut self, id: LinkId, rule: Rule, text: &str) -> String {
         let now = self.hub.now;
         self.hub.link_mut(id).faults.add(now);
-        self.hub.counters.link_faults.add(1);
+        self.hub.counters.link_faults.add(rule);
         self.send_on_link(id, &Message::Fault(Fault { scope: FaultScope::Link, rule, text }));
         self.hub.write_link(id);
         format!("the backend broke the link's rule {rule:?}: {text}")
@@ -201,5 +227,22 @@ impl Worker {
                 self.hub.link_mut(id).transfers.push_back(key);
             }
         }
+    }
+}
+
+/// The group that a message from a backend speaks for.
+fn group_of(message: &Message<'_>) -> Option<(GroupId, Epoch)> {
+    let (subject, epoch) = match message {
+        Message::Attached(attached) => (attached.subject, attached.epoch),
+        Message::Refused(refused) => (refused.subject, refused.epoch),
+        Message::State(state) => (state.subject, state.epoch),
+        Message::Ack(ack) => (ack.subject, ack.epoch),
+        Message::Credit(credit) => (credit.subject, credit.epoch),
+        Message::Record(record) => (record.subject, record.epoch),
+        _ => return None,
+    };
+    match subject {
+        Subject::Group(group) => Some((group, epoch)),
+        Subject::Session(_) => None,
     }
 }

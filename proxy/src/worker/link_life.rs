@@ -8,7 +8,7 @@ use holdfast_protocol::codec;
 use holdfast_protocol::message::{AttachmentEntry, Hello, Message, Release, Subject};
 
 use super::Worker;
-use super::dial::{CONNECT_TIMEOUT, Call, DialError, Wish};
+use super::dial::{BACKOFF_CUT, BACKOFF_FIRST, CONNECT_TIMEOUT, Call, DialError, OFFERED, Wish};
 use super::link::{Link, LinkState, OwnDrain, Peer};
 use super::slot::SessionKey;
 use super::stream::Stream;
@@ -74,6 +74,12 @@ impl Worker {
         BACKOFF_PARKED.saturating_mul(dead).min(BACKOFF_LAST)
     }
 
+    /// The first and the longest pause before the next dial of this link.
+    pub(super) fn backoff(&self, id: LinkId) -> (Duration, Duration) {
+        let cut = matches!(self.hub.link(id).state, LinkState::Broken { .. });
+        (if cut { BACKOFF_CUT } else { BACKOFF_FIRST }, self.longest_backoff())
+    }
+
     /// Sessions have just been parked: backends that are away are asked for at once.
     pub(super) fn hurry_dials(&mut self) {
         if std::mem::take(&mut self.hub.parked_anew) && self.hub.now >= self.next_hurry {
@@ -116,7 +122,7 @@ impl Worker {
             generation,
             max_frame_bytes,
             liveness_ms: u32::try_from(liveness.as_millis()).unwrap_or(u32::MAX),
-            capabilities: 0,
+            capabilities: OFFERED,
             proxy: &config.proxy_id,
             service: &link.backend.id.service,
             proof: &[],
@@ -172,6 +178,9 @@ impl Worker {
 
     /// Sessions of this link go on, begin, or learn that their backend was replaced.
     fn meet_sessions(&mut self, id: LinkId, attachments: &[AttachmentEntry], resumed: bool) {
+        if !resumed {
+            self.release_stale(id, attachments);
+        }
         let entries: HashMap<Subject, &AttachmentEntry> =
             attachments.iter().map(|entry| (entry.subject, entry)).collect();
         for key in self.keys_on(id) {
@@ -188,8 +197,19 @@ impl Worker {
                 }
             });
         }
-        for entry in attachments {
+        for entry in attachments.iter().filter(|_| resumed) {
             self.release_unknown(id, entry);
+        }
+    }
+
+    /// The backend was held for gone and is back, with what it had then: its sessions have gone on without it.
+    fn release_stale(&mut self, id: LinkId, attachments: &[AttachmentEntry]) {
+        if !attachments.is_empty() {
+            let backend = &self.hub.link(id).backend.id;
+            tracing::warn!(%backend, attachments = attachments.len(), "the backend is back, too late for its sessions");
+        }
+        for entry in attachments {
+            self.send_on_link(id, &Message::Release(Release { subject: entry.subject, epoch: entry.epoch }));
         }
     }
 
@@ -243,8 +263,8 @@ impl Worker {
     pub(super) fn dial_failed(&mut self, id: LinkId, error: &DialError) {
         let now = self.hub.now;
         let resume_timeout = self.resume_timeout(id);
-        if matches!(error, DialError::Fault(_)) {
-            self.hub.counters.link_faults.add(1);
+        if let DialError::Fault { rule, .. } = error {
+            self.hub.counters.link_faults.add(*rule);
         }
         let link = self.hub.link_mut(id);
         let again = link.last_error.as_deref() == Some(&error.to_string());

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use slotmap::new_key_type;
 
+use super::recovery::Place;
 use super::stream::{Outbox, Stream};
 use super::trace::{HandoffTrace, SessionTrace};
 use crate::routing::Route;
@@ -53,12 +54,18 @@ pub struct Seat {
     pub leaving: Option<LinkId>,
     /// It holds one of the places for attaching out of a park.
     pub returning: bool,
+    /// Its place among those that a crash has thrown out.
+    pub recovery: Option<Place>,
+    /// Its backend can't do what the service's `recovery` asks for.
+    pub unprotected: bool,
     pub timers: [Option<Instant>; TIMERS.len()],
     pub handoff: Option<HandoffTrace>,
     /// Absent where spans go nowhere.
     pub life: Option<Box<SessionTrace>>,
     /// Bytes that this session adds to the worker's gauge.
     pub kept_bytes: u64,
+    /// Those of them that are to bring it over a crash.
+    pub journal_bytes: u64,
     pub parked: bool,
 }
 
@@ -82,10 +89,13 @@ impl Seat {
             link: None,
             leaving: None,
             returning: false,
+            recovery: None,
+            unprotected: false,
             timers: [None; TIMERS.len()],
             handoff: None,
             life: None,
             kept_bytes: 0,
+            journal_bytes: 0,
             parked: false,
         }
     }

@@ -1,20 +1,24 @@
 //! A whole worker over real sockets, against backends that do as the test says.
 
+mod recovery;
 mod rig;
 
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::message::{AttachMode, AttachmentEntry, AttachmentPhase, Message, Ping, Subject};
-use holdfast_protocol::{InstanceId, Seq};
+use holdfast_protocol::codec::capability;
+use holdfast_protocol::message::{
+    AttachMode, Attached, AttachmentEntry, AttachmentPhase, FaultScope, Message, Ping, Rule, Subject,
+};
+use holdfast_protocol::{Epoch, GroupId, InstanceId, Seq};
 use serde_json::json;
 
 use super::command::Command;
 use super::with_worker;
 use crate::routing::{DrainOrder, Route, Table};
 use crate::telemetry::counters::CloseReason;
-use rig::{FakeBackend, PATIENCE, Rig, frame, until};
+use rig::{FakeBackend, FakeLink, PATIENCE, Rig, frame, until};
 
 #[test]
 fn a_frame_goes_to_the_backend_and_its_answer_to_the_player() {
@@ -345,6 +349,130 @@ fn who_pings_without_reading_fills_no_memory() {
     while link.stream.write_all(&pings).is_ok() {
         assert!(begun.elapsed() < PATIENCE, "the link is still up");
     }
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_backend_is_offered_all_that_the_proxy_can_do() {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let backend = FakeBackend::new("arena", "a");
+    rig.list(&backend);
+    let _player = rig.player("arena");
+    let mut link = FakeLink::over(backend.dialled());
+    let offered = link.hear(|message| match message {
+        Message::Hello(hello) => Some(hello.capabilities),
+        _ => None,
+    });
+    assert_eq!(offered, capability::REPLAY | capability::DELTA | capability::CHECKPOINTS);
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_backend_that_was_frozen_is_told_to_forget_whom_it_had() {
+    let rig = Rig::start(&["arena"], &json!({"liveness_ms": 1000}), |_| {});
+    let (a, b) = (FakeBackend::new("arena", "a"), FakeBackend::new("arena", "b"));
+    rig.list(&a);
+    let mut players: Vec<_> = (0..3).map(|_| rig.player("arena")).collect();
+    let mut frozen = a.link();
+    let had: Vec<_> = (0..3).map(|_| frozen.attach()).collect();
+    rig.list(&b);
+    // It says nothing more; the others take its sessions over.
+    let mut link = b.link();
+    let taken: Vec<_> = (0..3).map(|_| link.attach()).collect();
+    // It thaws: what it sends on the old link reaches nobody, and on the new one it hears why.
+    let entries = had.iter().map(|(session, epoch)| AttachmentEntry {
+        subject: Subject::Session(*session),
+        epoch: *epoch,
+        phase: AttachmentPhase::Active,
+        client_seq: Seq::NONE,
+        server_seq: Seq::NONE,
+        record_seq: Seq::NONE,
+    });
+    frozen.closed();
+    let mut thawed = a.link_with(&entries.collect::<Vec<_>>());
+    let mut released: Vec<_> = (0..3)
+        .map(|_| {
+            thawed.hear(|message| match message {
+                Message::Release(release) => Some((release.subject, release.epoch)),
+                _ => None,
+            })
+        })
+        .collect();
+    let mut expected: Vec<_> =
+        had.iter().map(|(session, epoch)| (Subject::Session(*session), *epoch)).collect();
+    released.sort_by_key(|(_, epoch)| *epoch);
+    expected.sort_by_key(|(_, epoch)| *epoch);
+    assert!(expected.iter().all(|entry| released.contains(entry)), "{released:?}");
+    for (session, epoch) in taken {
+        assert!(had.iter().any(|(known, before)| *known == session && *before < epoch));
+        link.send(session, epoch, 1, Seq::NONE, b"on");
+    }
+    for player in &mut players {
+        let mut word = [0; 6];
+        player.read_exact(&mut word).unwrap();
+        assert_eq!(word.to_vec(), frame(b"on"));
+    }
+    rig.stop(Duration::ZERO);
+}
+
+/// Its sessions had nowhere to go, and come back to it: what it has of them is of the past all the same.
+#[test]
+fn a_session_that_comes_back_to_a_thawed_backend_begins_a_new_attachment_there() {
+    let rig = Rig::start(&["arena"], &json!({"liveness_ms": 1000}), |_| {});
+    let backend = FakeBackend::new("arena", "a");
+    rig.list(&backend);
+    let _player = rig.player("arena");
+    let mut frozen = backend.link();
+    let (session, epoch) = frozen.attach();
+    until("parked session", || rig.counters.parked.get() == 1);
+    let entry = AttachmentEntry {
+        subject: Subject::Session(session),
+        epoch,
+        phase: AttachmentPhase::Active,
+        client_seq: Seq::NONE,
+        server_seq: Seq::NONE,
+        record_seq: Seq::NONE,
+    };
+    let mut thawed = backend.link_with(&[entry]);
+    let mut released = false;
+    let later = thawed.hear(|message| match message {
+        Message::Release(release) => {
+            released |= release.epoch == epoch;
+            None
+        }
+        Message::Attach(attach) => Some(attach.epoch),
+        _ => None,
+    });
+    assert!(released && later > epoch);
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_group_that_a_backend_does_not_have_is_a_fault_that_nobody_else_feels() {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let backend = FakeBackend::new("arena", "a");
+    rig.list(&backend);
+    let mut player = rig.player("arena");
+    let mut link = backend.link();
+    let (session, epoch) = link.attach();
+    let group = Subject::Group(GroupId([5; 16]));
+    link.say(&Message::Attached(Attached {
+        subject: group,
+        epoch: Epoch(3),
+        client_seq: Seq::NONE,
+        server_seq: Seq::NONE,
+    }));
+    let told = link.hear(|message| match message {
+        Message::Fault(fault) => Some((fault.scope, fault.rule)),
+        _ => None,
+    });
+    assert_eq!(told, (FaultScope::Attachment(group, Epoch(3)), Rule::Group));
+    link.send(session, epoch, 1, Seq::NONE, b"on");
+    let mut word = [0; 6];
+    player.read_exact(&mut word).unwrap();
+    let broken =
+        |rule: &str| rig.counters.session_faults.cells().find(|(name, _)| *name == rule).unwrap().1.get();
+    assert_eq!((broken("group"), broken("unexpected")), (1, 0));
     rig.stop(Duration::ZERO);
 }
 

@@ -22,7 +22,7 @@ pub struct RawService {
     /// `link`; `stream` and `frames` are not built yet.
     pub protocol: String,
     pub framing: RawFraming,
-    /// `none`; `replay`, `delta` and `checkpoint` are not built yet.
+    /// `none`, `checkpoint`, `delta` or `replay`: what a crash of a backend costs.
     #[serde(default = "default_recovery")]
     pub recovery: String,
     #[serde(default)]
@@ -65,6 +65,11 @@ pub struct RawLimits {
     pub liveness_ms: u64,
     pub resume_timeout_ms: u64,
     pub close_deadline_ms: u64,
+    pub checkpoint_interval_ms: u64,
+    /// Absent: 1 MiB, or four client windows if that is more.
+    pub max_journal_bytes: Option<u64>,
+    pub max_recoveries: u64,
+    pub recoveries_in_flight: u64,
 }
 
 impl Default for RawLimits {
@@ -82,6 +87,10 @@ impl Default for RawLimits {
             liveness_ms: 3_000,
             resume_timeout_ms: 2_000,
             close_deadline_ms: 5_000,
+            checkpoint_interval_ms: 1_000,
+            max_journal_bytes: None,
+            max_recoveries: 3,
+            recoveries_in_flight: 256,
         }
     }
 }
@@ -166,13 +175,20 @@ fn check_protocol(protocol: &str) -> Result<(), FieldError> {
     }
 }
 
-fn check_recovery(recovery: &str) -> Result<Recovery, FieldError> {
-    match recovery {
-        "none" => Ok(Recovery::None),
-        "replay" | "delta" | "checkpoint" => {
-            Err(fault("recovery", recovery, format!("none: recovery {recovery} is not built yet")))
+fn check_recovery(name: &str) -> Result<Recovery, FieldError> {
+    const LEVELS: [Recovery; 4] = [Recovery::None, Recovery::Checkpoint, Recovery::Delta, Recovery::Replay];
+    let level = LEVELS.into_iter().find(|level| level.name() == name);
+    let level = level.ok_or_else(|| fault("recovery", shorten(name), "none, checkpoint, delta or replay"))?;
+    not_built_yet(level)?;
+    Ok(level)
+}
+
+fn not_built_yet(level: Recovery) -> Result<(), FieldError> {
+    match level {
+        Recovery::None => Ok(()),
+        _ => {
+            Err(fault("recovery", level.name(), format!("none: recovery {} is not built yet", level.name())))
         }
-        other => Err(fault("recovery", shorten(other), "none")),
     }
 }
 
@@ -182,8 +198,9 @@ impl RawLimits {
         let state_size_bytes = self.state_size_bytes.unwrap_or(max_state_bytes.min(65_536));
         let ms = |field, value| within(field, value, 1..=MAX_WAIT_MS).map(Duration::from_millis);
         let seconds = |field, value| within(field, value, 0..=MAX_DEADLINE_S).map(Duration::from_secs);
+        let client_window_bytes = window("limits.client_window_bytes", self.client_window_bytes, framing)?;
         Ok(Limits {
-            client_window_bytes: window("limits.client_window_bytes", self.client_window_bytes, framing)?,
+            client_window_bytes,
             server_window_bytes: window("limits.server_window_bytes", self.server_window_bytes, framing)?,
             state_size_bytes: within("limits.state_size_bytes", state_size_bytes, 1..=max_state_bytes)?,
             max_state_bytes,
@@ -196,10 +213,15 @@ impl RawLimits {
                 .map(Duration::from_millis)?,
             resume_timeout: ms("limits.resume_timeout_ms", self.resume_timeout_ms)?,
             close_deadline: ms("limits.close_deadline_ms", self.close_deadline_ms)?,
-            max_journal_bytes: MIB,
-            checkpoint_interval: Duration::from_secs(1),
-            max_recoveries: 3,
-            recoveries_in_flight: 256,
+            max_journal_bytes: journal(self.max_journal_bytes, client_window_bytes)?,
+            checkpoint_interval: within(
+                "limits.checkpoint_interval_ms",
+                self.checkpoint_interval_ms,
+                10..=MAX_WAIT_MS,
+            )
+            .map(Duration::from_millis)?,
+            max_recoveries: count("limits.max_recoveries", self.max_recoveries)?,
+            recoveries_in_flight: count("limits.recoveries_in_flight", self.recoveries_in_flight)?,
         })
     }
 }
@@ -213,6 +235,19 @@ fn window(field: &str, bytes: u64, framing: &Framing) -> Result<u32, FieldError>
     }
     let bytes = within(field, bytes, least..=MOST.max(least))?;
     u32::try_from(bytes).map_err(|_| fault(field, bytes, format!("at most {}", u32::MAX)))
+}
+
+/// A checkpoint is asked for at half of it: a window of frames that aren't processed must fit below that.
+fn journal(bytes: Option<u64>, client_window_bytes: u32) -> Result<u64, FieldError> {
+    const MOST: u64 = 1024 * MIB;
+    let window = u64::from(client_window_bytes);
+    let Some(bytes) = bytes else { return Ok(MIB.max(4 * window)) };
+    if bytes < 2 * window {
+        let least = 2 * window;
+        let expected = format!("at least {least}, twice limits.client_window_bytes");
+        return Err(fault("limits.max_journal_bytes", bytes, expected));
+    }
+    within("limits.max_journal_bytes", bytes, 0..=MOST)
 }
 
 fn count(field: &str, value: u64) -> Result<u32, FieldError> {

@@ -130,7 +130,9 @@ fn describe(document: &Value, path: &Path, message: &str) -> FieldError {
             None if last_name(path) == Some(name) => (place.clone(), found),
             None => (join(&place, name), None),
         };
-        return fault(&parent, excerpt(value), expected);
+        // A field may have an empty name; the fault of it not.
+        let field = if parent.is_empty() { "\"\"" } else { &parent };
+        return fault(field, excerpt(value), expected);
     }
     match message.rsplit_once("expected ") {
         Some((_, expected)) => fault(whole, excerpt(found), plain(expected)),
@@ -255,6 +257,10 @@ mod tests {
         assert_eq!(
             refused(r#"{"name": "x", "nam": 1}"#),
             triple("nam", "1", "no such field; known: name, inner, shares")
+        );
+        assert_eq!(
+            refused(r#"{"name": "x", "": 1}"#),
+            triple("\"\"", "1", "no such field; known: name, inner, shares")
         );
         let (field, value, _) = refused(r#"{"name": "x", "inner": {"cuont": 7}}"#);
         assert_eq!((field.as_str(), value.as_str()), ("inner.cuont", "7"));

@@ -20,7 +20,7 @@ fn shares(of: &[(&str, u32)]) -> BTreeMap<Arc<str>, u32> {
 }
 
 fn idle(backend: &Arc<Backend>) -> Candidate<'_> {
-    Candidate { backend, sessions: 0, local: false, same_zone: false }
+    Candidate { backend, sessions: 0, local: false, same_zone: false, logic: Logic::Unknown }
 }
 
 /// Session ids as they come: random, here from a seed.
@@ -148,4 +148,32 @@ fn the_versions_shares_come_before_what_is_preferred() {
     for id in sessions(3, 100) {
         assert_eq!(pick(id, &shares, Prefer::Local, &candidates), Some(1));
     }
+}
+
+#[test]
+fn a_session_to_be_replayed_goes_to_its_own_logic_first() {
+    let fleet = [backend("a", "1.4", 1), backend("b", "1.5", 100), backend("c", "1.5", 100)];
+    let of = |logics: [Logic; 3]| {
+        fleet
+            .iter()
+            .zip(logics)
+            .map(|(backend, logic)| Candidate { logic, ..idle(backend) })
+            .collect::<Vec<_>>()
+    };
+    let (same, unknown, other) = (Logic::Same, Logic::Unknown, Logic::Other);
+    let picks = |logics, shares: &[(&str, u32)]| {
+        let candidates = of(logics);
+        let shares = self::shares(shares);
+        let picked = sessions(7, 200).map(|id| pick(id, &shares, Prefer::None, &candidates));
+        picked.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(picks([same, other, other], &[]), [Some(0)], "whatever its weight");
+    assert_eq!(picks([same, other, other], &[("1.4", 1), ("1.5", 99)]), [Some(0)], "and whatever its share");
+    assert_eq!(picks([other, unknown, other], &[]), [Some(1)], "it may be the same");
+    assert_eq!(picks([other, other, other], &[("1.5", 1)]), [Some(1), Some(2)], "somebody else, then");
+    assert_eq!(
+        picks([same, other, other], &[("1.5", 1)]),
+        [Some(1), Some(2)],
+        "a version that takes nothing"
+    );
 }

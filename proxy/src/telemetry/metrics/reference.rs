@@ -44,6 +44,20 @@ metrics! {
     HANDOFF_PAUSE = Histogram "holdfast_handoff_pause_seconds", "seconds", [],
         "Time of a handoff from the stop of forwarding to the first live frame after it";
     KEPT_BYTES = Gauge "holdfast_kept_bytes", "bytes", [], "Bytes kept for resending, queued or parked";
+    JOURNAL_BYTES = Gauge "holdfast_journal_bytes", "bytes", [],
+        "Checkpoints, frames and records kept to bring sessions over a crash; part of holdfast_kept_bytes";
+    CHECKPOINTS = Counter "holdfast_checkpoints_total", "checkpoints", [], "Checkpoints that the proxy has kept";
+    CHECKPOINT_BYTES = Counter "holdfast_checkpoint_bytes_total", "bytes", [], "Bytes of the checkpoints kept";
+    RECORDS = Counter "holdfast_records_total", "records", [],
+        "Records that backends sent: what a replay can't derive from client frames, and changes of state";
+    RECOVERING = Gauge "holdfast_recovering_sessions", "sessions", [],
+        "Sessions that a crash has thrown out and that no backend has again yet";
+    UNPROTECTED = Gauge "holdfast_unprotected_sessions", "sessions", [],
+        "Sessions whose backend can't do what their service's recovery asks for: its crash will cost their state";
+    DIVERGED = Counter "holdfast_diverged_total", "sessions", [],
+        "Replays that made something else than the player had seen";
+    POISONED = Counter "holdfast_poisoned_total", "sessions", [],
+        "Sessions closed because their input brought several backends down";
     FRAMES = Counter "holdfast_frames_total", "frames", ["direction"], "Frames forwarded, by direction";
     BYTES = Counter "holdfast_bytes_total", "bytes", ["direction"], "Bytes of the frames forwarded, by direction";
     FRAMES_AGAIN = Counter "holdfast_frames_again_total", "frames", [],
@@ -52,8 +66,8 @@ metrics! {
         "Client frames that a crash lost (services with recovery none)";
     STALE_MESSAGES = Counter "holdfast_stale_messages_total", "messages", [],
         "Messages dropped because their attachment was no longer the current one";
-    FAULTS = Counter "holdfast_faults_total", "faults", ["scope"],
-        "Protocol rules broken by backends, by what they ended: a session or a link";
+    FAULTS = Counter "holdfast_faults_total", "faults", ["scope", "rule"],
+        "Protocol rules broken by backends, by what that ended (a session or a link) and by the rule's name";
     LINKS = Gauge "holdfast_links", "links", [], "Links to backends that are up";
     LINKS_LOST = Counter "holdfast_links_lost_total", "links", [], "Links to backends that broke";
     STATES_DROPPED = Counter "holdfast_states_dropped_total", "states", [],

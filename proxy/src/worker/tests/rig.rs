@@ -8,16 +8,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use holdfast_protocol::message::{
-    Ack, Attached, AttachmentEntry, AttachmentPhase, AttachmentsBuf, Close, Data, Drain, Message, State,
-    Subject, Welcome,
+    Ack, Attached, AttachmentEntry, AttachmentPhase, AttachmentsBuf, Close, Data, Drain, Message, Ping,
+    State, Subject, Welcome,
 };
 use holdfast_protocol::{Epoch, InstanceId, Seq, SessionId, TraceContext, codec};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::routing::document::RawService;
-use crate::routing::table::{Prefer, RouteMatch};
-use crate::routing::{Backend, BackendAddress, BackendId, Route, Table};
+use crate::routing::table::{Prefer, Recovery, RouteMatch};
+use crate::routing::{Backend, BackendAddress, BackendId, Route, Service, Table};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::tracer::Tracer;
 use crate::worker::command::{Command, LinkView};
@@ -47,7 +47,16 @@ pub struct Rig {
 impl Rig {
     /// One listener and one service for each name; `adjust` sets bounds.
     pub fn start(services: &[&str], limits: &Value, adjust: impl FnOnce(&mut WorkerConfig)) -> Self {
-        let table = Arc::new(ArcSwap::from_pointee(table(services, limits)));
+        Self::start_at(Recovery::None, services, limits, adjust)
+    }
+
+    pub fn start_at(
+        recovery: Recovery,
+        services: &[&str],
+        limits: &Value,
+        adjust: impl FnOnce(&mut WorkerConfig),
+    ) -> Self {
+        let table = Arc::new(ArcSwap::from_pointee(table(recovery, services, limits)));
         let counters: Arc<Counters> = Arc::default();
         let mut config = WorkerConfig {
             index: 0,
@@ -139,7 +148,7 @@ impl Rig {
     }
 }
 
-fn table(services: &[&str], limits: &Value) -> Table {
+fn table(recovery: Recovery, services: &[&str], limits: &Value) -> Table {
     let mut table = Table { applied_at: SystemTime::now(), ..Table::empty() };
     for name in services {
         let raw: RawService = serde_json::from_value(json!({
@@ -148,7 +157,8 @@ fn table(services: &[&str], limits: &Value) -> Table {
             "limits": limits,
         }))
         .unwrap();
-        table.services.insert((*name).to_owned(), Arc::new(raw.check((*name).into()).unwrap()));
+        let service = Service { recovery, ..raw.check((*name).into()).unwrap() };
+        table.services.insert((*name).to_owned(), Arc::new(service));
         let route = Route {
             name: (*name).into(),
             listener: (*name).into(),
@@ -173,6 +183,8 @@ pub fn frame(bytes: &[u8]) -> Vec<u8> {
 pub struct FakeBackend {
     pub id: BackendId,
     pub instance: InstanceId,
+    /// What its WELCOME says that it can do.
+    pub capabilities: u64,
     listener: TcpListener,
 }
 
@@ -181,7 +193,7 @@ impl FakeBackend {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let id = BackendId { service: service.into(), name: name.into() };
-        Self { id, instance: InstanceId(fastrand::u128(..).to_be_bytes()), listener }
+        Self { id, instance: InstanceId(fastrand::u128(..).to_be_bytes()), capabilities: 0, listener }
     }
 
     pub fn address(&self) -> BackendAddress {
@@ -213,7 +225,7 @@ impl FakeBackend {
     }
 
     pub fn link_with(&self, attachments: &[AttachmentEntry]) -> FakeLink {
-        let mut link = FakeLink { stream: self.dialled(), bytes: Vec::new(), generation: 0 };
+        let mut link = FakeLink::over(self.dialled());
         link.generation = link.hear(|message| match message {
             Message::Hello(hello) => Some(hello.generation),
             _ => None,
@@ -228,7 +240,7 @@ impl FakeBackend {
             client_window_bytes: u32::MAX,
             state_credit_bytes: 1 << 20,
             orphan_deadline_ms: 60_000,
-            capabilities: 0,
+            capabilities: self.capabilities,
             draining: false,
             backend_version: "1",
             logic: "1",
@@ -248,6 +260,11 @@ pub struct FakeLink {
 }
 
 impl FakeLink {
+    /// HELLO is still to be heard.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { stream, bytes: Vec::new(), generation: 0 }
+    }
+
     pub fn say(&mut self, message: &Message<'_>) {
         let mut bytes = Vec::new();
         codec::encode(message, &mut bytes);
@@ -283,7 +300,16 @@ impl FakeLink {
 
     /// Takes the next session.
     pub fn attach(&mut self) -> (SessionId, Epoch) {
-        let attached = self.hear(|message| match message {
+        let attached = self.asked_to_attach();
+        let Subject::Session(session) = attached.subject else { panic!("a group") };
+        let epoch = attached.epoch;
+        self.say(&Message::Attached(attached));
+        (session, epoch)
+    }
+
+    /// The next ATTACH, unanswered.
+    pub fn asked_to_attach(&mut self) -> Attached {
+        self.hear(|message| match message {
             Message::Attach(attach) => Some(Attached {
                 subject: attach.subject,
                 epoch: attach.epoch,
@@ -291,11 +317,19 @@ impl FakeLink {
                 server_seq: attach.server_seq,
             }),
             _ => None,
+        })
+    }
+
+    /// All that the proxy has to say now: every message that is of interest.
+    pub fn hear_out<T>(&mut self, mut wanted: impl FnMut(&Message<'_>) -> Option<T>) -> Vec<T> {
+        const NONCE: u64 = 0x0dd;
+        let mut heard = Vec::new();
+        self.say(&Message::Ping(Ping { nonce: NONCE }));
+        self.hear(|message| {
+            heard.extend(wanted(message));
+            matches!(message, Message::Pong(pong) if pong.nonce == NONCE).then_some(())
         });
-        let Subject::Session(session) = attached.subject else { panic!("a group") };
-        let epoch = attached.epoch;
-        self.say(&Message::Attached(attached));
-        (session, epoch)
+        heard
     }
 
     /// The next frame of any session: its seq and bytes.

@@ -26,7 +26,10 @@ fn protocol_and_framing_are_all_that_is_needed() {
     assert_eq!(service.limits.client_window_bytes, 262_144);
     assert_eq!(service.limits.park_home, Duration::from_secs(30));
     assert_eq!(service.drain.in_flight, 64);
-    assert_eq!(service.on_crash, OnCrash::Fresh);
+    assert_eq!((service.recovery, service.on_crash), (Recovery::None, OnCrash::Fresh));
+    assert_eq!(service.limits.checkpoint_interval, Duration::from_secs(1));
+    assert_eq!(service.limits.max_journal_bytes, MIB);
+    assert_eq!((service.limits.max_recoveries, service.limits.recoveries_in_flight), (3, 256));
     assert_eq!(parse(r#"{"framing": {"kind": "length"}}"#).unwrap_err().field, "protocol");
     assert_eq!(parse(r#"{"protocol": "link"}"#).unwrap_err().field, "framing");
 }
@@ -57,6 +60,11 @@ fn a_bad_field_is_named_by_its_path() {
         (r#""limits": {"state_size_bytes": 67108865}"#, "limits.state_size_bytes"),
         (r#""limits": {"liveness_ms": 1}"#, "limits.liveness_ms"),
         (r#""limits": {"server_window_bytes": 67108865}"#, "limits.server_window_bytes"),
+        (r#""limits": {"checkpoint_interval_ms": 9}"#, "limits.checkpoint_interval_ms"),
+        (r#""limits": {"checkpoint_interval_ms": 600001}"#, "limits.checkpoint_interval_ms"),
+        (r#""limits": {"max_recoveries": 0}"#, "limits.max_recoveries"),
+        (r#""limits": {"recoveries_in_flight": 0}"#, "limits.recoveries_in_flight"),
+        (r#""limits": {"max_journal_bytes": 1073741825}"#, "limits.max_journal_bytes"),
         (r#""drain": {"per_second": 0}"#, "drain.per_second"),
         (r#""drain": {"on_deadline": "shoot"}"#, "drain.on_deadline"),
         (r#""drain": {"deadline_s": 86401}"#, "drain.deadline_s"),
@@ -92,4 +100,46 @@ fn a_window_holds_at_least_one_frame_of_the_largest_size() {
     };
     assert_eq!(parse(&text(1_048_575)).unwrap_err().field, "limits.client_window_bytes");
     assert_eq!(parse(&text(1_048_576)).unwrap().limits.client_window_bytes, 1_048_576);
+}
+
+#[test]
+fn a_level_of_recovery_that_does_not_exist_is_told_those_that_do() {
+    let error = with(r#""recovery": "everything""#).unwrap_err();
+    assert_eq!((error.field.as_str(), error.value.as_str()), ("recovery", "everything"));
+    assert_eq!(error.expected, "none, checkpoint, delta or replay");
+}
+
+#[test]
+fn half_a_journal_holds_a_client_window() {
+    let limits = |journal: u64| {
+        with(&format!(r#""limits": {{"client_window_bytes": 2000000, "max_journal_bytes": {journal}}}"#))
+    };
+    let error = limits(3_999_999).unwrap_err();
+    assert_eq!((error.field.as_str(), error.value.as_str()), ("limits.max_journal_bytes", "3999999"));
+    assert_eq!(error.expected, "at least 4000000, twice limits.client_window_bytes");
+    assert_eq!(limits(4_000_000).unwrap().limits.max_journal_bytes, 4_000_000);
+    // Who asks for larger windows alone needn't think of it.
+    let service = with(r#""limits": {"client_window_bytes": 2000000}"#).unwrap();
+    assert_eq!(service.limits.max_journal_bytes, 8_000_000);
+}
+
+#[test]
+fn the_reference_names_every_key_with_its_default() {
+    let page = include_str!("../../../../../config/services.md");
+    let sample = page.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let minimal = r#"{"protocol": "link", "framing": {"kind": "length", "width": 4, "order": "big"}}"#;
+    assert_eq!(parse(sample).unwrap(), parse(minimal).unwrap());
+    let shown: serde_json::Value = serde_json::from_str(sample).unwrap();
+    let mut keys = vec!["recovery".to_owned(), "on_crash".to_owned(), "trace.ratio".to_owned()];
+    for section in ["limits", "drain", "trace"] {
+        keys.extend(shown[section].as_object().unwrap().keys().map(|key| format!("{section}.{key}")));
+    }
+    for key in keys {
+        assert!(page.contains(&format!("| `{key}`")) || page.contains(&format!(", `{key}` |")), "{key}");
+    }
+    // A key that is new is unknown to the page.
+    let refused = with(r#""limits": {"": 1}"#).unwrap_err().expected;
+    let limits = shown["limits"].as_object().unwrap();
+    let known = refused.split_once("known: ").unwrap().1.split(", ");
+    assert_eq!(known.filter(|key| !limits.contains_key(*key)).collect::<Vec<_>>(), Vec::<&str>::new());
 }
