@@ -17,6 +17,10 @@ fn every_player_survives_a_storm_of_faults() {
     assert!(outcome.is_good(), "again: {}", outcome.again);
     let faults = outcome.faults();
     for kind in &options.kinds {
-        assert!(faults.get(kind.name()).is_some_and(|count| *count > 0), "no {} at all: {faults:?}", kind.name());
+        assert!(
+            faults.get(kind.name()).is_some_and(|count| *count > 0),
+            "no {} at all: {faults:?}",
+            kind.name()
+        );
     }
 }

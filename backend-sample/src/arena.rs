@@ -1,4 +1,7 @@
 //! The game: each player is a [`Hero`] that every frame advances; ticks are pushed on the side.
+//!
+//! It asks nothing but its context, so it can be replayed. Who serves the player stands in every reply and is another
+//! process each time, so it comes in as the result of work: an input like any other, which is replayed as it was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,14 +9,21 @@ use std::time::Duration;
 use holdfast_backend::{Context, Game, Opening, Refusal, Session, Tag as Timer};
 
 use crate::hero::{Core, Hero};
-use crate::wire::{Input, Tag, Tick, encode_reply};
+use crate::wire::{Fields, Input, Tag, Tick, encode_reply};
 
 const TICK: Timer = Timer(1);
+/// Work: who serves the player from here on.
+const SERVED: Timer = Timer(2);
+
+/// What a change of a player's state begins with, at level `delta`.
+const CHANGED_CORE: u8 = 1;
+const CHANGED_TICKS: u8 = 2;
+const CHANGED_SERVER: u8 = 3;
 
 /// What an arena is told at its start.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Stands in every reply.
+    /// Stands in every reply, as soon as the player's game knows it. The version has 64 bytes at most.
     pub tag: Tag,
     /// Size of a player's saved state.
     pub state_bytes: usize,
@@ -61,6 +71,9 @@ impl Game for Arena {
         if let Some(period) = self.rules.tick {
             context.every(TICK, period);
         }
+        let mut served_by = Vec::new();
+        self.rules.tag.save(&mut served_by);
+        context.spawn(SERVED, async move { served_by });
         Ok(Player { rules: self.rules.clone(), hero, out: Vec::new() })
     }
 }
@@ -74,9 +87,9 @@ pub struct Player {
 
 impl Session for Player {
     fn frame(&mut self, frame: &[u8], context: &mut Context<'_>) {
-        let Rules { tag, faults, .. } = &*self.rules;
-        if !faults.slow.is_zero() {
-            std::thread::sleep(faults.slow);
+        let Faults { slow, close_at, .. } = self.rules.faults;
+        if !slow.is_zero() {
+            std::thread::sleep(slow);
         }
         let Ok(input) = Input::decode(frame) else {
             // Not one of our players: nothing it sends later can be understood either.
@@ -85,10 +98,15 @@ impl Session for Player {
         };
         self.hero.core.advance(frame);
         self.out.clear();
-        encode_reply(frame, input.seq, &self.hero.core, self.rules.tick_ms(), tag, &mut self.out);
+        let Hero { core, served_by, .. } = &self.hero;
+        encode_reply(frame, input.seq, core, self.rules.tick_ms(), served_by, &mut self.out);
         context.send(&self.out);
-        let close = faults.close_at == Some(self.hero.core.count);
-        (0..input.burst).for_each(|_| self.tick(context));
+        self.tell(CHANGED_CORE, context, |hero, out| hero.core.encode(out));
+        let close = close_at == Some(self.hero.core.count);
+        if input.burst > 0 {
+            (0..input.burst).for_each(|_| self.tick(context));
+            self.tell(CHANGED_TICKS, context, |hero, out| out.extend(hero.ticks.to_be_bytes()));
+        }
         if close {
             context.close();
         }
@@ -97,6 +115,33 @@ impl Session for Player {
     fn timer(&mut self, timer: Timer, context: &mut Context<'_>) {
         debug_assert_eq!(timer, TICK);
         self.tick(context);
+        self.tell(CHANGED_TICKS, context, |hero, out| out.extend(hero.ticks.to_be_bytes()));
+    }
+
+    fn finished(&mut self, work: Timer, result: &[u8], context: &mut Context<'_>) {
+        debug_assert_eq!(work, SERVED);
+        if let Some(served_by) = Tag::load(result) {
+            self.hero.served_by = served_by;
+            self.tell(CHANGED_SERVER, context, |hero, out| hero.served_by.save(out));
+        }
+    }
+
+    fn apply(&mut self, change: &[u8], _: &mut Context<'_>) {
+        let mut fields = Fields(change);
+        let mut applied = !change.is_empty();
+        // An input may have told several.
+        while applied && !fields.0.is_empty() {
+            applied = match fields.u8() {
+                Ok(CHANGED_CORE) => Core::decode(&mut fields).map(|core| self.hero.core = core).is_ok(),
+                Ok(CHANGED_TICKS) => fields.u64().map(|ticks| self.hero.ticks = ticks).is_ok(),
+                Ok(CHANGED_SERVER) => {
+                    Tag::load(std::mem::take(&mut fields.0)).map(|tag| self.hero.served_by = tag).is_some()
+                }
+                Ok(_) | Err(_) => false,
+            };
+        }
+        // Going on with less than was kept would be worse: the proxy takes the player elsewhere.
+        assert!(applied, "a change of {} bytes that no arena writes", change.len());
     }
 
     fn snapshot(&self) -> Vec<u8> {
@@ -118,6 +163,16 @@ impl Player {
         Tick { number: self.hero.ticks, count, chain }.encode(&mut self.out);
         context.send(&self.out);
     }
+
+    /// Tells a change of the hero, if somebody keeps it.
+    fn tell(&mut self, kind: u8, context: &mut Context<'_>, write: impl FnOnce(&Hero, &mut Vec<u8>)) {
+        if context.wants_change() {
+            self.out.clear();
+            self.out.push(kind);
+            write(&self.hero, &mut self.out);
+            context.change(&self.out);
+        }
+    }
 }
 
 impl Rules {
@@ -125,3 +180,6 @@ impl Rules {
         self.tick.map_or(0, |period| period.as_millis() as u32)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,10 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::wire::{Fields, WireError, fill};
+use crate::wire::{Fields, Tag, WireError, fill};
 
 /// Stands at the front of a saved hero; the last digit is the layout's number.
-const MAGIC: u32 = 0x4152_4e31;
+const MAGIC: u32 = 0x4152_4e32;
 /// Longest name kept, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
@@ -19,6 +19,24 @@ pub struct Core {
     pub x: i32,
     pub y: i32,
     pub score: u64,
+}
+
+/// What stands before the version in a saved tag.
+const INSTANCE_BYTES: usize = 8;
+/// Longest version that is told.
+pub const MAX_VERSION_BYTES: usize = 64;
+
+impl Tag {
+    pub fn save(&self, out: &mut Vec<u8>) {
+        out.extend(self.instance.to_be_bytes());
+        out.extend(self.version.as_bytes());
+    }
+
+    pub fn load(bytes: &[u8]) -> Option<Self> {
+        let (instance, version) = bytes.split_first_chunk::<INSTANCE_BYTES>()?;
+        let version = std::str::from_utf8(version).ok().filter(|text| text.len() <= MAX_VERSION_BYTES)?;
+        Some(Self { instance: u64::from_be_bytes(*instance), version: version.to_owned() })
+    }
 }
 
 impl Core {
@@ -58,6 +76,8 @@ pub struct Hero {
     /// Ticks pushed so far.
     pub ticks: u64,
     pub name: String,
+    /// Who serves the player, as far as that is known: instance 0 until then.
+    pub served_by: Tag,
 }
 
 /// Why a saved hero can't be taken.
@@ -89,7 +109,8 @@ impl Hero {
     pub fn new(name: &str) -> Self {
         let end = (0..=name.len().min(MAX_NAME_BYTES)).rev().find(|&end| name.is_char_boundary(end));
         let name = name[..end.unwrap_or(0)].to_owned();
-        Self { core: Core::default(), ticks: 0, name }
+        let served_by = Tag { instance: 0, version: String::new() };
+        Self { core: Core::default(), ticks: 0, name, served_by }
     }
 
     /// The state in `size` bytes (more if the fields need them); what the fields leave is filled from the chain.
@@ -100,6 +121,8 @@ impl Hero {
         out.extend(self.ticks.to_be_bytes());
         out.push(self.name.len() as u8);
         out.extend(self.name.as_bytes());
+        out.push(self.served_by.version.len() as u8);
+        self.served_by.save(&mut out);
         let fields = out.len();
         let checksum = xxh3_64_with_seed(&out[..fields], 0);
         out.extend(checksum.to_be_bytes());
@@ -117,7 +140,9 @@ impl Hero {
         let ticks = fields.u64()?;
         let length = usize::from(fields.u8()?);
         let name = String::from_utf8(fields.take(length)?.to_vec()).map_err(|_| BadState::Corrupt)?;
-        let hero = Self { core, ticks, name };
+        let length = usize::from(fields.u8()?);
+        let served_by = Tag::load(fields.take(INSTANCE_BYTES + length)?).ok_or(BadState::Corrupt)?;
+        let hero = Self { core, ticks, name, served_by };
         // Saving again is the whole check: every byte is a function of the fields.
         if hero.save(bytes.len()) == bytes { Ok(hero) } else { Err(BadState::Corrupt) }
     }
@@ -132,6 +157,7 @@ mod tests {
         let mut hero = Hero::new("Ada");
         hero.core.advance(b"north");
         hero.ticks = 3;
+        hero.served_by = Tag { instance: 7, version: "1.4".into() };
         let saved = hero.save(4096);
         assert_eq!(saved.len(), 4096);
         assert_eq!(Hero::load(&saved), Ok(hero));

@@ -39,11 +39,12 @@ pub use self::bytes::BytesError;
 pub use self::desk::Now;
 use self::desk::{Desk, Link};
 pub use self::envelope::EnvelopeError;
+pub(crate) use self::envelope::parse as parse_envelope;
 pub use self::fault::{Fault, LinkEnd};
 pub use self::jobs::{JobId, JobOrder};
 #[cfg(feature = "plain")]
 pub(crate) use self::schedule::{Schedule, Timers};
-use crate::game::Game;
+use crate::game::{Game, Tag};
 use crate::population::Population;
 use crate::settings::Settings;
 
@@ -278,6 +279,12 @@ impl<G: Game> Peer<G> {
     /// Work to begin or to abort.
     pub fn job_orders(&mut self) -> std::vec::Drain<'_, JobOrder> {
         self.desk.jobs.orders()
+    }
+
+    /// What the session calls the work.
+    #[must_use]
+    pub fn job_tag(&self, job: JobId) -> Option<Tag> {
+        self.desk.jobs.tag(job)
     }
 
     /// When [`Self::tick`] has something to do next.

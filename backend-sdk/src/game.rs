@@ -18,9 +18,9 @@ pub trait Game: Send + Sync + 'static {
     /// Timers set here start, frames sent here leave and work spawned here begins when the player's live input may
     /// begin, which is a moment later.
     ///
-    /// At the levels `replay` and `delta` a session may be opened from a state in the middle of its life, as if it had
-    /// never left: frames sent here are then dropped. And it must open alike each time: what it does may depend on the
-    /// opening and the context, but for [`Context::epoch`].
+    /// At the levels `replay` and `delta` a session that is opened from a state goes on as if it had never left: frames
+    /// sent here are then dropped. And it must open alike each time: what it does may depend on the opening and the
+    /// context, but for [`Context::epoch`].
     ///
     /// # Errors
     /// A [`Refusal`]: the proxy takes the player to another backend, or back to where they were.

@@ -61,13 +61,40 @@
 //! - A session is active in one process at a time. Before it is (until the proxy has said so), none of its timers run,
 //!   no frame leaves and no spawned work begins.
 //! - A handler that panics ends its own session and no other.
-//! - What isn't: a process that is killed takes its sessions' states with it; the players' connections stay, and they
-//!   are opened again as [`Opening::Lost`], or closed, as the service is configured.
+//! - A process that is killed, frozen or cut off loses no player's connection. What becomes of the sessions is the
+//!   service's choice, below.
+//!
+//! # After a crash: four levels
+//!
+//! The service's document says `recovery`; the game does its part, and the proxy keeps what is needed.
+//!
+//! | level | what the player sees | what the game must do | what it costs |
+//! |---|---|---|---|
+//! | `replay` | nothing: each frame is processed and delivered once | ask only the [`Context`] for what isn't a function of state and frame; a process with the same [`Builder::logic`] should be there | the proxy keeps frames since the last checkpoint; a record of about 80 bytes for each timer, each result of work, and each frame whose handler asks for the time |
+//! | `delta` | nothing, likewise; the new process may even run other logic | tell each change by [`Context::change`], do it again in [`Session::apply`], call [`Builder::deltas`] | each input makes a record of its frames, its change, and about 100 bytes |
+//! | `checkpoint` | is thrown back to the last checkpoint; the game is told: [`Opening::Recovered`] | nothing | a snapshot at an interval |
+//! | `none` | begins anew ([`Opening::Lost`]), or the connection is closed | nothing | nothing |
+//!
+//! At the first three the proxy asks for checkpoints from time to time: `snapshot` is called, and the session goes on.
+//!
+//! At `replay` the process that takes a session over calls the handlers again with the same frames, timers, results, times
+//! and random numbers. They must then send the same frames: the proxy compares them with what the player has had. If
+//! they differ, the session has diverged and is treated as at `none`. [`testing::check_replay`] finds what would make
+//! that happen, in a unit test. What to look for:
+//!
+//! - clocks, random numbers and hash maps' order of the process's own; the [`Context::epoch`], in states or frames;
+//! - things that players share in the [`Game`]: what comes from outside the session should come as the result of
+//!   [`Context::spawn`], which is recorded and given again, and not asked for again;
+//! - effects outside of handlers that run once more, below.
+//!
+//! Recorded are: the time, where it was asked for ([`Context::now`]); that a timer fired ([`Context::every`],
+//! [`Context::after`]); results ([`Context::spawn`]). [`Context::random`] needs no record. Nothing else is recorded.
 //!
 //! # What `snapshot` must contain
 //!
 //! All that [`Game::open`] needs to go on in another process: the player's state, and what of spawned work is under way.
-//! Not in it: frames that were sent (the SDK keeps those that haven't left), timers (`open` sets them again), and
+//! Not in it: frames that were sent (the SDK keeps those that haven't left), timers (`open` sets them again), random
+//! numbers to come (the SDK keeps the generator), and
 //! whatever the process can load by itself. The bytes are yours; name their format with [`Builder::state_format`], and
 //! when it changes, let the new version read the old one too ([`Builder::reads_format`]), or players can't move to it.
 //! It is called between two inputs, and the other sessions of the same proxy worker wait for it: keep it to a copy.
@@ -83,13 +110,10 @@
 //!
 //! # Effects outside
 //!
-//! A write to a database happens at least once: a move that is called off, or later a crash, may run an input's effects
-//! again elsewhere. Make them idempotent by [`Context::session`] and [`Context::input`], or let the store refuse what
+//! A write to a database happens at least once: a move that is called off, or a replay after a crash, may run an input's
+//! effects again elsewhere, perhaps while the process before still runs. Make them idempotent by [`Context::session`] and [`Context::input`], or let the store refuse what
 //! comes with an older [`Context::epoch`]. Async work goes through [`Context::spawn`]; handlers never block, for the
 //! sessions of a proxy's worker share one task.
-//!
-//! Ask only the [`Context`] for the time and for random numbers: a later version records them, so that a session can be
-//! replayed after a crash.
 //!
 //! # Costs and bounds
 //!
@@ -98,7 +122,8 @@
 //! | a player's frame | 1 MiB ([`Builder::max_frame_bytes`]) | that session ends |
 //! | a frame sent | what the proxy takes | that session ends |
 //! | unacked frames of a player | 1 MiB | the proxy stops reading the player |
-//! | sent frames that wait for a slow player | 1 MiB | the player's next frame waits; at 4 MiB timers and results, too |
+//! | sent frames that wait for a slow player, and records that wait to be kept | 1 MiB | the player's next frame waits; at 4 MiB timers and results, too |
+//! | what one input sends and changes at `delta`, a result of work at `replay` | the proxy's largest frame and about 64 KiB | that session ends |
 //! | timers of a session | 256, a millisecond or longer | that session ends |
 //! | spawned work of a session | 1,024 pieces | that session ends |
 //! | a state | 64 MiB; all that arrive on one link: 256 MiB | refused |
@@ -106,7 +131,7 @@
 //! | a lost link | 150 s | its sessions are given up here |
 //! | a drain | 30 s ([`Builder::drain_deadline`]) | the process ends with what is left |
 //!
-//! [`Builder::settings`] changes any of them. An idle session holds no buffer, only its own state and about 500 bytes
+//! [`Builder::settings`] changes any of them. An idle session holds no buffer, only its own state and about 700 bytes
 //! here. `send` copies the frame and never blocks; all frames sent while a batch of input is handled leave in one write.
 //!
 //! # Features
@@ -127,6 +152,7 @@ mod server;
 mod settings;
 #[cfg(feature = "otlp")]
 pub mod telemetry;
+pub mod testing;
 mod trace;
 
 pub use context::Context;

@@ -6,6 +6,7 @@ use anyhow::ensure;
 use clap::Parser;
 use holdfast_backend::Server;
 use holdfast_sample::arena::{Arena, Faults, Rules};
+use holdfast_sample::hero::MAX_VERSION_BYTES;
 use holdfast_sample::wire::Tag;
 
 /// Largest `--state-bytes`: what a proxy takes at most, by default.
@@ -39,6 +40,9 @@ struct Arguments {
     /// Won't come back under this name: at SIGTERM, players that nobody takes aren't waited with
     #[arg(long)]
     gone_for_good: bool,
+    /// Tell changes of state, so that services may use `recovery: delta`
+    #[arg(long)]
+    deltas: bool,
     /// Fault: refuse every player
     #[arg(long)]
     refuse_attach: bool,
@@ -60,8 +64,13 @@ impl Arguments {
             "--state-bytes {}: expected at most {MAX_STATE_BYTES}",
             self.state_bytes
         );
+        let bytes = self.version.len();
+        ensure!(
+            bytes <= MAX_VERSION_BYTES,
+            "--version of {bytes} bytes: expected at most {MAX_VERSION_BYTES}"
+        );
         Ok(Rules {
-            tag: Tag { instance: fastrand::u64(..), version: self.version.clone() },
+            tag: Tag { instance: fastrand::u64(1..), version: self.version.clone() },
             state_bytes: self.state_bytes,
             tick: (self.tick_ms > 0).then(|| Duration::from_millis(u64::from(self.tick_ms))),
             faults: Faults {
@@ -83,6 +92,9 @@ fn main() -> anyhow::Result<()> {
         .state_format("arena-1")
         .drain_deadline(Duration::from_secs(arguments.drain_deadline_s))
         .returns(!arguments.gone_for_good);
+    if arguments.deltas {
+        server = server.deltas();
+    }
     for address in &arguments.listen {
         server = server.listen(address);
     }

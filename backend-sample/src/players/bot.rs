@@ -207,7 +207,10 @@ impl Inner {
 
     fn reply(&mut self, reply: &Reply<'_>, now_us: u64, registry: &impl Registry) -> bool {
         self.tick_ms = reply.tick_ms;
-        self.timeline.served_by(registry.backend(reply.instance, reply.version), now_us);
+        // The game's first replies may come before it knows.
+        if reply.instance != 0 {
+            self.timeline.served_by(registry.backend(reply.instance, reply.version), now_us);
+        }
         match self.checker.reply(reply) {
             Some(sent_us) => {
                 self.timeline.record(sent_us, now_us);

@@ -23,8 +23,10 @@ use holdfast_protocol::{Epoch, Message, Seq};
 use self::closing::Ending;
 use self::freezing::Sending;
 #[cfg(feature = "plain")]
+pub(crate) use self::input::Input;
+#[cfg(feature = "plain")]
 pub(crate) use self::input::call;
-pub(crate) use self::input::{Input, caught};
+pub(crate) use self::input::caught;
 use self::loading::is_exact;
 pub(crate) use self::loading::{Loading, Opened};
 use super::desk::Desk;
@@ -133,8 +135,8 @@ impl<S: Session> Attachment<S> {
     /// An attachment whose state (or whose game's answer) is awaited.
     pub fn new(attach: &Attach<'_>, place: Place, loading: Loading, counted: Headcount) -> Self {
         let records_begin = match attach.mode {
-            AttachMode::Fresh if is_exact(attach.recovery) => (!attach.lost).then_some(Seq::NONE),
-            AttachMode::Fresh | AttachMode::State | AttachMode::Resume => Some(attach.record_seq),
+            AttachMode::Fresh if is_exact(attach.recovery) => Seq::NONE,
+            AttachMode::Fresh | AttachMode::State | AttachMode::Resume => attach.record_seq,
         };
         Self {
             epoch: attach.epoch,
@@ -198,6 +200,11 @@ impl<S: Session> Attachment<S> {
 
     pub fn received(&self) -> Seq {
         self.received
+    }
+
+    #[cfg(test)]
+    pub fn processed_seq(&self) -> Seq {
+        self.processed
     }
 
     pub fn last_sent(&self) -> Seq {

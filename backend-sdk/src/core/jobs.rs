@@ -61,16 +61,16 @@ pub enum JobOrder {
 
 #[derive(Default)]
 pub(crate) struct Jobs {
-    owners: HashMap<JobId, SessionId>,
+    owners: HashMap<JobId, (SessionId, Tag)>,
     orders: Vec<JobOrder>,
     numbers: u64,
 }
 
 impl Jobs {
-    pub fn begin(&mut self, session: SessionId, work: Work) -> JobId {
+    pub fn begin(&mut self, session: SessionId, tag: Tag, work: Work) -> JobId {
         self.numbers += 1;
         let id = JobId(self.numbers);
-        self.owners.insert(id, session);
+        self.owners.insert(id, (session, tag));
         self.orders.push(JobOrder::Begin(id, work));
         id
     }
@@ -83,7 +83,11 @@ impl Jobs {
 
     /// Whose it was.
     pub fn ended(&mut self, id: JobId) -> Option<SessionId> {
-        self.owners.remove(&id)
+        self.owners.remove(&id).map(|(session, _)| session)
+    }
+
+    pub fn tag(&self, id: JobId) -> Option<Tag> {
+        self.owners.get(&id).map(|&(_, tag)| tag)
     }
 
     pub fn orders(&mut self) -> std::vec::Drain<'_, JobOrder> {

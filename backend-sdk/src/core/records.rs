@@ -24,24 +24,13 @@ pub(crate) struct Records {
     received: Seq,
     /// Last one of the journal.
     journal_end: Seq,
-    /// Where the journal begins is known from the first record only.
-    begins_anywhere: bool,
 }
 
 impl Records {
-    /// A journal that ends at `end`; it begins after `base`, if that is known.
-    pub fn new(base: Option<Seq>, end: Seq) -> Self {
-        let done = base.unwrap_or(end).min(end);
-        Self {
-            queue: None,
-            sent: 0,
-            sent_bytes: 0,
-            footprint: 0,
-            done,
-            received: done,
-            journal_end: end,
-            begins_anywhere: base.is_none(),
-        }
+    /// A journal from `base` to `end`.
+    pub fn new(base: Seq, end: Seq) -> Self {
+        let done = base.min(end);
+        Self { queue: None, sent: 0, sent_bytes: 0, footprint: 0, done, received: done, journal_end: end }
     }
 
     /// The state covers all up to `base`.
@@ -81,12 +70,6 @@ impl Records {
 
     /// A record is given; `false`: it was had before.
     pub fn take(&mut self, seq: Seq) -> Result<bool, Fault> {
-        if self.begins_anywhere && seq > Seq::NONE && seq <= self.journal_end && self.queue.is_none() {
-            self.begins_anywhere = false;
-            self.done = Seq(seq.0 - 1);
-            self.received = seq;
-            return Ok(true);
-        }
         if seq <= self.had() {
             return Ok(false);
         }
@@ -111,7 +94,6 @@ impl Records {
 
     /// Adds one that this attachment has made.
     pub fn push(&mut self, pool: &mut Pool, kind: RecordKind, after: Seq, bytes: &[u8]) {
-        self.begins_anywhere = false;
         self.footprint += footprint(bytes.len());
         let seq = self.last().next();
         let queue = self.queue.get_or_insert_with(|| pool.take());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::chaos::Recovery;
 use crate::chaos::wire::Wire;
 use crate::{Arena, ArenaSpec, Stage};
 
@@ -32,8 +33,9 @@ enum Life {
 }
 
 impl Backend {
-    pub fn start(stage: &Stage, name: &str) -> Result<Self> {
-        let arena = Arena::start(stage, ArenaSpec::new(name))?;
+    pub fn start(stage: &Stage, name: &str, recovery: Recovery) -> Result<Self> {
+        let deltas = (recovery == Recovery::Delta).then_some("--deltas");
+        let arena = Arena::start(stage, ArenaSpec::new(name).flags(deltas))?;
         let wire = Wire::start(arena.address().parse().context("the game's address")?)?;
         Ok(Self { arena, wire, life: Life::Up, frozen_until: None })
     }

@@ -62,8 +62,10 @@ impl Theatre {
     ) -> Result<(Vec<Players>, Vec<Proxy>, Vec<Backend>, Operator)> {
         let etcd = Etcd::start(stage, EtcdBinary::Default)?;
         let endpoint = etcd.endpoint();
-        let backends =
-            BACKENDS.into_iter().map(|name| Backend::start(stage, name)).collect::<Result<Vec<_>>>()?;
+        let backends = BACKENDS
+            .into_iter()
+            .map(|name| Backend::start(stage, name, options.recovery))
+            .collect::<Result<Vec<_>>>()?;
         write_documents(&etcd, &backends, options.recovery)?;
         let mut proxies = Vec::new();
         for (id, workers) in [("a", 1), ("b", 2)] {

@@ -180,7 +180,7 @@ impl<S: Session> Attachment<S> {
             if self.jobs.len() >= MAX_JOBS {
                 return Err(too_much_work());
             }
-            let id = desk.jobs.begin(self.place.session, work);
+            let id = desk.jobs.begin(self.place.session, tag, work);
             self.jobs.push(Job { id, ordinal, tag });
         }
         Ok(())

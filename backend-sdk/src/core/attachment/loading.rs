@@ -39,8 +39,6 @@ pub(crate) struct Arriving {
     span: Option<Span>,
     /// What came after it is lost: the game is to be told.
     recovered: bool,
-    /// Taken as the session left a process; else in the middle of its life.
-    is_final: bool,
 }
 
 /// What came of opening.
@@ -61,7 +59,7 @@ impl Loading {
         let format = attach.format.chars().take(MAX_FORMAT_BYTES).collect();
         let span = trace::restore(session, attach.trace);
         let (bytes, recovered) = (Vec::new(), attach.lost);
-        Self::State(Arriving { bytes, total, format, span, recovered, is_final: true })
+        Self::State(Arriving { bytes, total, format, span, recovered })
     }
 
     /// Bytes that it will take.
@@ -79,11 +77,12 @@ impl Loading {
         }
     }
 
-    /// Whether the player is told of the opening by what the game sends in it: not of one in the middle of a life.
+    /// Whether the player hears what the game sends in `open`. A session that is brought back exactly hears only what
+    /// it heard before, and then it was perhaps not opened there, but went on.
     fn is_heard(&self, recovery: Recovery) -> bool {
         match self {
             Self::Fresh | Self::Lost => true,
-            Self::State(state) => state.is_final || !is_exact(recovery),
+            Self::State(_) => !is_exact(recovery),
         }
     }
 }
@@ -105,7 +104,7 @@ impl<S: crate::game::Session> Attachment<S> {
     /// Takes a chunk of state; says whether it was the last.
     pub fn collect(&mut self, state: &State<'_>) -> Result<bool, Fault> {
         let phase = self.phase_name();
-        let Phase::Loading(Loading::State(Arriving { bytes, total, is_final, .. })) = &mut self.phase else {
+        let Phase::Loading(Loading::State(Arriving { bytes, total, .. })) = &mut self.phase else {
             return Err(Fault::unexpected("STATE", phase));
         };
         let fits = state.total_bytes == *total as u64
@@ -119,7 +118,6 @@ impl<S: crate::game::Session> Attachment<S> {
             );
             return Err(Fault::new(Rule::StateOverrun, text));
         }
-        *is_final = state.is_final;
         bytes.extend_from_slice(state.chunk);
         let is_whole = bytes.len() == *total;
         if is_exact(self.recovery) {
@@ -263,9 +261,9 @@ impl<S: crate::game::Session> Attachment<S> {
         if !is_exact(self.recovery) {
             return first_input_of_epoch(self.epoch);
         }
-        // Each input so far was a client frame or made a record.
-        let inputs = self.processed.0.saturating_add(self.records.last().0);
-        INPUTS_AFTER_LOSS.saturating_add(inputs.saturating_mul(1 << INPUTS_PER_SEQ_BITS))
+        // Seqs go on after a loss, so these are beyond those after an earlier one.
+        let seqs = self.processed.0.saturating_add(self.outbox.last_sent().0);
+        INPUTS_AFTER_LOSS.saturating_add(seqs.saturating_mul(1 << INPUTS_PER_SEQ_BITS))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::settings::Settings;
 
 pub const WINDOW: u32 = 1000;
 pub const TICK: Tag = Tag(1);
+pub const ONCE: Tag = Tag(2);
 
 /// What a [`Puppet`] is told by its frames, one each.
 #[derive(Default)]
@@ -51,6 +52,7 @@ impl Game for Puppets {
 
 impl Session for Puppet {
     fn frame(&mut self, frame: &[u8], context: &mut Context<'_>) {
+        let begin = self.log.len();
         self.log.push(b' ');
         self.log.extend_from_slice(frame);
         let text = std::str::from_utf8(frame).unwrap_or("");
@@ -62,6 +64,14 @@ impl Session for Puppet {
                 context.close();
             }
             ("tick", period) => context.every(TICK, Duration::from_millis(period.parse().unwrap())),
+            ("once", delay) => context.after(ONCE, Duration::from_millis(delay.parse().unwrap())),
+            ("now", "quiet") => self.log.extend_from_slice(seconds(context).as_bytes()),
+            ("now", _) => context.send(seconds(context).as_bytes()),
+            ("random", _) => {
+                let number = context.random().to_string();
+                self.log.extend_from_slice(number.as_bytes());
+                context.send(number.as_bytes());
+            }
             ("cancel", _) => context.cancel(TICK),
             ("send", count_and_bytes) => {
                 let (count, bytes) = count_and_bytes.split_once(' ').unwrap();
@@ -73,15 +83,26 @@ impl Session for Puppet {
             ("input", _) => context.send(context.input().to_string().as_bytes()),
             _ => context.send(frame),
         }
+        context.change(&self.log[begin..]);
     }
 
-    fn timer(&mut self, _: Tag, context: &mut Context<'_>) {
+    fn timer(&mut self, tag: Tag, context: &mut Context<'_>) {
+        if tag == ONCE {
+            self.log.extend_from_slice(b" once");
+            context.change(b" once");
+        }
         context.send(b"tick");
     }
 
     fn finished(&mut self, work: Tag, result: &[u8], context: &mut Context<'_>) {
-        self.log.extend_from_slice(format!(" finished {work}").as_bytes());
+        let text = format!(" finished {work}");
+        self.log.extend_from_slice(text.as_bytes());
+        context.change(text.as_bytes());
         context.send(result);
+    }
+
+    fn apply(&mut self, change: &[u8], _: &mut Context<'_>) {
+        self.log.extend_from_slice(change);
     }
 
     fn snapshot(&self) -> Vec<u8> {
@@ -92,6 +113,11 @@ impl Session for Puppet {
         self.closed.fetch_add(1, Ordering::Relaxed);
         context.send(b"closed");
     }
+}
+
+fn seconds(context: &Context<'_>) -> String {
+    let since = context.now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    format!("{since:?}")
 }
 
 /// A peer and its proxy, as one sees them in a test.
@@ -246,7 +272,7 @@ pub fn hello(generation: u64) -> Hello<'static> {
         generation,
         max_frame_bytes: 100_000,
         liveness_ms: 1000,
-        capabilities: 0,
+        capabilities: u64::MAX,
         proxy: "host-a",
         service: "arena",
         proof: &[],
@@ -377,6 +403,10 @@ fn brief_one(message: &Message<'_>) -> String {
             let frame = String::from_utf8_lossy(data.frame);
             let frame = if frame.starts_with("xx") { format!("{} x", frame.len()) } else { frame.into() };
             format!("{} {}: {frame}", if data.again { "again" } else { "data" }, data.seq)
+        }
+        Message::Record(record) => {
+            let again = if record.again { " again" } else { "" };
+            format!("record{again} {} {:?} {}", record.seq, record.kind, record.after_client_seq)
         }
         Message::Ack(ack) => format!("ack {}", ack.data),
         Message::Close(close) => {
