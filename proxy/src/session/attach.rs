@@ -34,7 +34,8 @@ impl Session {
 
     /// No backend has ever had anything of it.
     pub(super) fn is_untouched(&self) -> bool {
-        !self.lost && !self.has_history() && self.inbound.had() == Seq::NONE
+        let was_live = self.journal.logic.is_some();
+        !self.lost && !was_live && !self.has_history() && self.inbound.had() == Seq::NONE
     }
 
     fn attach_to<E: Effects>(&mut self, link: LinkId, env: &mut E) {

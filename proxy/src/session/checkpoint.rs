@@ -29,9 +29,10 @@ impl Session {
             self.journal.clock_runs = true;
             env.timer(Timer::Checkpoint, Some(self.service.limits.checkpoint_interval));
         }
-        if self.journal.checkpoint.is_none()
-            && self.journal_bytes() > self.service.limits.max_journal_bytes / 2
-        {
+        let (bytes, bound) = (self.journal_bytes(), self.service.limits.max_journal_bytes);
+        if self.journal.too_large && bytes >= bound {
+            self.give_up_journal(link, env);
+        } else if bytes > bound / 2 && self.journal.checkpoint.is_none() {
             self.ask_checkpoint(link, env);
         }
     }
@@ -53,7 +54,7 @@ impl Session {
 
     fn ask_checkpoint<E: Effects>(&mut self, link: LinkId, env: &mut E) {
         let credit_bytes = self.expected_state_bytes();
-        if !env.link_is_up(link) || !env.reserve(credit_bytes) {
+        if self.journal.too_large || !env.link_is_up(link) || !env.reserve(credit_bytes) {
             return;
         }
         let (subject, epoch) = (self.subject(), self.epoch);
@@ -74,7 +75,7 @@ impl Session {
         chunk: &State<'_>,
         env: &mut E,
     ) -> Result<(), Rule> {
-        if self.journal.gave_up || matches!(self.phase, Phase::Closing { .. }) {
+        if self.journal.too_large || matches!(self.phase, Phase::Closing { .. }) {
             return Ok(());
         }
         let (base, records) = (self.journal.base(), self.journal.records.had());
@@ -89,10 +90,10 @@ impl Session {
             self.last_state_bytes = Some(chunk.total_bytes);
             let max_bytes = self.service.limits.max_state_bytes;
             if chunk.total_bytes > max_bytes {
-                // The game can't be asked for another: it goes on with no more than its links' protection.
+                // One STATE at a time, and this one never ends: another can't be had from this attachment.
                 env.note(Note::StateTooLarge { link, total_bytes: chunk.total_bytes, max_bytes });
-                env.note(Note::Unprotected { link });
-                self.give_up_checkpoints(env);
+                self.abandon_checkpoint(env);
+                self.journal.too_large = true;
                 return Ok(());
             }
         }
@@ -149,9 +150,9 @@ impl Session {
         }
     }
 
-    /// No state will come that fits: nothing is kept for a crash until the next attachment.
-    fn give_up_checkpoints<E: Effects>(&mut self, env: &mut E) {
-        self.abandon_checkpoint(env);
+    /// What would be kept has no bound any more.
+    fn give_up_journal<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        env.note(Note::Unprotected { link });
         self.journal.gave_up = true;
         self.journal.state = None;
         self.outbound.set_keeps(false, env);

@@ -21,7 +21,9 @@ pub struct Journal {
     pub checkpoint: Option<Checkpoint>,
     /// The checkpoint timer runs.
     pub clock_runs: bool,
-    /// Its state is too large to be kept: nothing is, until the next attachment.
+    /// Its state is too large to be taken: no more are asked for until the next attachment.
+    pub too_large: bool,
+    /// Nor is there room for more input and output without one: nothing is kept until the next attachment.
     pub gave_up: bool,
     /// Crashes since the last new state.
     pub recoveries: u32,

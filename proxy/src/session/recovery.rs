@@ -66,7 +66,7 @@ impl Session {
     /// From here on, what that level needs is kept, and no more.
     pub(super) fn hold_to<E: Effects>(&mut self, level: Recovery, env: &mut E) {
         self.journal.level = level;
-        self.journal.gave_up = false;
+        (self.journal.too_large, self.journal.gave_up) = (false, false);
         self.outbound.set_keeps(level != Recovery::None, env);
         self.inbound.set_keeps_hashes(level == Recovery::Replay);
     }

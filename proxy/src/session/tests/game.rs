@@ -109,8 +109,9 @@ impl Player {
 }
 
 impl Session for Player {
-    /// `quiet..` gets no answer, `burst..` twenty, `quit..` one and then the end.
+    /// `quiet..` gets no answer, `burst..` twenty, `quit..` one and then the end; `poison..` is the end of its handler.
     fn frame(&mut self, frame: &[u8], context: &mut Context<'_>) {
+        assert!(!frame.starts_with(b"poison"), "the game can't bear it");
         self.chain = link_in_chain(self.chain, frame);
         self.count += 1;
         if frame.starts_with(b"quiet") {

@@ -77,6 +77,11 @@ fn leaving() -> impl Strategy<Value = Act> {
     (0..SESSIONS, any::<bool>()).prop_map(|(index, half)| Act::Depart(index, half))
 }
 
+/// Without states that are over the limit: those are not kept, by the service's own word.
+fn survivable() -> impl Strategy<Value = Act> {
+    harmless().prop_filter("a state that may be kept", |act| !matches!(act, Act::Padding(_, 300_000)))
+}
+
 fn deadly() -> impl Strategy<Value = Act> {
     prop_oneof![link().prop_map(Act::Kill), link().prop_map(Act::Restart)]
 }
@@ -285,21 +290,21 @@ proptest! {
 
     #[test]
     fn at_replay_no_dead_process_loses_doubles_or_reorders_a_frame(
-        acts in prop::collection::vec(prop_oneof![20 => harmless(), 5 => deadly()], 1..80),
+        acts in prop::collection::vec(prop_oneof![20 => survivable(), 5 => deadly()], 1..80),
     ) {
         assert_survives(Recovery::Replay, acts);
     }
 
     #[test]
     fn at_delta_no_dead_process_loses_doubles_or_reorders_a_frame(
-        acts in prop::collection::vec(prop_oneof![20 => harmless(), 5 => deadly()], 1..80),
+        acts in prop::collection::vec(prop_oneof![20 => survivable(), 5 => deadly()], 1..80),
     ) {
         assert_survives(Recovery::Delta, acts);
     }
 
     #[test]
     fn at_checkpoint_a_dead_process_loses_no_frame_that_the_player_sent(
-        acts in prop::collection::vec(prop_oneof![20 => harmless(), 5 => deadly()], 1..80),
+        acts in prop::collection::vec(prop_oneof![20 => survivable(), 5 => deadly()], 1..80),
     ) {
         let mut world = world(Recovery::Checkpoint);
         for act in acts {

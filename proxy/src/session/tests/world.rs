@@ -128,6 +128,7 @@ impl World {
                 client_window_bytes: WINDOW,
                 state_credit_bytes: 16 * 1024,
                 outbox_bytes: 4096,
+                deltas: true,
                 ..Settings::default()
             });
             world.connect(LinkId(index));
@@ -402,7 +403,7 @@ impl World {
     }
 
     /// Whoever waits for a turn to recover gets it; one that input makes suspicious, after all others.
-    fn give_turns(&mut self) -> bool {
+    pub fn give_turns(&mut self) -> bool {
         let waiting = (0..self.sessions.len()).filter(|index| self.seats[*index].awaits.is_some());
         let Some(index) = waiting.min_by_key(|index| self.seats[*index].awaits) else { return false };
         self.seats[index].awaits = None;
