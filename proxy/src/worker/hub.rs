@@ -220,7 +220,8 @@ impl Hub {
             }
             Poll::Ready(Err(error)) => {
                 link.doom(format!("write: {error}"));
-                true
+                // Nothing more goes out on this connection, however often it is tried.
+                false
             }
             Poll::Pending => false,
         }

@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const CALM_WAIT_MS: u64 = 2_000;
 /// What the proxies' memory may grow by, together, however long the storm: what allocators keep for later floods.
 const MOST_GROWTH_BYTES: u64 = 64 << 20;
+/// Who has waited so long in the storm is stuck: no fault lasts for a tenth of it.
+const STUCK_MS: u64 = 60_000;
 const STEP: Duration = Duration::from_millis(5);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const CONFIG: &str = "/holdfast/config";
@@ -178,7 +180,11 @@ impl Theatre {
     /// What can't become good any more.
     fn first_bad_news(&mut self) -> Option<String> {
         for (index, swarm) in self.swarms.iter().enumerate() {
-            let Progress { lost, repeated, reordered, mismatched, disconnects, .. } = swarm.latest();
+            let Progress { lost, repeated, reordered, mismatched, disconnects, longest_wait_ms, .. } =
+                swarm.latest();
+            if longest_wait_ms > STUCK_MS {
+                return Some(format!("swarm {}: a player has waited for {longest_wait_ms} ms", index + 1));
+            }
             if [lost, repeated, reordered, mismatched, disconnects] != [0; 5] {
                 return Some(format!(
                     "swarm {}: lost {lost}, repeated {repeated}, reordered {reordered}, wrong {mismatched}, \
