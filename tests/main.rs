@@ -5,6 +5,8 @@ mod admin;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod chaos;
 #[cfg(test)]
 mod crash;
@@ -18,6 +20,8 @@ mod etcd_compaction;
 mod etcd_outage;
 #[cfg(test)]
 mod invariants;
+#[cfg(test)]
+mod rebalance;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]

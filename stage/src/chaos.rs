@@ -68,7 +68,7 @@ pub enum Recovery {
 
 impl Recovery {
     /// What the proxies can do today.
-    pub const BEST: Self = Self::None;
+    pub const BEST: Self = Self::Replay;
 
     pub fn name(self) -> &'static str {
         match self {

@@ -89,6 +89,7 @@ impl Session {
         env.note(Note::Lost { link });
         self.drop_reservation(env);
         self.abandon_checkpoint(env);
+        let on_its_way = self.recovering.is_some();
         self.recovery_is_over(env);
         self.phase = Phase::Parked;
         env.timer(Timer::Answer, None);
@@ -103,7 +104,7 @@ impl Session {
         self.order = Some(Order { cause: HandoffCause::Crash, otherwise: Otherwise::Park });
         env.settled(None);
         if self.journal.is_kept() {
-            return self.await_turn(env);
+            return self.await_turn(on_its_way, env);
         }
         if self.journal.state.is_some() {
             self.outbound.rewind_to_base();
@@ -116,8 +117,14 @@ impl Session {
     }
 
     /// Counts a backend that went down with this session on it, or `None`: once more is too often.
-    pub(super) fn suspect<E: Effects>(&mut self, env: &mut E) -> Option<Suspicion> {
+    /// Who was `on_its_way` was being given input, new or not; who played and had none unprocessed is a bystander, whom no
+    /// number of crashes makes guilty.
+    pub(super) fn suspect<E: Effects>(&mut self, on_its_way: bool, env: &mut E) -> Option<Suspicion> {
         let first = self.outbound.first_unprocessed().map(|entry| (entry.seq, xxh3_64(entry.frame)));
+        if first.is_none() && !on_its_way {
+            self.journal.suspect = false;
+            return Some(Suspicion::None);
+        }
         self.journal.recoveries += 1;
         if self.journal.recoveries > self.service.limits.max_recoveries {
             let (seq, hash) = first.unwrap_or((self.outbound.acked(), 0));
@@ -133,8 +140,10 @@ impl Session {
     }
 
     /// Recoveries are paced, and input that may be poison comes last: it waits for its turn.
-    fn await_turn<E: Effects>(&mut self, env: &mut E) {
-        let Some(suspicion) = self.suspect(env) else { return self.end(CloseReason::Poison, env) };
+    fn await_turn<E: Effects>(&mut self, on_its_way: bool, env: &mut E) {
+        let Some(suspicion) = self.suspect(on_its_way, env) else {
+            return self.end(CloseReason::Poison, env);
+        };
         self.outbound.rewind_to_base();
         self.awaits_turn = true;
         self.begin_stay(env);

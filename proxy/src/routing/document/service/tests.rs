@@ -42,10 +42,17 @@ fn what_is_not_built_yet_is_refused_by_name() {
         assert_eq!((error.field.as_str(), error.value.as_str()), ("protocol", protocol));
         assert!(error.expected.contains("not built yet"), "{error}");
     }
-    for recovery in ["replay", "delta", "checkpoint"] {
-        let error = with(&format!(r#""recovery": "{recovery}""#)).unwrap_err();
-        assert_eq!((error.field.as_str(), error.value.as_str()), ("recovery", recovery));
-        assert!(error.expected.contains("not built yet"), "{error}");
+}
+
+#[test]
+fn every_level_of_recovery_is_taken() {
+    for (name, level) in [
+        ("none", Recovery::None),
+        ("checkpoint", Recovery::Checkpoint),
+        ("delta", Recovery::Delta),
+        ("replay", Recovery::Replay),
+    ] {
+        assert_eq!(with(&format!(r#""recovery": "{name}""#)).unwrap().recovery, level);
     }
 }
 
@@ -68,12 +75,22 @@ fn a_bad_field_is_named_by_its_path() {
         (r#""drain": {"per_second": 0}"#, "drain.per_second"),
         (r#""drain": {"on_deadline": "shoot"}"#, "drain.on_deadline"),
         (r#""drain": {"deadline_s": 86401}"#, "drain.deadline_s"),
+        (r#""rebalance": {"per_second": 0}"#, "rebalance.per_second"),
+        (r#""rebalance": {"per_secnd": 5}"#, "rebalance.per_secnd"),
+        (r#""rebalance": {}"#, "rebalance.per_second"),
         (r#""trace": {"ratio": 1.5}"#, "trace.ratio"),
         (r#""trace": {"slow_frame_ms": "1s"}"#, "trace.slow_frame_ms"),
         (r#""weight": 5"#, "weight"),
     ] {
         assert_eq!(field(more), expected, "{more}");
     }
+}
+
+#[test]
+fn live_sessions_are_rebalanced_only_where_the_document_says_how_fast() {
+    assert_eq!(with(r#""recovery": "none""#).unwrap().rebalance, None);
+    let service = with(r#""rebalance": {"per_second": 50}"#).unwrap();
+    assert_eq!(service.rebalance, Some(RebalancePolicy { per_second: 50 }));
 }
 
 #[test]
@@ -100,6 +117,13 @@ fn a_window_holds_at_least_one_frame_of_the_largest_size() {
     };
     assert_eq!(parse(&text(1_048_575)).unwrap_err().field, "limits.client_window_bytes");
     assert_eq!(parse(&text(1_048_576)).unwrap().limits.client_window_bytes, 1_048_576);
+}
+
+#[test]
+fn every_level_of_recovery_has_its_name() {
+    for level in [Recovery::None, Recovery::Checkpoint, Recovery::Delta, Recovery::Replay] {
+        assert_eq!(with(&format!(r#""recovery": "{}""#, level.name())).unwrap().recovery, level);
+    }
 }
 
 #[test]
