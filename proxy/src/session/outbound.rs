@@ -228,10 +228,15 @@ impl Outbound {
         self.highest
     }
 
-    /// The oldest entry that the present attachment hasn't processed, if it was given any.
+    /// The oldest entry that the present attachment was given and that none has ever processed.
     #[must_use]
     pub fn first_unprocessed(&self) -> Option<Entry<'_>> {
-        (self.acked < self.sent).then(|| self.entry_at(self.head, self.acked.next())).flatten()
+        let (mut at, mut seq) = (self.head, self.acked.next());
+        while seq <= self.processed && seq <= self.sent {
+            at += HEADER + self.length_at(at)?;
+            seq = seq.next();
+        }
+        (seq <= self.sent).then(|| self.entry_at(at, seq)).flatten()
     }
 
     /// Whether entries wait that an earlier attachment was given.

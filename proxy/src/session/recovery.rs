@@ -117,8 +117,8 @@ impl Session {
     }
 
     /// Counts a backend that went down with this session on it, or `None`: once more is too often.
-    /// Who was `on_its_way` was being given input, new or not; who played and had none unprocessed is a bystander, whom no
-    /// number of crashes makes guilty.
+    /// Who was `on_its_way` was being given input, new or not; who played and had none that isn't known to be harmless is a
+    /// bystander, whom no number of crashes makes guilty.
     pub(super) fn suspect<E: Effects>(&mut self, on_its_way: bool, env: &mut E) -> Option<Suspicion> {
         let first = self.outbound.first_unprocessed().map(|entry| (entry.seq, xxh3_64(entry.frame)));
         if first.is_none() && !on_its_way {

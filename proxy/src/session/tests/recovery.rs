@@ -106,6 +106,7 @@ fn a_journal_that_nears_its_bound_is_trimmed_without_waiting_for_the_interval() 
         );
         assert!(world.sessions[0].kept_bytes() < 64 * 1024 + 4096, "{}", world.sessions[0].kept_bytes());
         world.kill(A);
+        world.advance(Duration::from_secs(10));
         finish(&mut world);
     }
 }
