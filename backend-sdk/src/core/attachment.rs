@@ -251,7 +251,7 @@ impl<S: Session> Attachment<S> {
         if is_much && self.ack_turn != AckTurn::Soon {
             self.ack_turn = AckTurn::Soon;
             desk.acks.soon.push(self.place.session);
-        } else if self.ack_turn == AckTurn::None && !matches!(self.phase, Phase::Inert(..)) {
+        } else if self.ack_turn == AckTurn::None {
             self.ack_turn = AckTurn::Later;
             desk.ack_later(self.place.session);
         }

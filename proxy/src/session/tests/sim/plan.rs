@@ -324,6 +324,5 @@ fn service(r: &mut Rng) -> Service {
             on_sigterm: if r.bool() { OnSigterm::Move } else { OnSigterm::Park },
         },
         trace: TracePolicy { ratio: Some(0.0), slow_frame: Duration::from_secs(1) },
-        rebalance: None,
     }
 }

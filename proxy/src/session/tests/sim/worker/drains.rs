@@ -16,7 +16,8 @@ const RETURNS_A_TURN: u32 = 256;
 
 enum Turn {
     Begun,
-    HeldUp(Delay),
+    NotNow,
+    NoPlace,
     Left,
 }
 
@@ -89,7 +90,8 @@ impl Worker {
                 let Some(drain) = &mut self.hub.link_mut(id).drain else { break };
                 match turn {
                     Turn::Begun => drain.begins(),
-                    Turn::HeldUp(why) => drain.held_up(key, why, now),
+                    Turn::NotNow => drain.held_up(key, Delay::NotNow, now),
+                    Turn::NoPlace => drain.held_up(key, Delay::NoPlace, now),
                     Turn::Left => drain.skipped(),
                 }
             }
@@ -120,10 +122,10 @@ impl Worker {
             let wanted = Wanted { tried: &[], format: format.as_deref(), home: None, needs: 0, logic: None };
             if order.otherwise != Otherwise::ParkForHome {
                 match fx.candidate(wanted) {
-                    None if order.otherwise == Otherwise::Thaw => return Turn::HeldUp(Delay::NoPlace),
+                    None if order.otherwise == Otherwise::Thaw => return Turn::NoPlace,
                     Some(target) if !fx.link_is_up(target) => {
                         fx.hub.call_ahead(target);
-                        return Turn::HeldUp(Delay::Link);
+                        return Turn::NotNow;
                     }
                     _ => {}
                 }
@@ -134,7 +136,7 @@ impl Worker {
                 Begun::Yes => Turn::Begun,
                 Begun::NotNow => {
                     (fx.seat.leaving, fx.seat.avoids) = (None, None);
-                    Turn::HeldUp(Delay::NotNow)
+                    Turn::NotNow
                 }
             }
         });
