@@ -114,27 +114,27 @@ fn drain(stage: &Stage, arguments: &Arguments) -> Result<(Verdict, Measured)> {
 }
 
 fn report(arguments: &Arguments, verdict: &Verdict, measured: &Measured) {
-    let Verdict { sessions, frames, lost, repeated, reordered, disconnects, events, .. } = verdict;
     let write_to_drain_ms = (measured.write_to_drain.as_secs_f64() * 10_000.0).round() / 10.0;
     let cpu = (measured.steady.cpu_us_per_frame(0) * 100.0).round() / 100.0;
     if arguments.json {
-        let line = json!({
-            "sessions": sessions, "frames": frames, "lost": lost, "repeated": repeated, "reordered": reordered,
-            "disconnects": disconnects, "events": events, "rate_hz": arguments.rate,
-            "frame_bytes": arguments.size, "state_bytes": arguments.state_bytes, "proxy_cpu_us_per_frame": cpu,
-            "write_to_drain_ms": write_to_drain_ms,
-        });
+        let mut line = verdict.summary();
+        line["rate_hz"] = arguments.rate.into();
+        line["frame_bytes"] = arguments.size.into();
+        line["state_bytes"] = arguments.state_bytes.into();
+        line["proxy_cpu_us_per_frame"] = cpu.into();
+        line["write_to_drain_ms"] = write_to_drain_ms.into();
         println!("{line}");
         return;
     }
     println!(
-        "{sessions} sessions, {frames} frames of {} bytes, {} bytes of state",
-        arguments.size, arguments.state_bytes
+        "{} sessions, {} frames of {} bytes, {} bytes of state",
+        verdict.sessions, verdict.frames, arguments.size, arguments.state_bytes
     );
-    println!("lost {lost}, repeated {repeated}, reordered {reordered}, disconnects {disconnects}");
+    let counts = verdict.promised().map(|(name, count)| format!("{name} {count}"));
+    println!("{}", counts.join(", "));
     println!("from the start of etcdctl to the first freeze: {write_to_drain_ms} ms");
     println!("steady play: {cpu:.1} us of the proxy's CPU a round trip");
-    for event in events {
+    for event in &verdict.events {
         println!(
             "{}: {} moved in {:.0} ms; pause p50 {:.1}, p99 {:.1}, max {:.1} ms; quiet p99 {:.1} ms",
             event.name,

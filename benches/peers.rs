@@ -4,23 +4,20 @@
 //! contexts, metrics, and the export of sampled frames (one in a hundred) to a collector. Neither works while the other
 //! is measured.
 
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use holdfast_stage::{
-    Arena, ArenaSpec, Collector, Documents, Players, PlayersSpec, Process, Proxy, ProxySpec, Stage,
-    arena_service, free_address, meter,
+    Arena, ArenaSpec, Collector, Documents, Haproxy, Players, PlayersSpec, Proxy, ProxySpec, Stage, Upstream,
+    arena_service, meter,
 };
 use serde_json::{Map, Value, json};
 
-const HAPROXY: &str = "/usr/sbin/haproxy";
 const FRAME_BYTES: usize = 128;
 const WARM_UP: Duration = Duration::from_secs(1);
-const READY_WITHIN: Duration = Duration::from_secs(15);
 
 /// CPU per frame (one round trip) of Holdfast and HAProxy, one thread each, in a closed loop: medians over
 /// interleaved rounds. Every echoed byte is checked.
@@ -76,7 +73,7 @@ struct Contender {
 /// What keeps a contender's proxy running.
 enum Runs {
     Holdfast { proxy: Proxy },
-    Haproxy { _process: Process },
+    Haproxy { _proxy: Haproxy },
 }
 
 /// One run's figures.
@@ -193,20 +190,8 @@ fn start_holdfast(stage: &Stage, backend: &Arena) -> Result<(SocketAddr, u32, Ru
 }
 
 fn start_haproxy(stage: &Stage, backend: &Arena) -> Result<(SocketAddr, u32, Runs)> {
-    ensure!(Path::new(HAPROXY).is_file(), "{HAPROXY} is missing: install Debian's haproxy");
-    let address = free_address()?;
-    let plain = backend.plain_address().context("an arena with a plain side")?;
-    let config = format!(
-        "global\n  nbthread 1\n  maxconn 8000\n\
-         defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
-         listen game\n  bind {address}\n  server arena {plain}\n"
-    );
-    let config = stage.write("haproxy.cfg", &config)?;
-    let arguments = ["-db".into(), "-f".into(), config.into_os_string()];
-    let mut process = Process::new(stage, "haproxy", HAPROXY.into(), arguments);
-    process.start()?;
-    process.wait_ready("listening", READY_WITHIN, || TcpStream::connect(address).is_ok())?;
-    Ok((address, process.pid()?, Runs::Haproxy { _process: process }))
+    let mut haproxy = Haproxy::start(stage, &[Upstream::of(backend, 100)?])?;
+    Ok((haproxy.address(), haproxy.process().pid()?, Runs::Haproxy { _proxy: haproxy }))
 }
 
 /// Of each figure by itself.

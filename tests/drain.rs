@@ -1,8 +1,13 @@
 //! A drain moves every session with its state, at its pace, and never costs a player anything.
 
 mod failures;
+mod fleet;
+mod leaving;
 mod limits;
 mod orders;
+mod overlapping;
+mod progress;
+mod waiting;
 
 use holdfast_stage::{Players, Progress};
 use serde_json::json;

@@ -5,6 +5,8 @@ mod admin;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod drain;
@@ -16,6 +18,8 @@ mod etcd_compaction;
 mod etcd_outage;
 #[cfg(test)]
 mod invariants;
+#[cfg(test)]
+mod rebalance;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What several promises need beyond the stage.
 
+pub mod arena_client;
 pub mod client;
 pub mod fleet;
 pub mod forwarder;

@@ -107,3 +107,39 @@ fn a_change_of_weights_moves_nobody() {
     assert_eq!(scene.sessions_on("a"), at_a);
     assert_eq!((moved(&clean(players), "shift"), scene.handoffs("operator", "")), (0, 0));
 }
+
+/// All of them are on one backend that is drained: the others get them as their shares and weights say.
+#[test]
+fn those_who_leave_a_drained_backend_are_spread_by_weight() {
+    let mut scene = Script::new("weights").arenas([ArenaSpec::new("a")]).open();
+    let players = crowd(&scene, 200);
+    for (name, weight) in [("b", 100), ("c", 300)] {
+        scene.join(ArenaSpec::new(name));
+        let mut document = scene.arena(name).document();
+        document["weight"] = json!(weight);
+        scene.applied(|scene| scene.documents.put(&format!("backends/arena/{name}"), &document).unwrap());
+    }
+    scene.drain("a");
+    scene.wait("a is empty", |scene| {
+        let there = scene.sessions_on("b") + scene.sessions_on("c");
+        there == 200 && scene.in_phase("active") == 200
+    });
+    let (light, heavy) = (scene.sessions_on("b"), scene.sessions_on("c"));
+    assert!((49..=51).contains(&light), "1 to 3: {light} and {heavy}");
+    clean(players);
+}
+
+#[test]
+fn those_who_leave_a_drained_backend_are_spread_by_the_shares_of_versions() {
+    let script = Script::new("weights").arenas([ArenaSpec::new("a")]);
+    let mut scene = script.route(json!({"versions": {"1.4": 100, "1.5": 75, "1.6": 25}})).open();
+    let players = crowd(&scene, 200);
+    scene.join(ArenaSpec::new("b").version("1.5"));
+    scene.join(ArenaSpec::new("c").version("1.6"));
+    scene.drain("a");
+    scene.wait("a is empty", |scene| scene.sessions_on("a") == 0 && scene.in_phase("active") == 200);
+    // 150 expected with a standard deviation of 6.1.
+    let there = scene.sessions_on("b");
+    assert!((120..=180).contains(&there), "{there} of 200 at a share of 75 %");
+    clean(players);
+}

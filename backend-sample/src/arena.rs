@@ -4,6 +4,7 @@
 //! process each time, so it comes in as the result of work: an input like any other, which is replayed as it was.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdfast_backend::{Context, Game, Opening, Refusal, Session, Tag as Timer};
@@ -27,6 +28,8 @@ pub struct Rules {
     pub tag: Tag,
     /// Size of a player's saved state.
     pub state_bytes: usize,
+    /// The same for the first player alone.
+    pub first_state_bytes: Option<usize>,
     /// Time between ticks; None: no ticks.
     pub tick: Option<Duration>,
     pub faults: Faults,
@@ -47,11 +50,12 @@ pub struct Faults {
 
 pub struct Arena {
     rules: Arc<Rules>,
+    has_first: AtomicBool,
 }
 
 impl Arena {
     pub fn new(rules: Rules) -> Self {
-        Self { rules: Arc::new(rules) }
+        Self { rules: Arc::new(rules), has_first: AtomicBool::new(false) }
     }
 }
 
@@ -74,13 +78,18 @@ impl Game for Arena {
         let mut served_by = Vec::new();
         self.rules.tag.save(&mut served_by);
         context.spawn(SERVED, async move { served_by });
-        Ok(Player { rules: self.rules.clone(), hero, out: Vec::new() })
+        let is_first = !self.has_first.swap(true, Ordering::Relaxed);
+        let first_bytes = self.rules.first_state_bytes.filter(|_| is_first);
+        let state_bytes = first_bytes.unwrap_or(self.rules.state_bytes);
+        Ok(Player { rules: self.rules.clone(), hero, state_bytes, out: Vec::new() })
     }
 }
 
 pub struct Player {
     rules: Arc<Rules>,
     hero: Hero,
+    /// Size of the saved state.
+    state_bytes: usize,
     /// The frame being written; kept for its allocation.
     out: Vec<u8>,
 }
@@ -138,7 +147,7 @@ impl Session for Player {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        let mut saved = self.hero.save(self.rules.state_bytes);
+        let mut saved = self.hero.save(self.state_bytes);
         if self.rules.faults.corrupt_state
             && let Some(last) = saved.last_mut()
         {

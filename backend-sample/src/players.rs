@@ -3,6 +3,7 @@
 mod bot;
 pub mod checker;
 pub mod control;
+pub mod event;
 pub mod report;
 mod swarm;
 pub mod target;

@@ -269,7 +269,7 @@ pub struct Record<'a> {
     pub bytes: &'a [u8],
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum RecordKind {
     /// The bytes of an input that no client sent (a timer, a spawned result), and its values.

@@ -5,6 +5,7 @@
 
 mod address;
 mod ask;
+mod drain_status;
 mod drains;
 mod health;
 mod inspect;
@@ -14,7 +15,7 @@ mod state;
 pub mod view;
 
 pub use address::{Address, AddressError};
-pub use drains::{DrainKey, DrainStore, DrainWriter, StoreError, StoreFuture};
+pub use drains::{DrainKey, DrainStore, DrainWriter, ProxyDrains, StoreError, StoreFuture, Written};
 pub use route::Surface;
 pub use server::{BindError, Listener, serve};
 pub use state::{AdminState, ListenerInfo, control_view};

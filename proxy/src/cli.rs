@@ -23,6 +23,14 @@ Exit codes:
   3  the proxy can't be reached
   4  a deadline passed before the end (drain --wait)";
 
+const WAIT_CODES: &str = "\
+Exit codes:
+  0  ordered; with --wait: empty
+  1  refused (no such backend, no way to write the key), or lifted meanwhile
+  2  wrong usage
+  3  the proxy can't be reached
+  4  with --wait: not empty at the deadline";
+
 const TOP_HELP: &str = "\
 First steps:
   holdfast check holdfast.toml         does the config hold?
@@ -127,21 +135,26 @@ Examples:
     Undrain(UndrainArgs),
 }
 
-/// Move all sessions off one backend; players stay connected
-#[derive(Debug, Args)]
-#[command(after_help = "\
+const DRAIN_HELP: &str = "\
 Writes the drains/ key in etcd, which every proxy follows; --local orders the
 proxy at the admin address alone, the only form when documents are files.
-Sessions that no other backend can take stay where they are; the drain holds,
-for new sessions too, until `holdfast undrain`.
+Sessions that no other backend can take stay where they are (a warning says so
+at once); the drain holds, for new sessions too, until `holdfast undrain`.
 
---wait ends when the proxy at the admin address has no session left there. Other
-proxies move their own sessions: ask each of them, or wait for the backend.
+--wait ends when nobody is left there: every proxy with a status key in etcd has
+taken the order and has no session there, and the backend itself counts none.
+With --local: when this proxy has none there, and the backend counts none. A
+proxy that is dead doesn't count; it is known by its lease, within 10 s.
 
 Examples:
   holdfast drain arena/a --reason 'deploy 1.5'
-  holdfast drain arena/a --wait --deadline 2m   exit 4 if it isn't empty by then
-  holdfast drain arena/a --local                this proxy alone")]
+  holdfast drain arena/a --wait --deadline 2m && systemctl stop arena-a
+  holdfast drain arena/a --wait --json | jq '.result, .left, .proxies'
+  holdfast drain arena/a --local                this proxy alone";
+
+/// Move all sessions off one backend; players stay connected
+#[derive(Debug, Args)]
+#[command(after_help = format!("{DRAIN_HELP}\n\n{WAIT_CODES}"))]
 pub struct DrainArgs {
     /// The backend
     #[arg(value_name = "SERVICE/BACKEND", value_parser = backend)]
@@ -155,7 +168,7 @@ pub struct DrainArgs {
     /// This proxy alone; no key is written
     #[arg(long)]
     pub local: bool,
-    /// Follow it until this proxy has no session there
+    /// Follow it until no proxy has a session there
     #[arg(long)]
     pub wait: bool,
 }

@@ -2,30 +2,80 @@
 //!
 //! Idle sessions go first; handoffs under way and handoffs begun per second are bounded by the service's document.
 
+pub mod progress;
+pub mod rebalance;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::routing::table::DrainPolicy;
+use crate::telemetry::counters::HandoffResult;
+use progress::{Counts, Progress, Reporter, State};
 
 /// A session that couldn't begin to move is asked again after this.
 const NOT_NOW_DELAY: Duration = Duration::from_millis(20);
 /// A session that was thawed is asked again after this.
 const THAWED_DELAY: Duration = Duration::from_millis(250);
 
+/// Why a session that had its turn is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delay {
+    /// It can't be frozen now: it is attaching, or there is no room for its state.
+    NotNow,
+    /// The link to the backend that it would go to isn't up yet.
+    Link,
+    /// No other backend can take it.
+    NoPlace,
+    /// It left, and came back.
+    Thawed,
+}
+
+impl Delay {
+    fn time(self) -> Duration {
+        match self {
+            Self::NotNow | Self::Link => NOT_NOW_DELAY,
+            Self::NoPlace | Self::Thawed => THAWED_DELAY,
+        }
+    }
+
+    /// What a drain waits for whose sessions are all held up by this.
+    fn waits_for(self) -> &'static str {
+        match self {
+            Self::NotNow => "sessions that can't be frozen now",
+            Self::Link => "a link to the backend that is to take its sessions",
+            Self::NoPlace => "another backend that can take its sessions",
+            Self::Thawed => "another try with sessions that came back",
+        }
+    }
+}
+
+/// A session that is asked again.
+#[derive(Debug, Clone, Copy)]
+struct Later<K> {
+    due: Instant,
+    key: K,
+    why: Delay,
+}
+
 /// The pace of one drain on one worker.
 #[derive(Debug)]
 pub struct Drain<K> {
     policy: DrainPolicy,
     waiting: VecDeque<K>,
-    later: VecDeque<(Instant, K)>,
+    later: VecDeque<Later<K>>,
     in_flight: u32,
     /// The earliest moment for the next begin; advances by the reciprocal of the rate.
     next_begin: Instant,
     pub begun: Instant,
     pub deadline: Instant,
-    pub moved: u64,
+    pub counts: Counts,
+    /// How the latest turn was held up, if it was.
+    held_up: Option<Delay>,
     /// Its end (or the end of its time) has been logged.
     pub told: bool,
+    pub reporter: Reporter,
+    /// When the backend was last asked how many attachments it has.
+    pub asked: Option<Instant>,
 }
 
 impl<K: Copy + PartialEq> Drain<K> {
@@ -40,8 +90,11 @@ impl<K: Copy + PartialEq> Drain<K> {
             next_begin: now,
             begun: now,
             deadline,
-            moved: 0,
+            counts: Counts::default(),
+            held_up: None,
             told: false,
+            reporter: Reporter::default(),
+            asked: None,
         }
     }
 
@@ -52,7 +105,8 @@ impl<K: Copy + PartialEq> Drain<K> {
         }
     }
 
-    /// The next session that may begin to leave now. It counts as under way until `finished` or `again_later`.
+    /// The next session that may begin to leave now. It counts as under way until it is settled, ended, skipped or
+    /// held up.
     pub fn next(&mut self, now: Instant) -> Option<K> {
         if self.in_flight >= self.policy.in_flight.max(1) || now < self.next_begin || now >= self.deadline {
             return None;
@@ -61,7 +115,7 @@ impl<K: Copy + PartialEq> Drain<K> {
         // hold up the rest.
         let key = match self.waiting.pop_front() {
             Some(key) => key,
-            None if self.later.front()?.0 <= now => self.later.pop_front()?.1,
+            None if self.later.front()?.due <= now => self.later.pop_front()?.key,
             None => return None,
         };
         self.in_flight += 1;
@@ -72,33 +126,45 @@ impl<K: Copy + PartialEq> Drain<K> {
         Some(key)
     }
 
-    /// It couldn't begin.
-    pub fn not_now(&mut self, key: K, now: Instant) {
-        self.again_after(key, now + NOT_NOW_DELAY);
+    /// Its turn has come to something: it is on its way.
+    pub fn begins(&mut self) {
+        self.held_up = None;
     }
 
-    /// It began and was thawed.
-    pub fn thawed(&mut self, key: K, now: Instant) {
-        self.again_after(key, now + THAWED_DELAY);
+    /// It couldn't begin, or was thawed.
+    pub fn held_up(&mut self, key: K, why: Delay, now: Instant) {
+        self.held_up = Some(why);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let due = now + why.time();
+        let at = self.later.partition_point(|other| other.due <= due);
+        self.later.insert(at, Later { due, key, why });
     }
 
     /// Whoever couldn't go may try again at once.
     pub fn retry(&mut self, now: Instant) {
-        for (due, _) in &mut self.later {
-            *due = now.min(*due);
+        for later in &mut self.later {
+            later.due = now.min(later.due);
         }
     }
 
-    fn again_after(&mut self, key: K, due: Instant) {
+    /// Its handoff is over.
+    pub fn settled(&mut self, key: K, result: HandoffResult, now: Instant) {
+        if result == HandoffResult::Thawed {
+            self.counts.thawed += 1;
+            return self.held_up(key, Delay::Thawed, now);
+        }
         self.in_flight = self.in_flight.saturating_sub(1);
-        let at = self.later.partition_point(|(other, _)| *other <= due);
-        self.later.insert(at, (due, key));
+        match result {
+            HandoffResult::Moved => self.counts.moved += 1,
+            HandoffResult::Parked => self.counts.parked += 1,
+            HandoffResult::Closed | HandoffResult::Thawed => self.counts.ended += 1,
+        }
     }
 
-    /// It has left, or has ended.
-    pub fn finished(&mut self) {
+    /// Its session has ended on the way.
+    pub fn ended(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.moved += 1;
+        self.counts.ended += 1;
     }
 
     /// It had left by itself before its turn.
@@ -110,6 +176,11 @@ impl<K: Copy + PartialEq> Drain<K> {
     pub fn set_deadline(&mut self, deadline: Instant) {
         self.told &= deadline <= self.deadline;
         self.deadline = deadline;
+    }
+
+    /// The service's document has changed.
+    pub fn set_policy(&mut self, policy: DrainPolicy) {
+        self.policy = policy;
     }
 
     /// Nothing waits and nothing is under way: time to look for sessions that were attaching when it began.
@@ -131,108 +202,37 @@ impl<K: Copy + PartialEq> Drain<K> {
         if self.in_flight >= self.policy.in_flight.max(1) || now >= self.deadline {
             return None;
         }
-        let first = if self.waiting.is_empty() { self.later.front()?.0 } else { self.next_begin };
+        let first = if self.waiting.is_empty() { self.later.front()?.due } else { self.next_begin };
         Some(first.max(self.next_begin).min(self.deadline))
+    }
+
+    /// How far it is, with `left` sessions on the backend.
+    #[must_use]
+    pub fn progress(&self, left: u64, now: Instant) -> Progress {
+        let homeless = self.later.iter().filter(|later| later.why == Delay::NoPlace).count() as u64;
+        let state = match self.held_up {
+            _ if left == 0 && self.in_flight == 0 => State::Drained,
+            _ if now >= self.deadline && self.in_flight == 0 => State::Deadline,
+            Some(Delay::NoPlace) if self.in_flight == 0 && homeless > 0 => State::Stuck,
+            Some(_) if self.in_flight == 0 => State::Waiting,
+            _ => State::Moving,
+        };
+        let waits_for = match state {
+            State::Stuck | State::Waiting => self.held_up.map(Delay::waits_for),
+            State::Moving | State::Deadline | State::Drained => None,
+        };
+        Progress {
+            state,
+            left,
+            in_flight: u64::from(self.in_flight),
+            homeless,
+            counts: self.counts,
+            waits_for,
+            running: now.saturating_duration_since(self.begun),
+            remaining: self.deadline.saturating_duration_since(now),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::routing::table::{OnDeadline, OnSigterm};
-
-    fn policy(in_flight: u32, per_second: u32) -> DrainPolicy {
-        DrainPolicy {
-            in_flight,
-            per_second,
-            deadline: Duration::from_secs(60),
-            on_deadline: OnDeadline::Keep,
-            on_sigterm: OnSigterm::Move,
-        }
-    }
-
-    #[test]
-    fn idle_sessions_leave_first_and_no_more_than_allowed_at_once() {
-        let now = Instant::now();
-        let mut drain = Drain::new(policy(2, 1_000_000), 0, now, now + Duration::from_secs(60));
-        drain.add([(1, false), (2, true), (3, false)]);
-        let later = now + Duration::from_secs(1);
-        assert_eq!(drain.next(later), Some(2));
-        assert_eq!(drain.next(later), Some(1));
-        assert_eq!(drain.next(later), None, "two are under way");
-        drain.finished();
-        assert_eq!(drain.next(later), Some(3));
-        assert!(!drain.is_idle());
-    }
-
-    #[test]
-    fn a_rate_is_kept_over_a_second() {
-        let now = Instant::now();
-        let mut drain = Drain::new(policy(u32::MAX, 100), 0, now, now + Duration::from_secs(60));
-        drain.add((0..1000).map(|key| (key, true)));
-        let mut begun = 0;
-        for step in 0..=1000 {
-            while drain.next(now + Duration::from_millis(step)).is_some() {
-                begun += 1;
-            }
-        }
-        assert!((100..=111).contains(&begun), "{begun} begun in a second at 100 a second");
-    }
-
-    #[test]
-    fn a_thawed_session_is_tried_again_later_and_nothing_begins_after_the_deadline() {
-        let now = Instant::now();
-        let mut drain = Drain::new(policy(8, 1000), 0, now, now + Duration::from_secs(1));
-        drain.add([(7, true)]);
-        assert_eq!(drain.next(now), Some(7));
-        drain.thawed(7, now);
-        assert_eq!(drain.next(now + Duration::from_millis(10)), None);
-        let then = now + THAWED_DELAY;
-        assert_eq!(drain.next(then), Some(7));
-        drain.not_now(7, then);
-        assert_eq!(drain.due(then), Some(then + NOT_NOW_DELAY));
-        drain.retry(then);
-        assert_eq!(drain.next(then), Some(7), "something has changed for the better");
-        drain.not_now(7, then);
-        let over = now + Duration::from_secs(1);
-        assert_eq!((drain.next(over), drain.due(over)), (None, None));
-    }
-
-    #[test]
-    fn sessions_that_cannot_go_hold_up_no_others() {
-        let now = Instant::now();
-        let mut drain = Drain::new(policy(1, 1000), 0, now, now + Duration::from_secs(60));
-        drain.add((0..100).map(|key| (key, false)));
-        let mut met = std::collections::BTreeSet::new();
-        for step in 0..200 {
-            let now = now + Duration::from_millis(step);
-            while let Some(key) = drain.next(now) {
-                met.insert(key);
-                drain.not_now(key, now);
-            }
-        }
-        assert_eq!(met.len(), 100, "each has had a turn in 200 ms at 1,000 a second");
-    }
-
-    #[test]
-    fn what_left_under_an_earlier_drain_holds_its_places() {
-        let now = Instant::now();
-        let mut drain = Drain::new(policy(2, 1000), 2, now, now + Duration::from_secs(60));
-        drain.add([(1, true)]);
-        assert_eq!(drain.next(now), None);
-        drain.finished();
-        assert_eq!(drain.next(now), Some(1));
-    }
-
-    #[test]
-    fn a_deadline_that_moves_out_is_told_anew_and_one_that_moves_in_counts() {
-        let now = Instant::now();
-        let mut drain = Drain::new(policy(2, 1000), 0, now, now + Duration::from_secs(10));
-        drain.add([(1, true)]);
-        drain.told = true;
-        drain.set_deadline(now + Duration::from_secs(20));
-        assert!(!drain.told);
-        drain.set_deadline(now);
-        assert_eq!(drain.next(now), None);
-    }
-}
+mod tests;

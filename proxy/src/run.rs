@@ -2,8 +2,10 @@
 //!
 //! The control plane (documents, servers, export, signals) runs on this thread's runtime; each worker has its own.
 
+mod descriptors;
 mod drain_store;
 mod listeners;
+mod numbers;
 mod reload;
 mod workers;
 
@@ -21,15 +23,13 @@ use crate::admin::{self, AdminState, Surface};
 use crate::cli::Exit;
 use crate::config::{AdminBind, Config, Source as SourceConfig};
 use crate::source::cache::Cache;
-use crate::source::etcd::{self, Proxy, StatusNumbers};
+use crate::source::etcd::{self, Proxy};
 use crate::source::{Identity, Origin, Publisher, Source, files};
 use crate::telemetry::export::{Export, ExportSettings};
 use crate::telemetry::logs;
 use crate::telemetry::metrics::{Metrics, MetricsSources};
 use workers::Workers;
 
-/// Status keys and their numbers change at most this often.
-const STATUS_EVERY: Duration = Duration::from_secs(1);
 const SOURCE_ENDED: &str = "the task that follows the documents ended";
 /// Tasks of the control plane get this long to end.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
@@ -85,6 +85,7 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     let started_at = SystemTime::now();
     let mut signals = Signals::new()?;
     let instance = InstanceId(fastrand::u128(..).to_be_bytes());
+    descriptors::raise_limit(&config);
     let identity = Arc::new(Identity::open(&config.proxy.data_dir, instance)?);
     let bound = listeners::bind(&config)?;
     let export = start_export(&config)?;
@@ -253,39 +254,13 @@ async fn follow_documents(
             tasks.spawn(files::run(path.clone(), publisher, shutdown.clone()));
         }
         SourceConfig::Etcd(etcd) => {
-            let numbers = tell_numbers(workers, tasks, shutdown);
+            let numbers = numbers::tell(workers, tasks, shutdown);
             let proxy = Proxy::new(&config.proxy.id, Arc::clone(identity));
             let etcd = Arc::new((**etcd).clone());
             etcd::start(etcd, proxy, numbers, publisher, source, tasks, shutdown).await?;
         }
     }
     Ok(())
-}
-
-/// Keeps the numbers of the status key fresh.
-fn tell_numbers(
-    workers: &Workers,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) -> tokio::sync::watch::Receiver<StatusNumbers> {
-    let (sender, receiver) = tokio::sync::watch::channel(StatusNumbers::default());
-    let (counters, shutdown) = (workers.counters(), shutdown.clone());
-    tasks.spawn(async move {
-        while !shutdown.is_cancelled() {
-            let sessions = counters.iter().map(|counters| counters.sessions.get()).sum();
-            let parked = counters.iter().map(|counters| counters.parked.get()).sum();
-            sender.send_if_modified(|numbers| {
-                let changed = (numbers.sessions, numbers.parked) != (sessions, parked);
-                (numbers.sessions, numbers.parked) = (sessions, parked);
-                changed
-            });
-            tokio::select! {
-                () = tokio::time::sleep(STATUS_EVERY) => {}
-                () = shutdown.cancelled() => {}
-            }
-        }
-    });
-    receiver
 }
 
 /// Clients wait in the listeners' backlog until it is known where they go. `false`: told to stop first.

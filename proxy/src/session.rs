@@ -15,6 +15,7 @@ mod journal;
 pub mod message;
 pub mod outbound;
 mod park;
+pub mod planted;
 pub mod records;
 mod recovery;
 pub mod resume;
@@ -38,6 +39,7 @@ pub use effects::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use inbound::Inbound;
 use journal::Journal;
 use outbound::{Kind, Outbound};
+use planted::{Bug, Planted};
 use state::Incoming;
 
 use crate::routing::Service;
@@ -177,6 +179,7 @@ pub struct Session {
     last_state_bytes: Option<u64>,
     /// Why the session is ending, once it is.
     ending: Option<CloseReason>,
+    planted: Planted,
 }
 
 impl Session {
@@ -209,6 +212,7 @@ impl Session {
             client_window_bytes,
             last_state_bytes: None,
             ending: None,
+            planted: Planted::default(),
         }
     }
 
@@ -271,7 +275,7 @@ impl Session {
         let moving = matches!(self.phase, Phase::Replaying { .. });
         loop {
             match self.phase {
-                Phase::Replaying { link } if !self.gives_again() => self.start(link, env),
+                Phase::Replaying { link } if self.may_start() => self.start(link, env),
                 Phase::Replaying { link } | Phase::Active { link } => {
                     if !self.send_next(link, env) {
                         break;
@@ -285,6 +289,11 @@ impl Session {
         }
         self.look_after_journal(env);
         self.regulate_reading(env);
+    }
+
+    /// All that an earlier attachment was given is on the link.
+    fn may_start(&self) -> bool {
+        !self.gives_again() && !(self.planted.is(Bug::LiveBeforeStart) && self.outbound.has_queued())
     }
 
     /// Whether the current attachment is yet to be given something that an earlier one had.

@@ -11,12 +11,15 @@ mod clock;
 pub mod command;
 mod control;
 mod dial;
+mod drain_report;
 mod drains;
 mod fx;
 mod hub;
 mod link;
 mod link_io;
 mod link_life;
+mod pressure;
+mod rebalance;
 mod recovery;
 mod slot;
 mod stream;
@@ -26,6 +29,7 @@ mod trace;
 mod views;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,9 +39,9 @@ use slotmap::SlotMap;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::routing::table::Recovery;
+use crate::drain::rebalance::Rebalance;
 use crate::routing::{BackendAddress, BackendId, Service, Table};
-use crate::session::Session;
+use crate::session::{LinkId, Session};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::tracer::Tracer;
 use command::Command;
@@ -69,7 +73,7 @@ pub struct WorkerConfig {
     /// From the environment: wins over every document.
     pub forced_ratio: Option<f64>,
     pub max_sessions: u64,
-    /// Bytes of frames and state kept for sessions; above it no session is frozen, and no client comes in.
+    /// Bytes held for players and backends, all kinds together: see [`pressure`].
     pub kept_bytes: u64,
     /// Bytes that may wait for one backend to read them; above it its clients aren't read.
     pub link_outbox_bytes: u64,
@@ -96,6 +100,8 @@ pub struct Worker {
     next_look: Instant,
     next_return: Instant,
     next_hurry: Instant,
+    /// Services whose sessions are being brought to where shares and weights want them.
+    rebalances: HashMap<Arc<str>, Rebalance<SessionKey, LinkId>>,
     stopping: Option<control::Stopping>,
 }
 
@@ -158,6 +164,7 @@ pub fn run(
         next_look: Instant::now(),
         next_return: Instant::now(),
         next_hurry: Instant::now(),
+        rebalances: HashMap::new(),
         stopping: None,
     };
     WORKER.set(Some(worker));
@@ -205,15 +212,13 @@ impl Worker {
             slot.seat.returning = false;
             self.hub.returning_in_flight = self.hub.returning_in_flight.saturating_sub(1);
         }
-        if slot.seat.held && !self.hub.holds_back(&slot.seat) {
-            slot.seat.held = false;
-            slot.seat.wake();
-        }
+        self.hub.review_hold(&mut slot.seat);
         Some(result)
     }
 
     /// After every turn: sessions that ended leave their places, new links get their tasks, the clock is set.
     fn after_turn(&mut self) {
+        self.keep_below_the_bound();
         while let Some(key) = self.hub.ended.pop() {
             self.remove(key);
         }
@@ -234,8 +239,7 @@ impl Worker {
         self.hub.leave_recovery(&slot.session.service().name, &mut slot.seat);
         self.hub.set_unprotected(&mut slot.seat, false);
         self.hub.counters.sessions.sub(1);
-        self.hub.set_kept(self.hub.counters.kept_bytes.get().saturating_sub(slot.seat.kept_bytes));
-        self.hub.counters.journal_bytes.sub(slot.seat.journal_bytes);
+        self.hub.close_account(&mut slot.seat);
         if let Some(population) = self.hub.population.get_mut(&slot.session.service().name) {
             *population -= 1;
         }
@@ -244,7 +248,7 @@ impl Worker {
         }
         if let Some(stream) = slot.seat.stream.take() {
             // What was delivered before the end still goes out.
-            tokio::spawn(client::linger(stream, std::mem::take(&mut slot.seat.outbox)));
+            self.let_linger(stream, std::mem::take(&mut slot.seat.outbox));
         }
         slot.seat.wake();
     }
@@ -253,7 +257,7 @@ impl Worker {
         if let Some(link) = seat.leaving.take()
             && let Some(drain) = &mut self.hub.link_mut(link).drain
         {
-            drain.finished();
+            drain.ended();
         }
         if std::mem::take(&mut seat.returning) {
             self.hub.returning_in_flight = self.hub.returning_in_flight.saturating_sub(1);
@@ -277,15 +281,7 @@ impl Worker {
 
 /// Keeps the worker's gauges in step with one session. `true`: it has just been parked.
 fn account(session: &Session, seat: &mut Seat, hub: &mut Hub) -> bool {
-    let kept_bytes = session.kept_bytes();
-    if kept_bytes != seat.kept_bytes {
-        hub.set_kept(hub.counters.kept_bytes.get().wrapping_add(kept_bytes).wrapping_sub(seat.kept_bytes));
-        seat.kept_bytes = kept_bytes;
-        let journal_bytes = if session.service().recovery == Recovery::None { 0 } else { kept_bytes };
-        let before = std::mem::replace(&mut seat.journal_bytes, journal_bytes);
-        let journals = &hub.counters.journal_bytes;
-        journals.set(journals.get().wrapping_add(journal_bytes).wrapping_sub(before));
-    }
+    hub.account_session(session, seat);
     let counters = &hub.counters;
     let parked = matches!(session.phase(), crate::session::Phase::Parked);
     let changed = parked != std::mem::replace(&mut seat.parked, parked);

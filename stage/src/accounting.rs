@@ -24,9 +24,55 @@ fn parse(text: &str) -> Option<Usage> {
     // The second field is the name in parentheses, which may hold anything; the third follows the last ')'.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    let ticks = field(14)? + field(15)?;
-    let cpu = Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64);
+    let cpu = ticks(field(14)? + field(15)?);
     Some(Usage { cpu, rss_bytes: field(24)? * rustix::param::page_size() as u64 })
+}
+
+/// What this machine's processors have done so far.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// Work of any kind, over all processors.
+    busy: Duration,
+    /// Ours, and that of children that have ended and were waited for.
+    own: Duration,
+}
+
+impl Machine {
+    /// From `/proc/stat` and `/proc/self/stat`.
+    pub fn now() -> Result<Self> {
+        let (path, own_path) = ("/proc/stat", "/proc/self/stat");
+        let text = std::fs::read_to_string(path).context(path)?;
+        let own = std::fs::read_to_string(own_path).context(own_path)?;
+        Ok(Self {
+            busy: parse_busy(&text).with_context(|| format!("{path}: unexpected content"))?,
+            own: parse_own(&own).with_context(|| format!("{own_path}: unexpected content"))?,
+        })
+    }
+
+    /// How many processors others kept busy on average since an earlier look, `elapsed` ago.
+    pub fn others_since(&self, earlier: &Self, elapsed: Duration) -> f64 {
+        let others = (self.busy - earlier.busy).saturating_sub(self.own - earlier.own);
+        others.as_secs_f64() / elapsed.as_secs_f64()
+    }
+}
+
+/// The first line: user, nice, system, idle, iowait, irq, softirq, steal, ...
+fn parse_busy(text: &str) -> Option<Duration> {
+    let line = text.lines().next()?.strip_prefix("cpu ")?;
+    let fields = line.split_whitespace().map(|field| field.parse().ok()).collect::<Option<Vec<u64>>>()?;
+    let busy: u64 =
+        fields.iter().take(8).enumerate().filter(|(at, _)| ![3, 4].contains(at)).map(|it| it.1).sum();
+    Some(ticks(busy))
+}
+
+fn parse_own(text: &str) -> Option<Duration> {
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    Some(ticks(field(14)? + field(15)? + field(16)? + field(17)?))
+}
+
+fn ticks(count: u64) -> Duration {
+    Duration::from_secs_f64(count as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// A stretch of steady play.
@@ -71,6 +117,15 @@ mod tests {
             }
         };
         assert!(used.rss_bytes > 100_000, "{used:?}");
+    }
+
+    #[test]
+    fn the_machines_work_is_all_but_idling_and_waiting() {
+        let second = rustix::param::clock_ticks_per_second();
+        let text = format!("cpu  {second} 0 {second} 99 99 0 0 {second} 7 7\ncpu0 1 2 3\n");
+        assert_eq!(parse_busy(&text), Some(Duration::from_secs(3)));
+        let (before, after) = (Machine::now().unwrap(), Machine::now().unwrap());
+        assert!(after.others_since(&before, Duration::from_secs(1)) >= 0.0);
     }
 
     #[test]

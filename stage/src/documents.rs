@@ -66,6 +66,9 @@ fn file(folder: &Path, key: &str) -> PathBuf {
     folder.join(format!("{key}.json"))
 }
 
+/// The strongest level of crash recovery that a service may ask for; benches measure it unless told otherwise.
+pub const BEST_RECOVERY: &str = "none";
+
 /// The sample game's service; `more` adds sections or replaces them.
 pub fn arena_service(more: &Value) -> Value {
     let mut service = json!({

@@ -121,6 +121,12 @@ impl Players {
         self.answer("begin", |line| matches!(line, Line::Event { .. }).then_some(()))
     }
 
+    /// An event begins now that concerns those whom this run of a backend serves, see [`crate::BackendShare`].
+    pub fn begin_at(&mut self, instance: &str, name: &str) -> Result<()> {
+        self.order(&format!("begin-at {instance} {name}"))?;
+        self.answer("begin-at", |line| matches!(line, Line::Event { .. }).then_some(()))
+    }
+
     pub fn end(&mut self, name: &str) -> Result<()> {
         self.order(&format!("end {name}"))?;
         self.answer("end", |line| matches!(line, Line::Event { .. }).then_some(()))

@@ -22,6 +22,7 @@ pub struct Stage {
     environment: Vec<(OsString, OsString)>,
 }
 
+const FROZEN_WITHIN: Duration = Duration::from_secs(10);
 /// How many lines of each log are shown when a run fails.
 const TAIL_LINES: usize = 25;
 
@@ -204,9 +205,15 @@ impl Process {
         self.wait(Duration::from_secs(10)).map(drop)
     }
 
-    /// SIGSTOP; [`Self::thaw`] lets it go on.
+    /// SIGSTOP; [`Self::thaw`] lets it go on. Returns when none of its threads runs any more: on a busy machine that
+    /// takes a while.
     pub fn freeze(&mut self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid()?));
+        wait::until(&format!("{} stands still", self.name), FROZEN_WITHIN, || {
+            let mut tasks = std::fs::read_dir(&tasks).into_iter().flatten().flatten();
+            tasks.all(|task| state(&task.path()) == Some('T'))
+        })
     }
 
     pub fn thaw(&mut self) -> Result<()> {
@@ -243,6 +250,12 @@ impl Process {
     }
 }
 
+/// The third field of a thread's `stat`.
+fn state(task: &Path) -> Option<char> {
+    let text = std::fs::read_to_string(task.join("stat")).ok()?;
+    text.rsplit_once(')')?.1.trim().chars().next()
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -259,16 +272,14 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
+    fn state_of(pid: u32) -> Option<char> {
+        state(Path::new(&format!("/proc/{pid}")))
+    }
+
     fn sleeper(stage: &Stage) -> Process {
         let mut process = Process::new(stage, "sleeper", "/bin/sleep".into(), ["600"]);
         process.start().unwrap();
         process
-    }
-
-    /// The third field of /proc/<pid>/stat.
-    fn state(pid: u32) -> Option<char> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        text.rsplit_once(')')?.1.trim().chars().next()
     }
 
     #[test]
@@ -276,9 +287,9 @@ mod tests {
         let stage = Stage::new("test").unwrap();
         let process = sleeper(&stage);
         let pid = process.pid().unwrap();
-        assert!(state(pid).is_some());
+        assert!(state_of(pid).is_some());
         drop(process);
-        assert_eq!(state(pid), None);
+        assert_eq!(state_of(pid), None);
     }
 
     #[test]
@@ -287,9 +298,9 @@ mod tests {
         let mut process = sleeper(&stage);
         let pid = process.pid().unwrap();
         process.freeze().unwrap();
-        wait::until("frozen", SOON, || state(pid) == Some('T')).unwrap();
+        assert_eq!(state_of(pid), Some('T'));
         process.thaw().unwrap();
-        wait::until("thawed", SOON, || state(pid) != Some('T')).unwrap();
+        wait::until("thawed", SOON, || state_of(pid) != Some('T')).unwrap();
         process.terminate().unwrap();
         assert!(!process.wait(SOON).unwrap().success());
         assert!(process.signal(Signal::TERM).is_err(), "nobody there");

@@ -30,7 +30,7 @@ fn at_the_deadline_who_has_not_moved_stays_and_the_drain_says_so() {
     players.begin("deadline").unwrap();
     let said = scene.holdfast(&["drain", "arena/a", "--local", "--wait", "--deadline", "1s"]);
     assert_eq!(said.code, Some(4), "{said:?}");
-    assert!(said.out.contains("at the deadline") && said.out.contains("they stay there"), "{said:?}");
+    assert!(said.out.contains("at the deadline") && said.out.contains("They stay there"), "{said:?}");
     scene.wait_log("the drain's deadline is over");
     let left = scene.sessions_on("a");
     assert!(left > 0 && left < there, "{left} of {there} left");

@@ -14,7 +14,7 @@ fn drain_local_and_undrain_local_work_from_the_command_line() {
     players.begin("local").unwrap();
     let said = scene.holdfast(&["drain", "arena/a", "--local", "--wait", "--reason", "by hand"]);
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.out.contains("arena/a has no session of this proxy left"), "{said:?}");
+    assert!(said.out.contains("arena/a is empty after"), "{said:?}");
     scene.wait_settled("b", 40);
     until_moved(&mut players, leaving);
     assert_eq!(scene.backend("a")["draining"], json!(["local"]));

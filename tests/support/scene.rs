@@ -259,9 +259,13 @@ impl Scene {
         self.proxy.metric(name, label).unwrap() as u64
     }
 
-    /// Handoffs by cause and result.
+    /// Handoffs by cause and result; "" for every result.
     pub fn handoffs(&self, cause: &str, result: &str) -> u64 {
-        self.metric("holdfast_handoffs_total", &format!("cause=\"{cause}\",result=\"{result}\""))
+        let label = match result {
+            "" => format!("cause=\"{cause}\""),
+            result => format!("cause=\"{cause}\",result=\"{result}\""),
+        };
+        self.metric("holdfast_handoffs_total", &label)
     }
 
     /// Sessions closed for that reason.

@@ -13,6 +13,7 @@ fn arena() -> Arena {
     Arena::new(Rules {
         tag: Tag { instance, version: "1.4".into() },
         state_bytes: 256,
+        first_state_bytes: None,
         tick: Some(Duration::from_millis(100)),
         faults: Faults { close_at: Some(9), ..Faults::default() },
     })

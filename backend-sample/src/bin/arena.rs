@@ -31,6 +31,9 @@ struct Arguments {
     /// Size of a player's saved state
     #[arg(long, value_name = "BYTES", default_value_t = 4096)]
     state_bytes: usize,
+    /// The same for the first player that comes
+    #[arg(long, value_name = "BYTES")]
+    first_state_bytes: Option<usize>,
     /// Time between a player's ticks; 0: no ticks
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     tick_ms: u32,
@@ -69,9 +72,14 @@ impl Arguments {
             bytes <= MAX_VERSION_BYTES,
             "--version of {bytes} bytes: expected at most {MAX_VERSION_BYTES}"
         );
+        ensure!(
+            self.first_state_bytes.is_none_or(|bytes| bytes <= MAX_STATE_BYTES),
+            "--first-state-bytes: expected at most {MAX_STATE_BYTES}"
+        );
         Ok(Rules {
             tag: Tag { instance: fastrand::u64(1..), version: self.version.clone() },
             state_bytes: self.state_bytes,
+            first_state_bytes: self.first_state_bytes,
             tick: (self.tick_ms > 0).then(|| Duration::from_millis(u64::from(self.tick_ms))),
             faults: Faults {
                 refuse_attach: self.refuse_attach,

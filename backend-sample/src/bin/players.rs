@@ -50,13 +50,16 @@ struct Arguments {
     /// Send the next frame when the reply is there, instead of at a rate
     #[arg(long)]
     closed_loop: bool,
+    /// Come back after a disconnect, on a new connection and as a new player of the game
+    #[arg(long)]
+    rejoin: bool,
     /// Connect from 127.0.0.1 to 127.0.0.N in turn: more than 28,000 ports
     #[arg(long, value_name = "N", default_value_t = 1)]
     sources: u8,
     /// How long to wait for replies after the last frame
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     grace: f64,
-    /// Take orders on stdin: begin NAME, end NAME, add N [ADDR], stats, stop
+    /// Take orders on stdin: begin NAME, begin-at INSTANCE NAME, end NAME, add N [ADDR], stats, stop
     #[arg(long)]
     control: bool,
     /// JSON lines on stdout; the last one is the verdict
@@ -96,6 +99,7 @@ impl Arguments {
             rate_hz: self.rate,
             frame_bytes: self.size,
             closed_loop: self.closed_loop,
+            rejoin: self.rejoin,
             sources: self.sources,
             play: self.seconds.map(|value| seconds("seconds", value)).transpose()?,
             grace: seconds("grace", self.grace)?,

@@ -33,6 +33,15 @@ pub struct Inner {
     partial: Vec<u8>,
     /// The arena's period of ticks, as its replies tell.
     pub tick_ms: u32,
+    answered: bool,
+    /// Since when the player has waited when its earlier connection had ended; the next reply ends the wait.
+    owed: Vec<u64>,
+}
+
+/// What a player takes along to its next connection.
+pub struct Past {
+    timeline: Timeline,
+    owed: Vec<u64>,
 }
 
 /// What one read brought.
@@ -57,6 +66,8 @@ impl Bot {
             outbox: Vec::new(),
             partial: Vec::new(),
             tick_ms: 0,
+            answered: false,
+            owed: Vec::new(),
         };
         (Self { index, writer, inner: RefCell::new(inner), alive: Cell::new(true) }, reader)
     }
@@ -170,6 +181,10 @@ impl Inner {
 
     fn reply(&mut self, reply: &Reply<'_>, now_us: u64, registry: &impl Registry) -> bool {
         self.tick_ms = reply.tick_ms;
+        self.answered = true;
+        for since_us in self.owed.drain(..) {
+            self.timeline.record(since_us, now_us);
+        }
         // The game's first replies may come before it knows.
         if reply.instance != 0 {
             self.timeline.served_by(registry.backend(reply.instance, reply.version), now_us);
@@ -183,10 +198,32 @@ impl Inner {
         }
     }
 
+    /// On this connection.
+    pub fn is_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// The connection has ended: from now on the player waits, whether a frame is under way or not.
+    pub fn cut_off(&mut self, now_us: u64) {
+        self.owed.push(now_us);
+    }
+
+    /// The player goes on elsewhere: what isn't answered by now never will be.
+    pub fn leave(&mut self) -> Past {
+        self.owed.extend(self.checker.unanswered());
+        self.checker.finish();
+        Past { timeline: std::mem::take(&mut self.timeline), owed: std::mem::take(&mut self.owed) }
+    }
+
+    /// The same player's earlier life.
+    pub fn follow(&mut self, past: Past) {
+        (self.timeline, self.owed) = (past.timeline, past.owed);
+    }
+
     /// The run is over: what is still owed has been waited for until now.
     pub fn finish(&mut self, now_us: u64) -> Faults {
-        let owed: Vec<u64> = self.checker.unanswered().collect();
-        for sent_us in owed {
+        self.owed.extend(self.checker.unanswered());
+        for sent_us in self.owed.drain(..) {
             self.timeline.record(sent_us, now_us);
         }
         self.checker.finish()

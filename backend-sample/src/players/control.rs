@@ -9,15 +9,24 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::players::report::{Event, Line, Phase, Progress};
+use crate::players::event::Event;
+use crate::players::report::{Line, Phase, Progress};
 use crate::players::swarm::Swarm;
 
 /// One line on stdin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     Begin(String),
+    /// It concerns those who are served by this run of a backend.
+    BeginAt {
+        instance: u64,
+        name: String,
+    },
     End(String),
-    Add { count: usize, address: Option<SocketAddr> },
+    Add {
+        count: usize,
+        address: Option<SocketAddr>,
+    },
     Stats(u64),
     Stop,
 }
@@ -39,12 +48,23 @@ impl FromStr for Order {
         };
         match word {
             "begin" => name().map(Self::Begin),
+            "begin-at" => parse_begin_at(rest),
             "end" => name().map(Self::End),
             "add" => parse_add(rest),
             "stats" => Ok(Self::Stats(rest.trim().parse().unwrap_or(0))),
             "stop" => Ok(Self::Stop),
-            _ => Err(format!("{word:?}: expected begin NAME, end NAME, add N [ADDR], stats or stop")),
+            _ => Err(format!(
+                "{word:?}: expected begin NAME, begin-at INSTANCE NAME, end NAME, add N [ADDR], stats or stop"
+            )),
         }
+    }
+}
+
+fn parse_begin_at(rest: &str) -> Result<Order, String> {
+    let (instance, name) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
+    match (u64::from_str_radix(instance, 16), name.trim()) {
+        (Ok(instance), name) if !name.is_empty() => Ok(Order::BeginAt { instance, name: name.to_owned() }),
+        _ => Err(format!("begin-at {rest:?}: expected an instance (hexadecimal) and the event's name")),
     }
 }
 
@@ -150,11 +170,17 @@ fn complain(output: &Output, error: String) {
 async fn take(swarm: &Rc<Swarm>, order: Order, output: &Output) {
     let now_us = swarm.now_us();
     let event = |name, phase| Line::Event { name, phase, at_ms: now_us / 1000 };
+    let begin = |name: String, at| {
+        let begun = Event { name: name.clone(), at, begin_us: now_us, end_us: None };
+        swarm.events.borrow_mut().push(begun);
+        output.say(&event(name, Phase::Begin));
+    };
     match order {
-        Order::Begin(name) => {
-            swarm.events.borrow_mut().push(Event { name: name.clone(), begin_us: now_us, end_us: None });
-            output.say(&event(name, Phase::Begin));
-        }
+        Order::Begin(name) => begin(name, None),
+        Order::BeginAt { instance, name } => match swarm.known_backend(instance) {
+            Some(backend) => begin(name, Some(backend)),
+            None => complain(output, format!("begin-at {instance:016x}: nobody has been served by that one")),
+        },
         Order::End(name) => {
             let mut events = swarm.events.borrow_mut();
             match events.iter_mut().rev().find(|event| event.name == name && event.end_us.is_none()) {
@@ -183,12 +209,16 @@ mod tests {
     #[test]
     fn orders_are_read_and_errors_name_what_was_expected() {
         assert_eq!("begin a drain".parse(), Ok(Order::Begin("a drain".into())));
+        let name = "a cut".to_owned();
+        assert_eq!("begin-at 00ff a cut".parse(), Ok(Order::BeginAt { instance: 255, name }));
         let address = Some(SocketAddr::from(([127, 0, 0, 1], 7000)));
         assert_eq!("add 5 127.0.0.1:7000".parse(), Ok(Order::Add { count: 5, address }));
         assert_eq!("add 5".parse(), Ok(Order::Add { count: 5, address: None }));
         let error = |line: &str| line.parse::<Order>().unwrap_err();
         assert!(error("add x").contains("expected a number"));
         assert!(error("begin").contains("expected the event's name"));
+        assert!(error("begin-at 00ff").contains("expected an instance"));
+        assert!(error("begin-at a-b cut").contains("expected an instance"));
         assert!(error("dance").contains("expected begin NAME"));
     }
 }

@@ -3,8 +3,7 @@
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
-
-use crate::players::timeline::Timeline;
+use serde_json::{Value, json};
 
 /// The last line of `players --json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +35,25 @@ impl Verdict {
         let counts = [self.lost, self.repeated, self.reordered, self.mismatched, self.disconnects];
         counts.iter().all(|&count| count == 0) && self.connect_failures == 0
     }
+
+    /// What is promised to be zero, as scripts know it.
+    pub fn promised(&self) -> [(&'static str, u64); 4] {
+        [
+            ("lost", self.lost),
+            ("repeated", self.repeated),
+            ("reordered", self.reordered),
+            ("disconnects", self.disconnects),
+        ]
+    }
+
+    /// The fields that the demo and the benches have in common.
+    pub fn summary(&self) -> Value {
+        let mut summary = json!({"sessions": self.sessions, "frames": self.frames, "events": self.events});
+        for (name, count) in self.promised() {
+            summary[name] = count.into();
+        }
+        summary
+    }
 }
 
 /// How many sessions one run of a backend serves now.
@@ -47,18 +65,29 @@ pub struct BackendShare {
     pub sessions: u64,
 }
 
-/// One `begin` .. `end`. Pauses are over the sessions moved; if none moved, over all.
+/// One `begin` .. `end`. Pauses are over the sessions concerned: those that the event's backend served at `begin`, if
+/// it names one; else the sessions moved; if none moved, all. The others are bystanders.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EventReport {
     pub name: String,
+    /// Of those concerned.
     pub moved: u64,
     /// From `begin` until the last moved session's first reply from its new backend; 0 if none moved.
     pub took_ms: f64,
     pub pause_p50_ms: f64,
     pub pause_p99_ms: f64,
     pub pause_max_ms: f64,
-    /// The same sessions' figure for an equally long window just before `begin`.
+    /// The same sessions' figures for an equally long window just before `begin`.
+    pub quiet_p50_ms: f64,
     pub quiet_p99_ms: f64,
+    pub quiet_max_ms: f64,
+    /// From `begin` until a moved session's first reply from its new backend.
+    pub resumed_p50_ms: f64,
+    pub resumed_p99_ms: f64,
+    pub concerned: u64,
+    pub bystanders: u64,
+    pub bystanders_pause_p99_ms: f64,
+    pub bystanders_quiet_p99_ms: f64,
 }
 
 /// What `--json` prints on the way.
@@ -109,54 +138,6 @@ pub struct Progress {
     pub answers: Option<u64>,
 }
 
-/// A window of interest, in microseconds since the bots' start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    pub name: String,
-    pub begin_us: u64,
-    /// None while it runs.
-    pub end_us: Option<u64>,
-}
-
-/// Measures each event over all timelines. `until_us` is the end of the run.
-pub fn measure(events: &[Event], timelines: &[&Timeline], until_us: u64) -> Vec<EventReport> {
-    let next_begins = events.iter().skip(1).map(|next| next.begin_us).chain([until_us]);
-    let mut quiet_since_us = 0;
-    let mut reports = Vec::with_capacity(events.len());
-    for (event, next_begin_us) in events.iter().zip(next_begins) {
-        // A move that came after `end` still belongs to its event.
-        let moves: Vec<(&Timeline, u64)> = timelines
-            .iter()
-            .filter_map(|timeline| Some((*timeline, timeline.moved_within(event.begin_us, next_begin_us)?)))
-            .collect();
-        let last_move_us = moves.iter().map(|(_, at)| *at).max();
-        let end_us = event.end_us.unwrap_or(until_us).max(last_move_us.unwrap_or(0));
-        let quiet_us = event.begin_us.saturating_sub(end_us - event.begin_us).max(quiet_since_us);
-        let concerned: Vec<&Timeline> = match moves.is_empty() {
-            true => timelines.to_vec(),
-            false => moves.iter().map(|(timeline, _)| *timeline).collect(),
-        };
-        let longest = |begin_us, end_us| {
-            let mut all: Vec<u64> =
-                concerned.iter().filter_map(|timeline| timeline.longest_us(begin_us, end_us)).collect();
-            all.sort_unstable();
-            all
-        };
-        let pauses = longest(event.begin_us, end_us);
-        reports.push(EventReport {
-            name: event.name.clone(),
-            moved: moves.len() as u64,
-            took_ms: last_move_us.map_or(0.0, |at| millis(at - event.begin_us)),
-            pause_p50_ms: millis(percentile(&pauses, 0.50)),
-            pause_p99_ms: millis(percentile(&pauses, 0.99)),
-            pause_max_ms: millis(percentile(&pauses, 1.0)),
-            quiet_p99_ms: millis(percentile(&longest(quiet_us, event.begin_us.saturating_sub(1)), 0.99)),
-        });
-        quiet_since_us = end_us;
-    }
-    reports
-}
-
 /// Nearest rank, of sorted values; 0 of none.
 pub fn percentile<T: Copy + Into<u64>>(sorted: &[T], share: f64) -> u64 {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
@@ -171,17 +152,9 @@ pub fn millis(us: u64) -> f64 {
 /// The verdict for a person.
 pub fn table(verdict: &Verdict) -> String {
     let mut out = String::new();
-    let rows = [
-        ("sessions", verdict.sessions),
-        ("frames", verdict.frames),
-        ("lost", verdict.lost),
-        ("repeated", verdict.repeated),
-        ("reordered", verdict.reordered),
-        ("mismatched", verdict.mismatched),
-        ("disconnects", verdict.disconnects),
-        ("connect failures", verdict.connect_failures),
-    ];
-    for (name, count) in rows {
+    let played = [("sessions", verdict.sessions), ("frames", verdict.frames)];
+    let more = [("mismatched", verdict.mismatched), ("connect failures", verdict.connect_failures)];
+    for (name, count) in played.into_iter().chain(verdict.promised()).chain(more) {
         let _ = writeln!(out, "  {name:<17} {count:>12}");
     }
     let (p50, p99, max) = (verdict.p50_ms, verdict.p99_ms, verdict.max_ms);
@@ -224,45 +197,6 @@ fn event_table(events: &[EventReport]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn event(begin_us: u64, end_us: u64) -> Event {
-        Event { name: "drain".into(), begin_us, end_us: Some(end_us) }
-    }
-
-    #[test]
-    fn pauses_are_over_the_sessions_moved_beside_their_own_quiet_window() {
-        let (mut moved, mut still) = (Timeline::default(), Timeline::default());
-        moved.served_by(0, 0);
-        still.served_by(0, 0);
-        // Quiet: 2 ms; in the event: 40 ms. The bystander's 90 ms don't count.
-        moved.record(960_000, 962_000);
-        moved.record(1_008_000, 1_048_000);
-        moved.served_by(1, 1_048_000);
-        still.record(1_008_000, 1_098_000);
-        let reports = measure(&[event(1_000_000, 1_100_000)], &[&moved, &still], 2_000_000);
-        let expected = EventReport {
-            name: "drain".into(),
-            moved: 1,
-            took_ms: 48.0,
-            pause_p50_ms: 40.0,
-            pause_p99_ms: 40.0,
-            pause_max_ms: 40.0,
-            quiet_p99_ms: 2.0,
-        };
-        assert_eq!(reports, [expected]);
-    }
-
-    #[test]
-    fn a_move_after_the_end_belongs_to_the_event_before_it() {
-        let mut late = Timeline::default();
-        late.served_by(0, 0);
-        late.record(1_200_000, 1_500_000);
-        late.served_by(1, 1_500_000);
-        let events = [event(1_000_000, 1_100_000), event(3_000_000, 3_100_000)];
-        let reports = measure(&events, &[&late], 4_000_000);
-        assert_eq!((reports[0].moved, reports[0].pause_max_ms), (1, 300.0));
-        assert_eq!(reports[1].moved, 0);
-    }
 
     #[test]
     fn percentiles_are_nearest_rank() {

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -12,10 +13,11 @@ use std::time::{Duration, Instant};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::task::JoinSet;
 
-use crate::players::bot::{Bot, Brought, Registry};
+use crate::players::bot::{Bot, Brought, Inner, Registry};
 use crate::players::checker::Faults;
 use crate::players::control::{self, Output};
-use crate::players::report::{BackendShare, Event, Progress, Verdict, measure, millis, percentile};
+use crate::players::event::{Event, measure};
+use crate::players::report::{BackendShare, Progress, Verdict, millis, percentile};
 use crate::players::target::Target;
 use crate::players::timeline::Timeline;
 
@@ -26,6 +28,9 @@ const MAX_NOTES: usize = 20;
 const READ_BYTES: usize = 64 * 1024;
 /// How often the end of the run is looked for, and unsent bytes are tried again.
 const SETTLE_STEP: Duration = Duration::from_millis(20);
+
+/// Before a bot that was turned away tries again.
+const REJOIN_PERIOD: Duration = Duration::from_millis(20);
 
 /// What to play.
 #[derive(Debug, Clone)]
@@ -41,6 +46,8 @@ pub struct Settings {
     pub frame_bytes: usize,
     /// Each bot sends its next frame when the reply is there.
     pub closed_loop: bool,
+    /// A bot that is disconnected comes back on a new connection, as a new player of the game.
+    pub rejoin: bool,
     /// Source addresses 127.0.0.1 to 127.0.0.N in turn; 1: the system's choice.
     pub sources: u8,
     /// From when all bots are connected; None: until told to stop.
@@ -129,6 +136,11 @@ impl Swarm {
         }
     }
 
+    /// The small number of a backend that has served somebody.
+    pub fn known_backend(&self, instance: u64) -> Option<usize> {
+        self.backends.borrow().iter().rposition(|(known, _)| *known == instance)
+    }
+
     pub fn now_us(&self) -> u64 {
         self.started.elapsed().as_micros() as u64
     }
@@ -153,8 +165,7 @@ impl Swarm {
                 let index = self.joined.replace(self.joined.get() + 1);
                 let targets = &self.settings.targets;
                 let target = address.map_or_else(|| targets[index % targets.len()].clone(), Target::from);
-                let swarm = self.clone();
-                batch.spawn_local(async move { swarm.connect(index, &target).await });
+                batch.spawn_local(self.clone().connect(index, target));
             }
             left -= batch.len();
             while let Some(result) = batch.join_next().await {
@@ -164,29 +175,52 @@ impl Swarm {
         (connected, count as u64 - connected)
     }
 
-    async fn connect(self: Rc<Self>, index: usize, target: &Target) -> bool {
-        let sources = self.settings.sources;
-        let source =
-            (sources > 1).then(|| Ipv4Addr::new(127, 0, 0, 1 + (index % usize::from(sources)) as u8));
-        let stream = match target.connect(source, self.settings.connect_deadline).await {
-            Ok(stream) => stream,
+    async fn connect(self: Rc<Self>, index: usize, target: Target) -> bool {
+        let (bot, reader) = match self.dial(index, &target).await {
+            Ok(connected) => connected,
             Err(error) => {
                 count(&self.connect_failures, 1);
                 self.note(|| format!("player {index}: connecting to {}: {error}", target.name));
                 return false;
             }
         };
-        let seed = fastrand::u64(..);
-        let (bot, reader) = Bot::new(index, seed, self.settings.frame_bytes, stream);
-        let bot = Rc::new(bot);
         let slot = self.bots.borrow().len();
         self.bots.borrow_mut().push(bot.clone());
-        tokio::task::spawn_local(read(self.clone(), bot, reader));
+        tokio::task::spawn_local(stay(self.clone(), Seat { slot, target }, bot, reader));
         // Spread over the period by the golden ratio, so that any number of bots sends evenly.
         let phase = (index as f64 * 0.618_033_988_75).fract();
         let wait_us = if self.settings.closed_loop { 0 } else { (phase * self.period_us() as f64) as u64 };
         self.due.borrow_mut().push(Reverse((self.now_us() + wait_us, slot)));
         true
+    }
+
+    /// A bot on a connection of its own.
+    async fn dial(&self, index: usize, target: &Target) -> io::Result<(Rc<Bot>, OwnedReadHalf)> {
+        let sources = self.settings.sources;
+        let source =
+            (sources > 1).then(|| Ipv4Addr::new(127, 0, 0, 1 + (index % usize::from(sources)) as u8));
+        let stream = target.connect(source, self.settings.connect_deadline).await?;
+        let (bot, reader) = Bot::new(index, fastrand::u64(..), self.settings.frame_bytes, stream);
+        Ok((Rc::new(bot), reader))
+    }
+
+    /// Brings a disconnected bot back, if it should come; it asks for an answer at once.
+    async fn rejoin(&self, seat: &Seat, gone: &Bot) -> Option<(Rc<Bot>, OwnedReadHalf)> {
+        let mut wait = !gone.look(|it| it.is_answered());
+        while self.settings.rejoin && !self.stopping.get() {
+            if std::mem::replace(&mut wait, true) {
+                tokio::time::sleep(REJOIN_PERIOD).await;
+            }
+            let Ok((bot, reader)) = self.dial(gone.index, &seat.target).await else { continue };
+            let before = gone.look(|it| it.checker.faults());
+            let past = gone.look(Inner::leave);
+            self.add_faults(gone, gone.look(|it| it.checker.faults()), before);
+            bot.look(|it| it.follow(past));
+            self.bots.borrow_mut()[seat.slot] = bot.clone();
+            self.send(&bot);
+            return Some((bot, reader));
+        }
+        None
     }
 
     fn send(&self, bot: &Bot) {
@@ -196,9 +230,7 @@ impl Swarm {
     fn brought(&self, bot: &Bot, brought: &Brought, faults_before: Faults) {
         count(&self.received, brought.frames);
         count(&self.replied, brought.replies);
-        if brought.faults != faults_before {
-            self.add_faults(bot, brought.faults, faults_before);
-        }
+        self.add_faults(bot, brought.faults, faults_before);
         if self.settings.closed_loop && !self.stopping.get() {
             (0..brought.replies).for_each(|_| self.send(bot));
         }
@@ -206,17 +238,26 @@ impl Swarm {
 
     fn add_faults(&self, bot: &Bot, now: Faults, before: Faults) {
         let more = now.since(before);
+        if more == Faults::default() {
+            return;
+        }
         let mut total = self.faults.get();
         total.add(more);
         self.faults.set(total);
         self.note(|| format!("player {}: {more}", bot.index));
     }
 
-    fn disconnected(&self, bot: &Bot, error: &std::io::Error) {
-        if bot.die() {
-            count(&self.disconnects, 1);
-            self.note(|| format!("player {} disconnected: {error}", bot.index));
+    fn disconnected(&self, bot: &Bot, error: &io::Error) {
+        if !bot.die() {
+            return;
         }
+        // One that comes back and is turned away has no more to lose.
+        let turned_away = self.settings.rejoin && !bot.look(|it| it.is_answered());
+        count(if turned_away { &self.connect_failures } else { &self.disconnects }, 1);
+        if self.settings.rejoin {
+            bot.look(|it| it.cut_off(self.now_us()));
+        }
+        self.note(|| format!("player {} disconnected: {error}", bot.index));
     }
 
     /// Waits for what is owed: each reply, and one more tick, which a game that still lives must send.
@@ -246,9 +287,7 @@ impl Swarm {
                 bot.look(|it| it.checker.tick_missing());
             }
             let faults = bot.look(|it| it.finish(self.now_us()));
-            if faults != faults_before {
-                self.add_faults(bot, faults, faults_before);
-            }
+            self.add_faults(bot, faults, faults_before);
         }
     }
 
@@ -332,10 +371,11 @@ async fn pace(swarm: Rc<Swarm>) {
             let due = swarm.due.borrow_mut().pop_if_due(now_us);
             let Some((due_us, slot)) = due else { break };
             let bot = swarm.bots.borrow()[slot].clone();
-            if !bot.is_alive() {
+            if bot.is_alive() {
+                swarm.send(&bot);
+            } else if !swarm.settings.rejoin {
                 continue;
             }
-            swarm.send(&bot);
             if !swarm.settings.closed_loop {
                 // Far behind (this process was stopped): go on from now, without a burst.
                 let next_us = (due_us + period_us).max(now_us.saturating_sub(period_us));
@@ -356,12 +396,31 @@ impl PopIfDue for BinaryHeap<Reverse<(u64, usize)>> {
     }
 }
 
-async fn read(swarm: Rc<Swarm>, bot: Rc<Bot>, mut reader: OwnedReadHalf) {
+/// A bot's place among the others, and where it connects.
+struct Seat {
+    slot: usize,
+    target: Target,
+}
+
+/// Until the bot is gone for good.
+async fn stay(swarm: Rc<Swarm>, seat: Seat, mut bot: Rc<Bot>, mut reader: OwnedReadHalf) {
+    loop {
+        let error = read(&swarm, &bot, &mut reader).await;
+        swarm.disconnected(&bot, &error);
+        match swarm.rejoin(&seat, &bot).await {
+            Some(next) => (bot, reader) = next,
+            None => return,
+        }
+    }
+}
+
+/// Until its connection ends.
+async fn read(swarm: &Swarm, bot: &Bot, reader: &mut OwnedReadHalf) -> io::Error {
     loop {
         let before = bot.look(|it| it.checker.faults());
-        match bot.receive(&mut reader, &swarm.scratch, || swarm.now_us(), &*swarm).await {
-            Ok(brought) => swarm.brought(&bot, &brought, before),
-            Err(error) => return swarm.disconnected(&bot, &error),
+        match bot.receive(reader, &swarm.scratch, || swarm.now_us(), swarm).await {
+            Ok(brought) => swarm.brought(bot, &brought, before),
+            Err(error) => return error,
         }
     }
 }

@@ -89,6 +89,7 @@ fn settings(address: SocketAddr) -> Settings {
         rate_hz: 200.0,
         frame_bytes: 128,
         closed_loop: false,
+        rejoin: false,
         sources: 2,
         play: Some(Duration::from_millis(600)),
         grace: Duration::from_secs(2),
@@ -138,6 +139,19 @@ fn each_disconnect_is_found() {
     let verdict = play(Wrong::Close, false);
     assert_eq!(verdict.disconnects, 12, "{verdict:?}");
     assert!(!verdict.is_clean());
+}
+
+#[test]
+fn who_comes_back_after_a_disconnect_plays_on_as_a_new_player_and_has_felt_the_wait() {
+    let mut settings = settings(serve(Wrong::Close));
+    (settings.rejoin, settings.count) = (true, 4);
+    let output = Output { json: false, period: Duration::from_secs(60) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let verdict = tokio::task::LocalSet::new().block_on(&runtime, run(settings, None, output, pending()));
+    // Each connection is closed at its tenth frame; several are used up in the time there is.
+    assert_eq!((verdict.sessions, verdict.repeated, verdict.reordered), (4, 0, 0), "{verdict:?}");
+    assert!(verdict.disconnects > 4 && verdict.received > 40, "{verdict:?}");
+    assert_eq!(verdict.mismatched, 0, "a new player's hero is new: {verdict:?}");
 }
 
 #[test]

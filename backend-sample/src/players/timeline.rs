@@ -55,6 +55,12 @@ impl Timeline {
         self.trips.iter().map(|trip| trip.latency_us)
     }
 
+    /// Who served the session at that time.
+    pub fn backend_at(&self, at_us: u64) -> Option<usize> {
+        let mut before = self.served.iter().rev().skip_while(|served| served.since_us > at_us);
+        before.next().map(|served| served.backend)
+    }
+
     /// When the session was first answered by another backend than before, within (begin, end]; the last such time.
     pub fn moved_within(&self, begin_us: u64, end_us: u64) -> Option<u64> {
         let mut moves = self.served.iter().skip(1).map(|served| served.since_us);
@@ -63,11 +69,22 @@ impl Timeline {
 
     /// The longest reply time that overlaps [begin, end].
     pub fn longest_us(&self, begin_us: u64, end_us: u64) -> Option<u64> {
-        let overlapping = self.trips.iter().filter_map(|trip| {
+        let overlaps = |sent_us: u64, latency_us: u64| sent_us <= end_us && sent_us + latency_us >= begin_us;
+        self.longest_of(overlaps)
+    }
+
+    /// The same for replies that were there by the end: what is under way then belongs to what comes next.
+    pub fn longest_done_us(&self, begin_us: u64, end_us: u64) -> Option<u64> {
+        let is_done = |sent_us: u64, latency_us: u64| (begin_us..=end_us).contains(&(sent_us + latency_us));
+        self.longest_of(is_done)
+    }
+
+    fn longest_of(&self, wanted: impl Fn(u64, u64) -> bool) -> Option<u64> {
+        let latencies = self.trips.iter().filter_map(|trip| {
             let (sent_us, latency_us) = (u64::from(trip.sent_steps) * STEP_US, u64::from(trip.latency_us));
-            (sent_us <= end_us && sent_us + latency_us >= begin_us).then_some(latency_us)
+            wanted(sent_us, latency_us).then_some(latency_us)
         });
-        overlapping.max()
+        latencies.max()
     }
 }
 
@@ -85,6 +102,8 @@ mod tests {
         assert_eq!(timeline.longest_us(90_000, 120_000), Some(80_000));
         assert_eq!(timeline.longest_us(0, 1_000_000), Some(80_000));
         assert_eq!(timeline.longest_us(160_200, 160_300), Some(500));
+        assert_eq!(timeline.longest_done_us(1_000, 95_000), Some(400), "the slow one is still under way");
+        assert_eq!(timeline.longest_done_us(1_000, 96_000), Some(80_000));
     }
 
     #[test]
@@ -98,5 +117,6 @@ mod tests {
         assert_eq!(timeline.moved_within(0, 100), Some(40));
         assert_eq!(timeline.moved_within(0, 35), Some(30));
         assert_eq!(timeline.moved_within(40, 100), None);
+        assert_eq!([9, 10, 30, 100].map(|at| timeline.backend_at(at)), [None, Some(0), Some(1), Some(0)]);
     }
 }

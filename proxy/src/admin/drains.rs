@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::ask::{AskError, ask};
 use super::state::AdminState;
-use super::view::{DrainAnswer, DrainRequest, UndrainRequest};
+use super::view::{BackendView, BackendsView, DrainAnswer, DrainRequest, UndrainRequest};
 use crate::routing::BackendId;
-use crate::worker::command::Command;
+use crate::worker::command::{Command, DrainRow};
 
 const MAX_DEADLINE_S: u64 = 24 * 60 * 60;
 const MAX_REASON_BYTES: usize = 256;
@@ -51,12 +51,32 @@ pub struct StoreError(pub String);
 
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// Writes `drains/` keys (etcd).
+/// A key that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Its full name.
+    pub key: String,
+    pub revision: u64,
+}
+
+/// What one proxy's status says of its drains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyDrains {
+    pub proxy: String,
+    /// Revision of the table by which all its workers act.
+    pub applied: u64,
+    pub rows: Vec<DrainRow>,
+    /// Draining backends that aren't among the rows.
+    pub unlisted: u64,
+}
+
+/// Writes `drains/` keys (etcd), and reads what the proxies say of them.
 pub trait DrainStore: Send + Sync {
-    /// Puts the key and returns its full name.
-    fn put(&self, drain: DrainKey) -> StoreFuture<'_, String>;
+    fn put(&self, drain: DrainKey) -> StoreFuture<'_, Written>;
     /// Deletes the key; returns its full name, and whether it was there.
     fn delete(&self, backend: BackendId) -> StoreFuture<'_, (String, bool)>;
+    /// Every live proxy's word.
+    fn proxies(&self) -> StoreFuture<'_, Vec<ProxyDrains>>;
 }
 
 /// Why an order wasn't carried out, by whose turn it is.
@@ -81,7 +101,8 @@ pub(super) async fn drain(state: &AdminState, request: DrainRequest) -> Result<D
     check(&request)?;
     let id = known_backend(state, &request.backend).await?;
     let deadline = request.deadline_s.map(Duration::from_secs);
-    let (key, changed) = if request.local {
+    let others = others(state, &id).await?;
+    let (written, changed) = if request.local {
         let answers = ask(state.running_workers(), |answer| Command::Drain {
             backend: id.clone(),
             deadline,
@@ -101,8 +122,22 @@ pub(super) async fn drain(state: &AdminState, request: DrainRequest) -> Result<D
         scope: scope(request.local),
         changed,
         deadline_s: request.deadline_s.or(default),
-        key,
+        revision: written.as_ref().map(|written| written.revision),
+        key: written.map(|written| written.key),
+        others: Some(others),
     })
+}
+
+/// Backends that could take its sessions, as far as documents and links tell.
+async fn others(state: &AdminState, id: &BackendId) -> Result<u64, AskError> {
+    let BackendsView { backends } = super::inspect::backends(state).await?;
+    let own = id.to_string();
+    let service = format!("{}/", id.service);
+    let takes = |view: &BackendView| {
+        let other = view.backend != own && view.backend.starts_with(&service);
+        other && view.in_table && view.weight > Some(0) && view.draining.is_empty() && !view.is_down()
+    };
+    Ok(backends.iter().filter(|view| takes(view)).count() as u64)
 }
 
 pub(super) async fn undrain(state: &AdminState, request: UndrainRequest) -> Result<DrainAnswer, OrderError> {
@@ -115,7 +150,15 @@ pub(super) async fn undrain(state: &AdminState, request: UndrainRequest) -> Resu
         let (key, was_there) = in_time(store.delete(id.clone())).await?;
         (Some(key), was_there)
     };
-    Ok(DrainAnswer { backend: id.to_string(), scope: scope(request.local), changed, deadline_s: None, key })
+    Ok(DrainAnswer {
+        backend: id.to_string(),
+        scope: scope(request.local),
+        changed,
+        deadline_s: None,
+        key,
+        revision: None,
+        others: None,
+    })
 }
 
 fn scope(local: bool) -> String {
@@ -136,15 +179,19 @@ fn check(request: &DrainRequest) -> Result<(), OrderError> {
     Ok(())
 }
 
-/// A backend of the table, or one whose key is gone while a worker still knows it.
-async fn known_backend(state: &AdminState, text: &str) -> Result<BackendId, OrderError> {
+pub(super) fn parse_backend(text: &str) -> Result<BackendId, OrderError> {
     let expected = "SERVICE/NAME, such as arena/a";
     let invalid = || OrderError::Invalid { field: "backend", value: format!("{text:?}"), expected };
     let (service, name) = text.split_once('/').ok_or_else(invalid)?;
     if service.is_empty() || name.is_empty() || name.contains('/') {
         return Err(invalid());
     }
-    let id = BackendId { service: service.into(), name: name.into() };
+    Ok(BackendId { service: service.into(), name: name.into() })
+}
+
+/// A backend of the table, or one whose key is gone while a worker still knows it.
+async fn known_backend(state: &AdminState, text: &str) -> Result<BackendId, OrderError> {
+    let id = parse_backend(text)?;
     let table = Arc::clone(&state.published().table);
     if table.backends.contains_key(&id) {
         return Ok(id);
@@ -186,7 +233,7 @@ fn store<'a>(
     }
 }
 
-async fn in_time<T>(future: StoreFuture<'_, T>) -> Result<T, OrderError> {
+pub(super) async fn in_time<T>(future: StoreFuture<'_, T>) -> Result<T, OrderError> {
     match tokio::time::timeout(STORE_TIMEOUT, future).await {
         Ok(result) => result.map_err(|error| OrderError::Store(error.to_string())),
         Err(_) => Err(OrderError::Store(format!("no answer within {} s", STORE_TIMEOUT.as_secs()))),

@@ -7,8 +7,8 @@ use super::ask::{AskError, ask};
 use super::health::{seconds_since, table};
 use super::state::AdminState;
 use super::view::{
-    BackendView, BackendsView, DrainView, LinkView, ListenerView, RefusedView, RouteView, RoutesView,
-    ServiceView, SessionsView, StatusView,
+    BackendView, BackendsView, DrainProgress, DrainView, LinkView, ListenerView, RefusedView, RouteView,
+    RoutesView, ServiceView, SessionsView, StatusView,
 };
 use crate::routing::table::{OnCrash, Prefer};
 use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Refusal, Route, Service, Table};
@@ -188,10 +188,32 @@ fn backend_view(
         sessions: links.iter().map(|link| link.sessions).sum(),
         left: links.iter().map(|link| link.left).sum(),
         last_error: first(|link| &link.last_error),
+        drain: join_drains(&links),
+        attachments: links.iter().filter_map(|link| link.attachments).max(),
         backend: name,
         draining,
         links,
     }
+}
+
+/// One drain over all workers: their figures together, and the liveliest state of any.
+fn join_drains(links: &[LinkView]) -> Option<DrainProgress> {
+    let joined = links.iter().filter_map(|link| link.drain.clone()).reduce(|a, b| {
+        let liveliest = if a.state >= b.state { a.clone() } else { b.clone() };
+        DrainProgress {
+            left: a.left + b.left,
+            in_flight: a.in_flight + b.in_flight,
+            moved: a.moved + b.moved,
+            parked: a.parked + b.parked,
+            ended: a.ended + b.ended,
+            thawed: a.thawed + b.thawed,
+            homeless: a.homeless + b.homeless,
+            running_ms: a.running_ms.max(b.running_ms),
+            remaining_ms: a.remaining_ms.max(b.remaining_ms),
+            ..liveliest
+        }
+    })?;
+    Some(joined)
 }
 
 /// The best of the workers' links: one that is up shows that the backend lives.

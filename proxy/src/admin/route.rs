@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::ask::AskError;
+use super::drain_status::{self, DrainQuery};
 use super::drains::{self, OrderError};
 use super::state::AdminState;
 use super::view::ErrorView;
@@ -67,7 +68,8 @@ impl Resource {
 
     fn allow(self) -> &'static str {
         match self {
-            Self::Drain | Self::Undrain => "POST",
+            Self::Drain => "GET, POST",
+            Self::Undrain => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -116,6 +118,10 @@ async fn dispatch(
         }
         Resource::Backends => json(StatusCode::OK, &inspect::backends(state).await?),
         Resource::Routes => json(StatusCode::OK, &inspect::routes(state)),
+        Resource::Drain if request.method() == Method::GET => {
+            let asked = DrainQuery::read(request.uri().query())?;
+            json(StatusCode::OK, &drain_status::of(state, &asked).await?)
+        }
         Resource::Drain => json(StatusCode::OK, &drains::drain(state, order(request).await?).await?),
         Resource::Undrain => json(StatusCode::OK, &drains::undrain(state, order(request).await?).await?),
     })
@@ -142,6 +148,26 @@ fn limit(query: Option<&str>) -> Result<usize, Failure> {
         .ok_or_else(|| {
             Failure::bad(format!("the query is {query:?}: expected limit=N, N from 1 to {MAX_LIMIT}"))
         })
+}
+
+impl DrainQuery {
+    fn read(query: Option<&str>) -> Result<Self, Failure> {
+        let expected = || {
+            let given = query.unwrap_or_default();
+            Failure::bad(format!(
+                "the query is {given:?}: expected backend=SERVICE/NAME, and maybe revision=REVISION"
+            ))
+        };
+        let (mut backend, mut revision) = (None, None);
+        for pair in query.unwrap_or_default().split('&') {
+            match pair.split_once('=') {
+                Some(("backend", value)) => backend = Some(value.to_owned()),
+                Some(("revision", value)) => revision = Some(value.parse().map_err(|_| expected())?),
+                _ => return Err(expected()),
+            }
+        }
+        Ok(Self { backend: backend.ok_or_else(expected)?, revision })
+    }
 }
 
 /// Reads an order's body.

@@ -138,7 +138,8 @@ async fn a_local_drain_reaches_every_worker() {
     let body = r#"{"backend":"arena/a","deadline_s":60,"reason":"deploy","local":true}"#;
     let reply = proxy.post("/drain", body).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
-    let expected = json!({"backend": "arena/a", "scope": "local", "changed": true, "deadline_s": 60});
+    let expected =
+        json!({"backend": "arena/a", "scope": "local", "changed": true, "deadline_s": 60, "others": 1});
     assert_eq!(reply.json(), expected);
     let undrain = proxy.post("/undrain", r#"{"backend":"arena/a","local":true}"#).await.json();
     assert_eq!(undrain["changed"], false);
@@ -225,7 +226,7 @@ async fn wrong_paths_and_methods_are_told_the_right_ones() {
     let missing = proxy.get("/session").await;
     assert_eq!(missing.status, 404);
     assert!(missing.error().contains("/sessions"), "{}", missing.error());
-    let get = proxy.get("/drain").await;
+    let get = proxy.get("/undrain").await;
     assert_eq!(get.status, 405);
     assert!(get.head.contains("allow: post"), "{}", get.head);
     let post = proxy.post("/sessions", "").await;

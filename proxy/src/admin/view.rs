@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::worker::command::{LinkView, SessionView};
+pub use crate::worker::command::{DrainProgress, LinkView, SessionView};
 
 /// Every answer that isn't 2xx (but `/readyz`'s).
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -79,6 +79,12 @@ pub struct BackendView {
     /// Sessions that a running drain has still to move.
     pub left: u64,
     pub last_error: Option<String>,
+    /// The drain that runs, over all workers.
+    #[serde(default)]
+    pub drain: Option<DrainProgress>,
+    /// The backend's attachments over all links of all proxies, as it said last; absent while it isn't known.
+    #[serde(default)]
+    pub attachments: Option<u64>,
     /// Each worker's own link.
     pub links: Vec<LinkView>,
 }
@@ -207,4 +213,62 @@ pub struct DrainAnswer {
     /// The key written or deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Revision from which on the key stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// Other backends of the service that take sessions, as this proxy sees it now; for a drain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<u64>,
+}
+
+/// `GET /drain?backend=SERVICE/NAME&revision=REVISION`: whether a drained backend is empty over all proxies; without
+/// `revision` (an order of this proxy's own), whether this proxy and the backend itself count nobody there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DrainStatusView {
+    pub backend: String,
+    pub state: DrainState,
+    /// Sessions that have still to leave, of this proxy and of the others.
+    pub left: u64,
+    /// Of this proxy.
+    pub sessions: u64,
+    pub in_flight: u64,
+    /// The drain on this proxy, while it has a link there.
+    pub drain: Option<DrainProgress>,
+    /// The other proxies that hold a status key.
+    pub proxies: Vec<ProxyDrainView>,
+    /// The backend's own count over all links; absent while it isn't known.
+    pub attachments: Option<u64>,
+    /// In words, why it isn't over.
+    pub waits_for: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DrainState {
+    /// Not in force on every proxy.
+    Ordered,
+    Draining,
+    /// Sessions are left that no other backend can take now.
+    Stuck,
+    /// Nobody is left, and nobody can come.
+    Empty,
+    /// The order is gone, and nothing else drains the backend.
+    Lifted,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyDrainView {
+    pub proxy: String,
+    /// The order is in force on all its workers.
+    pub applied: bool,
+    pub sessions: u64,
+    pub in_flight: u64,
+}
+
+impl BackendView {
+    /// Every link that was tried has failed.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        !self.links.is_empty() && self.links.iter().all(|link| link.link == "down")
+    }
 }

@@ -3,7 +3,8 @@
 use super::client::{Client, ClientError};
 use super::output::{self, Align, Table};
 use super::{Exit, output::count};
-use crate::admin::view::{BackendView, RefusedView, SessionsView, StatusView, TableView};
+use crate::admin::view::{BackendView, DrainProgress, RefusedView, SessionsView, StatusView, TableView};
+use crate::drain::progress::State;
 
 pub(super) async fn status(client: &Client, json: bool) -> Result<Exit, ClientError> {
     let view: StatusView = client.get("/status").await?;
@@ -51,8 +52,49 @@ pub(super) fn render_status(view: &StatusView, columns: Option<usize>) -> String
     for warning in &view.warnings {
         text.push_str(&format!("warning    {warning}\n"));
     }
+    for backend in &view.backends {
+        if let Some(drain) = &backend.drain {
+            text.push_str(&render_drain(backend, drain));
+        }
+    }
     text.push('\n');
     text.push_str(&render_backends(&view.backends, columns));
+    text
+}
+
+/// A drain in two or three lines: what it is for, how far it is, what holds it up.
+fn render_drain(backend: &BackendView, drain: &DrainProgress) -> String {
+    let why = if drain.reason.is_empty() { String::new() } else { format!(", {:?}", drain.reason) };
+    let mut text = format!(
+        "drain      {} ({}{why}): {}\n",
+        backend.backend,
+        backend.draining.join(", "),
+        drain.state.name()
+    );
+    let mut figures = vec![format!("{} left", drain.left), format!("{} in flight", drain.in_flight)];
+    let more = [
+        (drain.moved, "moved"),
+        (drain.parked, "parked"),
+        (drain.ended, "ended"),
+        (drain.thawed, "thawed and tried again"),
+    ];
+    figures.extend(
+        more.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")),
+    );
+    let (running, remaining) = (drain.running_ms / 1000, drain.remaining_ms.div_ceil(1000));
+    let time = match drain.state {
+        State::Drained => String::new(),
+        _ if remaining == 0 => "; its deadline is over, what is left stays".to_owned(),
+        _ => format!("; {} so far, {} to the deadline", output::seconds(running), output::seconds(remaining)),
+    };
+    text.push_str(&format!("           {}{time}\n", figures.join(", ")));
+    match (&drain.waits_for, drain.state) {
+        (_, State::Stuck) => {
+            text.push_str("           NOBODY CAN TAKE THEM: no other backend takes these sessions now\n");
+        }
+        (Some(what), _) => text.push_str(&format!("           waits for {what}\n")),
+        (None, _) => {}
+    }
     text
 }
 

@@ -6,12 +6,17 @@ use std::sync::atomic::Ordering;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 
-use super::drain::{Progress, progress, render_end, render_order, render_undrain};
+use super::drain::wait::{render_end, render_progress};
+use super::drain::{render_order, render_undrain};
 use super::show::{render_sessions, render_status};
 use super::*;
 use crate::admin::tests::support::{FakeStore, Options, Proxy, options, proxy};
-use crate::admin::view::{BackendView, DrainAnswer, SessionsView, StatusView};
-use crate::admin::{DrainStore, DrainWriter, Surface};
+use crate::admin::view::{
+    DrainAnswer, DrainState, DrainStatusView, ProxyDrainView, SessionsView, StatusView,
+};
+use crate::admin::{DrainStore, DrainWriter, ProxyDrains, Surface};
+use crate::drain::progress::State;
+use crate::worker::command::DrainRow;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split_whitespace())
@@ -187,6 +192,8 @@ sessions   6 open, 0 parked, 1.5 MiB kept
 table      revision 17 from etcd, in force for 1m 1s, connected
 listener   game on 0.0.0.0:7000
 refused    backends/arena/x: weight: got -1, expected 0 to 1000000; its last good version holds
+drain      arena/a (backend, \"deploy 1.5\"): moving
+           4 left, 2 in flight, 20 moved; 3s so far, 57s to the deadline
 
 BACKEND    VERSION  WEIGHT  LINK  SESSIONS  STATE
 arena/a    1.4.2       100  up           4  draining (backend), 2 left
@@ -194,6 +201,11 @@ arena/b    1.4         100  none         0
 arena/old  1.4.2         -  up           4  key gone
 ";
     assert_eq!(text, expected);
+    let drain = view.backends[0].drain.as_mut().unwrap();
+    (drain.state, drain.in_flight, drain.moved, drain.reason) = (State::Stuck, 0, 0, String::new());
+    let stuck = render_status(&view, Some(80));
+    assert!(stuck.contains("arena/a (backend): stuck\n           4 left, 0 in flight; 3s so far"), "{stuck}");
+    assert!(stuck.contains("NOBODY CAN TAKE THEM"), "{stuck}");
     view.table.connected = false;
     view.table.silent_s = 90;
     view.table.source_error = Some("connection refused".into());
@@ -221,34 +233,119 @@ async fn sessions_read_well_on_80_columns() {
     assert!(render_sessions(&view, None).contains("65535"), "a pipe gets all of it");
 }
 
-#[tokio::test]
-async fn a_drain_is_over_only_once_it_is_in_force() {
-    let proxy = proxy(options(Surface::Admin)).await;
-    let view = seen(&proxy).await.0.backends.remove(0);
-    let with = |sessions, draining: &[&str]| BackendView {
-        sessions,
-        draining: draining.iter().map(ToString::to_string).collect(),
-        ..view.clone()
-    };
-    let mut seen = false;
-    assert_eq!(progress(Some(&with(0, &[])), &mut seen), Progress::Left(0), "the key is still on its way");
-    assert_eq!(progress(Some(&with(5, &["key"])), &mut seen), Progress::Left(5));
-    assert_eq!(progress(Some(&with(2, &[])), &mut seen), Progress::Lifted(2));
-    assert_eq!(progress(Some(&with(0, &["key"])), &mut seen), Progress::Empty);
-    assert_eq!(progress(None, &mut false), Progress::Empty, "neither key nor link");
-    let undialled = BackendView { link: "none".into(), ..with(0, &[]) };
-    assert_eq!(progress(Some(&undialled), &mut false), Progress::Empty);
+fn draining(state: DrainState) -> DrainStatusView {
+    let proxy =
+        |proxy: &str, sessions| ProxyDrainView { proxy: proxy.into(), applied: true, sessions, in_flight: 0 };
+    DrainStatusView {
+        backend: "arena/a".into(),
+        state,
+        left: 20,
+        sessions: 12,
+        in_flight: 3,
+        drain: None,
+        proxies: vec![proxy("host-b", 8), proxy("host-c", 0)],
+        attachments: Some(20),
+        waits_for: None,
+    }
 }
 
-#[test]
-fn answers_say_how_to_go_on() {
-    let mut answer = DrainAnswer {
+fn order() -> DrainAnswer {
+    DrainAnswer {
         backend: "arena/a".into(),
         scope: "all".into(),
         changed: true,
         deadline_s: Some(90),
         key: Some("/holdfast/config/drains/arena/a".into()),
+        revision: Some(18),
+        others: Some(1),
+    }
+}
+
+#[test]
+fn progress_says_where_the_sessions_are_and_what_is_waited_for() {
+    let mut view = draining(DrainState::Draining);
+    assert_eq!(render_progress(&view), "arena/a: 20 sessions left (12 here, 8 at host-b), 3 on their way");
+    (view.proxies, view.left, view.in_flight) = (vec![], 0, 0);
+    view.waits_for = Some("the backend's own count".into());
+    assert_eq!(render_progress(&view), "arena/a: 0 sessions left; waits for the backend's own count");
+    view.proxies = (0..5)
+        .map(|n| ProxyDrainView { proxy: format!("p{n}"), applied: true, sessions: 1, in_flight: 0 })
+        .collect();
+    (view.left, view.sessions, view.waits_for) = (5, 0, None);
+    assert_eq!(
+        render_progress(&view),
+        "arena/a: 5 sessions left (0 here, 1 at p0, 1 at p1, 1 at p2 and more at 2 others)"
+    );
+}
+
+#[test]
+fn the_last_word_says_what_is_true_and_how_to_go_on() {
+    let took = Duration::from_millis(1_234);
+    let mut empty = DrainStatusView { left: 0, attachments: Some(0), ..draining(DrainState::Empty) };
+    assert_eq!(
+        render_end(&order(), &empty, took),
+        "arena/a is empty after 1.2 s: no proxy has a session there\n"
+    );
+    let local = DrainAnswer { key: None, revision: None, scope: "local".into(), ..order() };
+    let said = render_end(&local, &empty, took);
+    assert!(said.contains("this proxy has no session there, and the backend counts none"), "{said}");
+    empty.attachments = None;
+    assert!(render_end(&local, &empty, took).contains("may have others"));
+    let mut late = draining(DrainState::Stuck);
+    late.waits_for = Some("another backend that can take its sessions".into());
+    assert_eq!(
+        render_end(&order(), &late, took),
+        "arena/a isn't empty at the deadline, after 1.2 s: 20 sessions left (12 here, 8 at host-b); it waits for \
+         another backend that can take its sessions\n\
+         They stay there, and no new ones come. Another try: holdfast drain arena/a --wait\n\
+         More: holdfast status      lift it: holdfast undrain arena/a\n"
+    );
+    assert!(render_end(&local, &late, took).contains("holdfast undrain arena/a --local"));
+    let lifted = render_end(&order(), &draining(DrainState::Lifted), took);
+    assert!(
+        lifted.starts_with("the drain of arena/a was lifted after 1.2 s, with 20 sessions left"),
+        "{lifted}"
+    );
+}
+
+#[tokio::test]
+async fn waiting_for_a_key_ends_when_every_proxy_says_so() {
+    let store = Arc::new(FakeStore::default());
+    let drains = DrainWriter::Store(Arc::clone(&store) as Arc<dyn DrainStore>);
+    let proxy = proxy(Options { drains, ..options(Surface::Admin) }).await;
+    proxy.fleet.moves.store(true, Ordering::Relaxed);
+    proxy.fleet.revision.store(18, Ordering::Relaxed);
+    let row = |sessions| DrainRow { backend: "arena/a".into(), sessions, in_flight: 0, stuck: false };
+    let says = |sessions| ProxyDrains {
+        proxy: "host-b".into(),
+        applied: 18,
+        rows: vec![row(sessions)],
+        unlisted: 0,
     };
+    *store.proxies.lock().unwrap() = vec![says(7)];
+    let line = "holdfast drain arena/a --wait --deadline 1s";
+    assert_eq!(run(&proxy, line).await, Exit::Deadline, "host-b has sessions");
+    *store.proxies.lock().unwrap() = vec![ProxyDrains { applied: 17, ..says(0) }];
+    assert_eq!(run(&proxy, line).await, Exit::Deadline, "host-b hasn't taken the order");
+    *store.proxies.lock().unwrap() = vec![says(0)];
+    assert_eq!(run(&proxy, line).await, Exit::Done);
+}
+
+#[tokio::test]
+async fn a_query_that_is_a_slip_is_refused() {
+    let proxy = proxy(options(Surface::Admin)).await;
+    for query in
+        ["", "?backend=arena/a&revison=1", "?revision=1", "?backend=arena/a&revision=x", "?backend=arena"]
+    {
+        let reply = proxy.get(&format!("/drain{query}")).await;
+        assert_eq!(reply.status, 400, "{query}: {}", reply.body);
+    }
+    assert_eq!(proxy.get("/drain?backend=arena/a").await.json()["left"], 4);
+}
+
+#[test]
+fn answers_say_how_to_go_on() {
+    let mut answer = order();
     assert_eq!(
         render_order(&answer),
         "arena/a is drained by every proxy, within 1m 30s (key /holdfast/config/drains/arena/a)\n\
@@ -261,8 +358,6 @@ fn answers_say_how_to_go_on() {
             && render_order(&answer).contains("undrain arena/a --local")
     );
     assert!(render_undrain(&answer).contains("no order of this proxy's own"));
-    let end = render_end("arena/a", Progress::Left(1), Duration::from_secs(60));
-    assert!(end.contains("still has 1 session of this proxy at the deadline, after 60.0 s"), "{end}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ const GIB: u64 = 1024 * MIB;
 pub struct Limits {
     /// Sessions on one worker, of all services; more are closed when accepted.
     pub max_sessions: u32,
-    /// Bytes that one worker keeps for resending, queued and parked, states included.
+    /// Bytes that one worker holds for its players and backends: frames that wait or are kept, states, unread answers.
     pub kept_bytes: u64,
     /// Bytes that may wait for one backend to read them; above it the players of one worker on it aren't read.
     pub link_outbox_bytes: u64,

@@ -75,12 +75,13 @@ fn written(fields: Fields) -> String {
 }
 
 fn service_fields(service: &Service) -> Fields {
-    let Service { name: _, framing, recovery, on_crash, limits, drain, trace } = service;
+    let Service { name: _, framing, recovery, on_crash, limits, drain, trace, rebalance } = service;
     let mut fields = vec![
         ("framing", framing.to_string()),
         ("recovery", format!("{recovery:?}").to_lowercase()),
         ("on_crash", format!("{on_crash:?}").to_lowercase()),
         ("trace.ratio", trace.ratio.map_or_else(|| "-".to_owned(), |ratio| ratio.to_string())),
+        ("rebalance", rebalance.map_or_else(|| "-".to_owned(), |policy| format!("{}/s", policy.per_second))),
         ("trace.slow_frame", format!("{:?}", trace.slow_frame)),
     ];
     fields.extend(limit_fields(limits));

@@ -95,6 +95,8 @@ pub struct Service {
     pub limits: Limits,
     pub drain: DrainPolicy,
     pub trace: TracePolicy,
+    /// None: live sessions move only off what drains.
+    pub rebalance: Option<RebalancePolicy>,
 }
 
 /// What becomes of a session whose state is gone.
@@ -151,6 +153,13 @@ pub struct DrainPolicy {
     pub deadline: Duration,
     pub on_deadline: OnDeadline,
     pub on_sigterm: OnSigterm,
+}
+
+/// How live sessions move towards shares and weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RebalancePolicy {
+    /// Moves begun per second on one worker.
+    pub per_second: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

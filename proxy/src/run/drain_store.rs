@@ -2,25 +2,27 @@
 
 use std::sync::Arc;
 
-use crate::admin::{DrainKey, DrainStore, DrainWriter, StoreError, StoreFuture};
+use crate::admin::{DrainKey, DrainStore, DrainWriter, ProxyDrains, StoreError, StoreFuture, Written};
 use crate::config::Source;
 use crate::routing::BackendId;
 use crate::routing::document::RawDrain;
-use crate::source::etcd::EtcdWriter;
+use crate::source::etcd::{EtcdWriter, FleetReader, StatusDocument};
 
 /// Where the orders of this proxy's operator go.
 pub fn of(source: &Source) -> DrainWriter {
     match source {
         Source::Files { path } => DrainWriter::Files(path.clone()),
         Source::Etcd(etcd) => {
-            let writer = EtcdWriter::new(Arc::new((**etcd).clone()));
-            DrainWriter::Store(Arc::new(EtcdDrains { writer, root: etcd.root.clone() }))
+            let config = Arc::new((**etcd).clone());
+            let (writer, fleet) = (EtcdWriter::new(Arc::clone(&config)), FleetReader::new(config));
+            DrainWriter::Store(Arc::new(EtcdDrains { writer, fleet, root: etcd.root.clone() }))
         }
     }
 }
 
 struct EtcdDrains {
     writer: EtcdWriter,
+    fleet: FleetReader,
     root: String,
 }
 
@@ -31,7 +33,7 @@ impl EtcdDrains {
 }
 
 impl DrainStore for EtcdDrains {
-    fn put(&self, drain: DrainKey) -> StoreFuture<'_, String> {
+    fn put(&self, drain: DrainKey) -> StoreFuture<'_, Written> {
         Box::pin(async move {
             let raw = RawDrain {
                 deadline_s: drain.deadline.map(|deadline| deadline.as_secs()),
@@ -39,8 +41,8 @@ impl DrainStore for EtcdDrains {
                 ..RawDrain::default()
             };
             let put = self.writer.put_drain(&drain.backend, &raw).await;
-            put.map_err(|error| StoreError(error.to_string()))?;
-            Ok(self.key(&drain.backend))
+            let revision = put.map_err(|error| StoreError(error.to_string()))?;
+            Ok(Written { key: self.key(&drain.backend), revision })
         })
     }
 
@@ -49,6 +51,19 @@ impl DrainStore for EtcdDrains {
             let deleted = self.writer.delete_drain(&backend).await;
             let was_there = deleted.map_err(|error| StoreError(error.to_string()))?;
             Ok((self.key(&backend), was_there))
+        })
+    }
+
+    fn proxies(&self) -> StoreFuture<'_, Vec<ProxyDrains>> {
+        Box::pin(async move {
+            let statuses = self.fleet.read().await.map_err(|error| StoreError(error.to_string()))?;
+            let drains = |status: StatusDocument| ProxyDrains {
+                proxy: status.id,
+                applied: status.applied,
+                rows: status.drains,
+                unlisted: status.drains_unlisted,
+            };
+            Ok(statuses.into_iter().map(drains).collect())
         })
     }
 }

@@ -39,6 +39,8 @@ impl Session {
     }
 
     fn attach_to<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        // To go back where it was is to go on anew there: ATTACH ends what is frozen, so no thaw will find it.
+        self.old.take_if(|old| old.link == link);
         self.epoch = self.epoch.next();
         self.resuming = false;
         self.phase = Phase::Attaching { link, asked: false, sent_bytes: 0, credit_bytes: 0 };

@@ -107,6 +107,8 @@ impl Session {
         env.note(Note::StateKept { bytes: incoming.total_bytes() });
         self.old = Some(self.freeze_frame(link));
         self.keep_state(incoming, link, env);
+        #[cfg(test)]
+        self.err_if_planted(env);
         self.outbound.rewind_to_base();
         env.settled(None);
         if self.client == Client::Gone && self.outbound.is_empty() {
@@ -154,6 +156,9 @@ impl Session {
     }
 
     pub(super) fn send_thaw<E: Effects>(&mut self, link: LinkId, old_epoch: Epoch, env: &mut E) {
+        // Acks that went down with a link while it was frozen are said again after START.
+        self.inbound.forget_ack();
+        self.journal.records.forget_ack();
         let message = Thaw {
             subject: self.subject(),
             old_epoch,
@@ -184,7 +189,8 @@ impl Session {
         let answers = match self.phase {
             Phase::Attaching { .. } if self.chunks_left() => return Err(Rule::Unexpected),
             Phase::Attaching { .. } => true,
-            Phase::Thawing { .. } => answers_resume || attached.epoch == self.epoch,
+            // One of the old epoch answers the ATTACH(resume) that was to keep this thaw possible.
+            Phase::Thawing { .. } => true,
             // Its THAW may have crossed with the backend's CLOSE.
             Phase::Closing { .. } => return Ok(()),
             _ => answers_resume,
@@ -220,7 +226,11 @@ impl Session {
             self.old = None;
         }
         match self.phase {
-            Phase::Attaching { link: at, .. } if at == link => self.try_next(link, env),
+            Phase::Attaching { link: at, .. } if at == link => {
+                // It was never refused: whoever runs there next may take it.
+                self.may_retry = true;
+                self.try_next(link, env);
+            }
             // The handoff isn't over, and the state is as it was. After a crash that would be an endless march.
             Phase::Replaying { link: at }
                 if at == link && self.journal.state.is_some() && self.moves_by_plan() =>

@@ -60,6 +60,25 @@ impl Inbound {
         Ok(Arrival::New)
     }
 
+    /// Takes note of a CLOSE, which no window keeps back.
+    ///
+    /// # Errors
+    /// The backend skipped a seq, or closes where it had gone on before.
+    pub fn arrive_close(&mut self, seq: Seq) -> Result<Arrival, Rule> {
+        if seq <= self.echo {
+            self.repeat_ack = true;
+            return Ok(Arrival::Again);
+        }
+        if seq != self.echo.next() {
+            return Err(Rule::OutOfSequence);
+        }
+        if seq <= self.had {
+            return Err(Rule::Diverged);
+        }
+        (self.had, self.echo) = (seq, seq);
+        Ok(Arrival::New)
+    }
+
     /// Takes note of a frame that came inside a record, whose first may begin while any window is left.
     ///
     /// # Errors
@@ -76,9 +95,10 @@ impl Inbound {
     }
 
     fn take(&mut self, seq: Seq, frame: &[u8], within_window: bool) -> Result<(), Rule> {
-        let length = u32::try_from(frame.len()).map_err(|_| Rule::FrameTooLarge)?;
+        // An empty frame isn't free: it takes its place in the client's outbox.
+        let length = u32::try_from(frame.len().max(1)).map_err(|_| Rule::FrameTooLarge)?;
         let in_flight = self.in_flight_bytes();
-        let fits = in_flight == 0 || length == 0 || in_flight.saturating_add(length) <= self.window_bytes;
+        let fits = in_flight == 0 || in_flight.saturating_add(length) <= self.window_bytes;
         if within_window && !fits {
             return Err(Rule::WindowExceeded);
         }

@@ -8,6 +8,7 @@ use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext};
 
 use super::effects::{Effects, LinkId, Note, Timer};
 use super::inbound::Arrival;
+use super::planted::Bug;
 use super::{Client, Phase, Session};
 
 /// The session that a message is about; `None` for those of the link as a whole, or of a group.
@@ -80,6 +81,9 @@ impl Session {
 
     /// Of the current attachment, or of the one being attached. Until THAW is answered, the old epoch isn't stale.
     fn is_current(&self, link: LinkId, epoch: Epoch) -> bool {
+        if self.planted.is(Bug::NoEpochCheck) {
+            return self.link() == Some(link);
+        }
         match self.phase {
             Phase::Thawing { link: at, old_epoch } => {
                 link == at && (epoch == self.epoch || epoch == old_epoch)
@@ -93,11 +97,11 @@ impl Session {
         if self.journal.level == Recovery::Delta {
             return Err(Rule::Unexpected);
         }
-        if data.record > self.journal.records.had() {
+        if data.record > self.journal.records.had() && !self.planted.is(Bug::DeliverBeforeKept) {
             // What it depends on isn't kept: no player may see it.
             return Err(Rule::OutOfSequence);
         }
-        if self.arrived(data.seq, data.ack, data.epoch, data.frame, env)? != Some(Arrival::New) {
+        if self.arrived(data.seq, data.ack, data.epoch, Some(data.frame), env)? != Some(Arrival::New) {
             return Ok(());
         }
         self.made_something_new(data.epoch, env);
@@ -133,6 +137,9 @@ impl Session {
             RecordKind::Delta => Some(Delta::parse(record.bytes).ok_or(Rule::Unexpected)?),
             RecordKind::Input | RecordKind::Values => None,
         };
+        if self.planted.is(Bug::DeliverBeforeKept) && !record.again {
+            return Ok(());
+        }
         let arrival = self.journal.records.keep(record, self.outbound.sent())?;
         env.owe_ack();
         if arrival == Arrival::New {
@@ -191,7 +198,7 @@ impl Session {
         seq: Seq,
         ack: Seq,
         epoch: Epoch,
-        frame: &[u8],
+        frame: Option<&[u8]>,
         env: &mut E,
     ) -> Result<Option<Arrival>, Rule> {
         if matches!(self.phase, Phase::Attaching { .. }) {
@@ -204,7 +211,10 @@ impl Session {
         if matches!(self.phase, Phase::Closing { .. }) && seq > self.inbound.had() {
             return Err(Rule::Unexpected);
         }
-        let arrival = self.inbound.arrive(seq, frame)?;
+        let arrival = match frame {
+            Some(frame) => self.inbound.arrive(seq, frame)?,
+            None => self.inbound.arrive_close(seq)?,
+        };
         if arrival != Arrival::New {
             if self.inbound.is_urgent() { self.send_ack(env) } else { env.owe_ack() }
         }
@@ -218,6 +228,9 @@ impl Session {
         }
         if seq > self.outbound.acked() {
             self.outbound.release(seq, env);
+            if self.planted.is(Bug::TrimOnAck) {
+                self.outbound.trim(seq, env);
+            }
             self.confirm(epoch);
             if matches!(self.phase, Phase::Replaying { .. }) {
                 // It gets on; how long that takes is its own affair.

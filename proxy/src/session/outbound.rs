@@ -197,6 +197,13 @@ impl Outbound {
         lost
     }
 
+    /// Throws away what no attachment was given.
+    #[cfg(test)]
+    pub fn forget_queue(&mut self) {
+        self.bytes.truncate(self.next);
+        (self.queued, self.fresh_bytes) = (0, 0);
+    }
+
     /// Last seq that the present attachment has processed.
     #[must_use]
     pub fn acked(&self) -> Seq {
@@ -233,6 +240,12 @@ impl Outbound {
         self.sent < self.highest
     }
 
+    /// Whether entries wait for a seq.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        self.queued > 0
+    }
+
     /// Frames and ends of stream that aren't acked.
     #[must_use]
     pub fn entries(&self) -> u64 {
@@ -249,6 +262,12 @@ impl Outbound {
     #[must_use]
     pub fn fresh_bytes(&self) -> usize {
         self.fresh_bytes
+    }
+
+    /// Bytes that the present attachment hasn't processed.
+    #[must_use]
+    pub fn unprocessed_bytes(&self) -> usize {
+        self.bytes.len() - self.head
     }
 
     #[must_use]

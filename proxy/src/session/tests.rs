@@ -4,12 +4,15 @@
 mod closing;
 mod drain;
 mod failures;
+mod found;
 mod game;
 mod invariants;
+mod model;
 mod property;
 mod recovery;
 mod resume;
 mod rules;
 mod seat;
+mod sim;
 mod slow_client;
 mod world;

@@ -60,6 +60,18 @@ impl Session {
         self.journal_bytes() + self.state_bytes()
     }
 
+    /// Client frames that wait, or that no backend has processed.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        self.outbound.unprocessed_bytes() as u64
+    }
+
+    /// What a recovery would need besides them and the state.
+    #[must_use]
+    pub fn journal_only_bytes(&self) -> u64 {
+        self.journal_bytes().saturating_sub(self.queued_bytes())
+    }
+
     #[must_use]
     pub fn state_bytes(&self) -> u64 {
         self.journal.state_bytes()

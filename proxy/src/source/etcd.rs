@@ -6,6 +6,7 @@
 mod backoff;
 mod claim;
 mod connect;
+mod fleet;
 mod follow;
 mod status;
 mod writer;
@@ -24,6 +25,7 @@ use crate::config::Etcd;
 use backoff::Backoff;
 
 pub use claim::ClaimError;
+pub use fleet::FleetReader;
 pub use status::{Proxy, StatusDocument, StatusNumbers};
 pub use writer::EtcdWriter;
 

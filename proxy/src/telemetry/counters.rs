@@ -46,7 +46,7 @@ pub enum CloseReason {
     Shutdown,
     /// Its input brought several backends down.
     Poison,
-    /// It read too slowly while the worker's memory was short.
+    /// It read (or came to the end of its frame) too slowly while the worker's memory was short.
     SlowPlayer,
     /// Its backend took its frames too slowly while the worker's memory was short.
     SlowBackend,
@@ -103,10 +103,12 @@ pub enum HandoffCause {
     Backend,
     /// The backend is gone.
     Crash,
+    /// `rebalance` in the service's document.
+    Rebalance,
 }
 
 impl HandoffCause {
-    pub const ALL: [Self; 3] = [Self::Operator, Self::Backend, Self::Crash];
+    pub const ALL: [Self; 4] = [Self::Operator, Self::Backend, Self::Crash, Self::Rebalance];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -114,6 +116,7 @@ impl HandoffCause {
             Self::Operator => "operator",
             Self::Backend => "backend",
             Self::Crash => "crash",
+            Self::Rebalance => "rebalance",
         }
     }
 }
@@ -138,6 +141,84 @@ impl HandoffResult {
             Self::Parked => "parked",
             Self::Thawed => "thawed",
             Self::Closed => "closed",
+        }
+    }
+}
+
+/// What the bytes are that a worker holds for players and backends. Public: the `kind` label of `holdfast_kept_bytes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Kept {
+    /// Client frames that wait, or that no backend has processed.
+    Queue,
+    /// Client frames, records and hashes that a recovery would need.
+    Journal,
+    /// States of sessions, whole.
+    State,
+    /// The beginnings of frames that clients haven't sent to the end.
+    ClientPartial,
+    /// What clients haven't taken.
+    ClientOutbox,
+    /// Promised to states on their way in.
+    Transfer,
+    /// The beginnings of messages from backends.
+    LinkInbox,
+    /// What backends haven't taken.
+    LinkOutbox,
+    /// The last bytes for clients whose sessions are over.
+    Linger,
+}
+
+impl Kept {
+    pub const ALL: [Self; 9] = [
+        Self::Queue,
+        Self::Journal,
+        Self::State,
+        Self::ClientPartial,
+        Self::ClientOutbox,
+        Self::Transfer,
+        Self::LinkInbox,
+        Self::LinkOutbox,
+        Self::Linger,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Journal => "journal",
+            Self::State => "state",
+            Self::ClientPartial => "client_partial",
+            Self::ClientOutbox => "client_outbox",
+            Self::Transfer => "transfer",
+            Self::LinkInbox => "link_inbox",
+            Self::LinkOutbox => "link_outbox",
+            Self::Linger => "linger",
+        }
+    }
+}
+
+/// A bound of the config file. Public: the `limit` label of `holdfast_limit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Limit {
+    MaxSessions,
+    KeptBytes,
+    LinkOutboxBytes,
+    TransferPoolBytes,
+}
+
+impl Limit {
+    pub const ALL: [Self; 4] =
+        [Self::MaxSessions, Self::KeptBytes, Self::LinkOutboxBytes, Self::TransferPoolBytes];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MaxSessions => "max_sessions",
+            Self::KeptBytes => "kept_bytes",
+            Self::LinkOutboxBytes => "link_outbox_bytes",
+            Self::TransferPoolBytes => "transfer_pool_bytes",
         }
     }
 }
@@ -181,13 +262,35 @@ pub struct Counters {
     /// Messages of an attachment that isn't current, dropped.
     pub stale_messages: Cell,
     /// By cause, then result.
-    pub handoffs: [[Cell; 4]; 3],
+    pub handoffs: [[Cell; HandoffResult::ALL.len()]; HandoffCause::ALL.len()],
     /// Proxy-side pause: from the stop of forwarding to the first live frame after it.
     pub pause_buckets: [Cell; PAUSE_BUCKETS.len() + 1],
     pub pause_sum_us: Cell,
     pub parked: Cell,
-    /// Bytes kept for resending, queued and parked.
+    /// Services whose sessions are being brought to where shares and weights want them.
+    pub rebalancing: Cell,
+    /// Running drains, by state.
+    pub drains: [Cell; crate::drain::progress::State::ALL.len()],
+    /// Sessions on backends that are drained.
+    pub drain_left: Cell,
+    pub drain_in_flight: Cell,
+    /// Of those left, found to have nowhere to go.
+    pub drain_homeless: Cell,
+    /// All bytes held for players and backends: the sum of those by kind.
     pub kept_bytes: Cell,
+    pub kept_by_kind: [Cell; Kept::ALL.len()],
+    /// The bounds of this worker.
+    pub limits: [Cell; Limit::ALL.len()],
+    /// Clients that aren't read: their session's own window is used up.
+    pub unread_by_window: Cell,
+    /// Clients that aren't read: a bound of the worker or of its link is near.
+    pub unread_by_worker: Cell,
+    /// Connections whose session is over and whose last bytes are on their way.
+    pub lingering: Cell,
+    /// Connections closed at once instead.
+    pub lingers_cut: Cell,
+    /// TLS handshakes under way.
+    pub tls_handshakes: Cell,
     pub links_up: Cell,
     pub links_lost: Cell,
     /// Rules that backends broke for the link as a whole, and for one session.
@@ -195,8 +298,6 @@ pub struct Counters {
     pub session_faults: Faults,
     /// State that had to be dropped (at shutdown or a park deadline).
     pub states_dropped: Cell,
-    /// Of the bytes kept, those of sessions whose service recovers from a crash.
-    pub journal_bytes: Cell,
     pub checkpoints: Cell,
     pub checkpoint_bytes: Cell,
     pub records: Cell,

@@ -14,8 +14,11 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::counters::{Cell, CloseReason, Counters, Faults, HandoffCause, HandoffResult, PAUSE_BUCKETS};
+use super::counters::{
+    Cell, CloseReason, Counters, Faults, HandoffCause, HandoffResult, Kept, Limit, PAUSE_BUCKETS,
+};
 use super::tracer::SpanStats;
+use crate::drain::progress::State;
 pub use reference::{Kind, Metric, REFERENCE};
 pub use text::Exposition;
 
@@ -75,6 +78,7 @@ impl Collector for MetricsSources {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut page = Page { encoder };
         self.encode_sessions(&mut page)?;
+        self.encode_bounds(&mut page)?;
         self.encode_handoffs(&mut page)?;
         self.encode_recovery(&mut page)?;
         self.encode_frames(&mut page)?;
@@ -99,8 +103,25 @@ impl MetricsSources {
             }),
         )?;
         page.gauge(&reference::PARKED, self.sum(|c| &c.parked))?;
-        page.gauge(&reference::KEPT_BYTES, self.sum(|c| &c.kept_bytes))?;
         page.counter(&reference::STATES_DROPPED, self.sum(|c| &c.states_dropped))
+    }
+
+    /// What is bounded, beside its bound.
+    fn encode_bounds(&self, page: &mut Page<'_>) -> fmt::Result {
+        let kept =
+            Kept::ALL.map(|kind| ([("kind", kind.name())], self.sum(|c| &c.kept_by_kind[kind as usize])));
+        page.gauges(&reference::KEPT_BYTES, kept)?;
+        let limits =
+            Limit::ALL.map(|limit| ([("limit", limit.name())], self.sum(|c| &c.limits[limit as usize])));
+        page.gauges(&reference::LIMIT, limits)?;
+        let unread = [
+            ([("bound", "window")], self.sum(|c| &c.unread_by_window)),
+            ([("bound", "worker")], self.sum(|c| &c.unread_by_worker)),
+        ];
+        page.gauges(&reference::UNREAD_CLIENTS, unread)?;
+        page.gauge(&reference::LINGERING, self.sum(|c| &c.lingering))?;
+        page.counter(&reference::LINGERS_CUT, self.sum(|c| &c.lingers_cut))?;
+        page.gauge(&reference::TLS_HANDSHAKES, self.sum(|c| &c.tls_handshakes))
     }
 
     fn encode_handoffs(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -111,6 +132,13 @@ impl MetricsSources {
             })
         });
         page.counters(&reference::HANDOFFS, series)?;
+        let drains = State::ALL
+            .map(|state| ([("state", state.name())], self.sum(|counters| &counters.drains[state as usize])));
+        page.gauges(&reference::DRAINS, drains)?;
+        page.gauge(&reference::DRAIN_LEFT, self.sum(|c| &c.drain_left))?;
+        page.gauge(&reference::DRAIN_IN_FLIGHT, self.sum(|c| &c.drain_in_flight))?;
+        page.gauge(&reference::DRAIN_HOMELESS, self.sum(|c| &c.drain_homeless))?;
+        page.gauge(&reference::REBALANCING, self.sum(|c| &c.rebalancing))?;
         let bounds = PAUSE_BUCKETS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> =
             bounds.enumerate().map(|(index, bound)| (bound, self.sum(|c| &c.pause_buckets[index]))).collect();
@@ -157,7 +185,6 @@ impl MetricsSources {
     }
 
     fn encode_recovery(&self, page: &mut Page<'_>) -> fmt::Result {
-        page.gauge(&reference::JOURNAL_BYTES, self.sum(|c| &c.journal_bytes))?;
         page.counter(&reference::CHECKPOINTS, self.sum(|c| &c.checkpoints))?;
         page.counter(&reference::CHECKPOINT_BYTES, self.sum(|c| &c.checkpoint_bytes))?;
         page.counter(&reference::RECORDS, self.sum(|c| &c.records))?;
@@ -216,6 +243,18 @@ impl Page<'_> {
 
     fn gauge(&mut self, metric: &Metric, value: u64) -> fmt::Result {
         self.encode(metric, |encoder| ConstGauge::new(value).encode(encoder))
+    }
+
+    fn gauges<'l, const N: usize>(
+        &mut self,
+        metric: &Metric,
+        series: impl IntoIterator<Item = ([(&'l str, &'l str); N], u64)>,
+    ) -> fmt::Result {
+        self.encode(metric, |mut encoder| {
+            series.into_iter().try_for_each(|(labels, value)| {
+                ConstGauge::new(value).encode(encoder.encode_family(&labels)?)
+            })
+        })
     }
 
     fn gauge_f64(&mut self, metric: &Metric, value: f64) -> fmt::Result {

@@ -60,7 +60,9 @@ pub async fn run(listener: Listener, stop: CancellationToken) {
                         let name = Arc::clone(&listener.name);
                         let limit = listener.tls_handshake_timeout;
                         tokio::spawn(async move {
+                            with_worker(|worker| worker.hub.counters.tls_handshakes.add(1));
                             shake_hands(acceptor, stream, client, &name, limit).await;
+                            with_worker(|worker| worker.hub.counters.tls_handshakes.sub(1));
                             drop(permit);
                         });
                     }
@@ -119,7 +121,7 @@ impl Worker {
         let of_service = self.hub.population.get(&service.name).copied().unwrap_or(0);
         let crowded = self.slots.len() as u64 >= self.hub.config.max_sessions
             || of_service >= service.limits.max_sessions
-            || self.hub.full;
+            || self.hub.pressure.is_full();
         if crowded {
             return self.turn_away(listener, client, CloseReason::Limit);
         }

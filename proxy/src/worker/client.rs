@@ -21,6 +21,8 @@ use crate::telemetry::counters::CloseReason;
 const READS_A_TURN: usize = 4;
 /// A burst from one client is read in pieces of this size, so that one read fits a window.
 const READ_BYTES: usize = 64 * 1024;
+/// The same while memory is short: many clients with a little each still fit.
+const READ_BYTES_NEAR_BOUND: usize = 4 * 1024;
 /// How long a client may take to notice that its session is over.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -70,8 +72,7 @@ impl Worker {
             if !slot.seat.reading || slot.seat.read_closed || slot.seat.finishing {
                 return Poll::Pending;
             }
-            slot.seat.held = self.hub.holds_back(&slot.seat);
-            if slot.seat.held {
+            if self.hub.must_wait(&mut slot.seat) {
                 return Poll::Pending;
             }
             if self.read_client(key, cx).is_pending() {
@@ -87,11 +88,15 @@ impl Worker {
             return Poll::Ready(());
         };
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut buffer = ReadBuf::new(&mut scratch[..READ_BYTES]);
+        let most = if self.hub.pressure.is_near() { READ_BYTES_NEAR_BOUND } else { READ_BYTES };
+        let mut buffer = ReadBuf::new(&mut scratch[..most]);
         let read = stream.poll_read(cx, &mut buffer);
         let count = buffer.filled().len();
         match &read {
-            Poll::Ready(Ok(())) if count > 0 => self.client_bytes(key, &scratch[..count]),
+            Poll::Ready(Ok(())) if count > 0 => {
+                self.client_bytes(key, &scratch[..count]);
+                self.account_partial(key);
+            }
             Poll::Ready(Ok(())) => self.client_finished(key),
             Poll::Ready(Err(error)) => self.client_failed(key, error),
             Poll::Pending => {}
@@ -125,7 +130,9 @@ impl Worker {
     pub(super) fn dismiss_client(&mut self, key: SessionKey, reason: CloseReason) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.seat.stream = None;
-        slot.seat.outbox.clear();
+        // Nobody will take or finish them: their memory goes now.
+        slot.seat.outbox = Outbox::default();
+        slot.seat.partial = Vec::new();
         slot.seat.wake();
         self.drive(key, |session, fx| session.client_gone(reason, fx));
     }
@@ -147,6 +154,9 @@ impl Worker {
         partial.extend_from_slice(bytes);
         let Some((consumed, searched)) = self.cut_frames(key, &partial, searched) else { return };
         partial.drain(..consumed);
+        if partial.capacity() > 2 * READ_BYTES_NEAR_BOUND.max(partial.len()) {
+            partial.shrink_to(partial.len());
+        }
         if let Some(slot) = self.slots.get_mut(key) {
             slot.seat.partial = if partial.is_empty() { Vec::new() } else { partial };
             slot.seat.searched = searched;
@@ -200,16 +210,19 @@ impl Worker {
         let waker = seat.waker.as_ref().unwrap_or(Waker::noop());
         let mut cx = Context::from_waker(waker);
         match seat.outbox.poll_out(stream, &mut cx) {
-            Poll::Pending => return,
+            Poll::Pending => {
+                seat.unread_since.get_or_insert(self.hub.now);
+                return;
+            }
             Poll::Ready(Err(error)) => return self.client_failed(key, &error),
-            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Ok(())) => seat.unread_since = None,
         }
         let buffer = std::mem::take(&mut seat.outbox.bytes);
         if seat.finishing {
-            if let Some(stream) = seat.stream.take() {
-                tokio::spawn(linger(stream, Outbox::default()));
-            }
             seat.wake();
+            if let Some(stream) = seat.stream.take() {
+                self.let_linger(stream, Outbox::default());
+            }
         }
         self.hub.give_buffer(buffer);
         self.drive(key, |session, fx| session.handed(fx));
@@ -227,6 +240,20 @@ impl Worker {
         for key in hung {
             self.dismiss_client(key, CloseReason::ClientClose);
         }
+    }
+}
+
+impl Worker {
+    /// The session is over; its client still gets its last bytes, unless too many others do already.
+    pub(super) fn let_linger(&mut self, stream: Stream, outbox: Outbox) {
+        let bytes = outbox.bytes.capacity() as u64;
+        if !self.hub.begin_linger(bytes) {
+            return;
+        }
+        tokio::spawn(async move {
+            linger(stream, outbox).await;
+            with_worker(|worker| worker.hub.end_linger(bytes));
+        });
     }
 }
 

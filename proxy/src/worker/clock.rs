@@ -34,9 +34,12 @@ impl Worker {
         let now = self.hub.now;
         let drains =
             self.hub.draining.iter().filter_map(|id| self.hub.link(*id).drain.as_ref()?.due(now)).min();
+        let rebalances = self.rebalances.values().filter_map(|rebalance| rebalance.due(now)).min();
         let returns = (self.may_bring_back() || self.may_recover()).then_some(self.hub.now);
-        let due =
-            [timers, drains, returns, self.hub.owed_due, Some(self.next_look)].into_iter().flatten().min();
+        let due = [timers, drains, rebalances, returns, self.hub.owed_due, Some(self.next_look)]
+            .into_iter()
+            .flatten()
+            .min();
         let earlier = match (due, self.clock_due) {
             (Some(due), Some(before)) => due < before,
             (due, None) => due.is_some(),
@@ -66,12 +69,14 @@ impl Worker {
             self.send_owed_acks();
         }
         self.run_drains();
+        self.run_rebalances();
         self.bring_back();
         if self.next_look <= now {
             self.next_look = now + LOOK_EVERY;
             self.look_after_links();
             self.retire_links();
             self.look_for_hangups();
+            self.look_at_memory();
             self.look_after_parked();
             self.look_at_stop();
         }

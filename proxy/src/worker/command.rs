@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::drain::progress::State;
 use crate::routing::BackendId;
 
 pub enum Command {
@@ -18,6 +19,14 @@ pub enum Command {
     },
     Links {
         answer: oneshot::Sender<Vec<LinkView>>,
+    },
+    /// How far the drains are.
+    Drains {
+        answer: oneshot::Sender<DrainRows>,
+    },
+    /// Ask the backend how many attachments it has; the answer shows in `Links`.
+    AskCount {
+        backend: BackendId,
     },
     /// Drain through this proxy alone, until `Undrain`.
     Drain {
@@ -75,4 +84,58 @@ pub struct LinkView {
     /// Sessions that a running drain has still to move.
     pub left: u64,
     pub last_error: Option<String>,
+    /// The drain that runs.
+    #[serde(default)]
+    pub drain: Option<DrainProgress>,
+    /// The backend's attachments over all links of all proxies, as it said last; absent while it isn't known.
+    #[serde(default)]
+    pub attachments: Option<u64>,
+}
+
+/// How far a drain is, on one worker or on all of a proxy's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainProgress {
+    /// moving; waiting: tried again in a moment; stuck: nobody can take what is left; deadline: its time is over, what
+    /// is left stays; drained.
+    pub state: State,
+    pub reason: String,
+    /// Sessions on the backend, those included that are being frozen.
+    pub left: u64,
+    /// Moves that have begun and not ended.
+    pub in_flight: u64,
+    pub moved: u64,
+    /// Sessions that wait in the proxy (the backend's own drain).
+    pub parked: u64,
+    /// Sessions that ended on the way: the player left, or the game closed them.
+    pub ended: u64,
+    /// Moves that failed: the session went on where it was, and is tried again.
+    pub thawed: u64,
+    /// Of those left, found to have no other backend that can take them.
+    pub homeless: u64,
+    /// In words, what it waits for.
+    pub waits_for: Option<String>,
+    pub running_ms: u64,
+    /// Until the deadline.
+    pub remaining_ms: u64,
+}
+
+/// A worker's draining backends, and the revision of the table by which it acts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DrainRows {
+    pub revision: u64,
+    pub rows: Vec<DrainRow>,
+}
+
+/// Sessions that have still to leave a draining backend. Stands in the proxy's status key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainRow {
+    /// `service/name`
+    pub backend: String,
+    pub sessions: u64,
+    /// Moves that have begun and not ended.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// No other backend can take what is left.
+    #[serde(default)]
+    pub stuck: bool,
 }

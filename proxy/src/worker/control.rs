@@ -77,6 +77,8 @@ impl Worker {
             Command::TableChanged => self.table_changed(),
             Command::Sessions { limit, answer } => reply(answer, self.session_views(limit)),
             Command::Links { answer } => reply(answer, self.link_views()),
+            Command::Drains { answer } => reply(answer, self.drain_rows()),
+            Command::AskCount { backend } => self.ask_count(&backend),
             Command::Drain { backend, deadline, reason, answer } => {
                 reply(answer, self.drain_here(&backend, deadline, reason));
             }
@@ -111,13 +113,17 @@ impl Worker {
                 (Some(order), _) => Some((Arc::clone(order), now)),
                 (None, _) => None,
             };
+        }
+        // Only now is it known who drains: nobody moves to a backend that the same change drains as well.
+        for id in self.hub.link_ids() {
             self.review_drain(id);
         }
         self.sessions_may_return();
         self.bring_back();
+        self.rebalance_soon();
     }
 
-    fn listed_link(&mut self, backend: &BackendId) -> Option<LinkId> {
+    pub(super) fn listed_link(&mut self, backend: &BackendId) -> Option<LinkId> {
         if let Some(id) = self.hub.link_of.get(backend) {
             return Some(*id);
         }

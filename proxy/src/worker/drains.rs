@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Worker;
 use super::link::{Causes, LinkState};
 use super::slot::SessionKey;
-use crate::drain::Drain;
+use crate::drain::{Delay, Drain};
 use crate::routing::table::{DrainPolicy, OnDeadline, OnSigterm};
 use crate::session::handoff::Begun;
 use crate::session::{Effects, LinkId, Order, Otherwise, Phase, Wanted};
@@ -19,9 +19,7 @@ const RETURNS_A_TURN: u32 = 256;
 /// What became of the turn that a session got.
 enum Turn {
     Begun,
-    NotNow,
-    /// Nobody else can take it now.
-    NoPlace,
+    HeldUp(Delay),
     /// It isn't here any more.
     Left,
 }
@@ -41,6 +39,8 @@ impl Worker {
                 let deadline = deadline_of(&link.causes, &policy, now);
                 let drain = Drain::new(policy, under_way, now, deadline);
                 link.drain = Some(drain);
+                // What the backend counted before says nothing of those who came since.
+                link.attachments = None;
                 let (causes, reason) = (link.causes.names(link.instance()).join(", "), link.causes.reason());
                 tracing::info!(backend = %link.backend.id, causes, reason, sessions = link.sessions, "drain begins");
                 self.hub.draining.push(id);
@@ -48,14 +48,14 @@ impl Worker {
                 self.run_drains();
             }
             (Some(drain), Some(policy)) if due => {
+                drain.set_policy(policy);
                 drain.set_deadline(deadline_of(&link.causes, &policy, drain.begun));
+                self.run_drains();
             }
-            (Some(drain), _) if !due => {
-                let (backend, moved) = (link.backend.id.clone(), drain.moved);
-                link.drain = None;
-                self.hub.draining.retain(|other| *other != id);
-                tracing::info!(%backend, moved, "drain over");
+            (Some(_), _) if !due => {
+                self.drain_ends(id);
                 self.sessions_may_return();
+                self.rebalance_soon();
             }
             _ => {}
         }
@@ -93,14 +93,15 @@ impl Worker {
                 let turn = self.give_turn(id, key);
                 let Some(drain) = &mut self.hub.link_mut(id).drain else { break };
                 match turn {
-                    Turn::Begun => {}
-                    Turn::NotNow => drain.not_now(key, now),
-                    Turn::NoPlace => drain.thawed(key, now),
+                    Turn::Begun => drain.begins(),
+                    Turn::HeldUp(why) => drain.held_up(key, why, now),
                     Turn::Left => drain.skipped(),
                 }
             }
             self.look_after_drain(id, now);
+            self.report_drain(id);
         }
+        self.count_drains();
     }
 
     /// A link has come up: sessions that had nowhere to go may have it now.
@@ -114,7 +115,7 @@ impl Worker {
     }
 
     fn give_turn(&mut self, id: LinkId, key: SessionKey) -> Turn {
-        let Some(order) = self.order(id) else { return Turn::NotNow };
+        let Some(order) = self.order(id) else { return Turn::HeldUp(Delay::NotNow) };
         let format = self.hub.link(id).peer.as_ref().map(|peer| peer.writes_format.clone());
         let turn = self.drive(key, |session, fx| {
             if session.link() != Some(id) {
@@ -123,21 +124,23 @@ impl Worker {
             let wanted = Wanted { tried: &[], format: format.as_deref(), home: None, needs: 0, logic: None };
             if order.otherwise != Otherwise::ParkForHome {
                 match fx.candidate(wanted) {
-                    None if order.otherwise == Otherwise::Thaw => return Turn::NoPlace,
+                    None if order.otherwise == Otherwise::Thaw => return Turn::HeldUp(Delay::NoPlace),
                     // Nobody is frozen before it is known that there is somebody to go to.
                     Some(target) if !fx.link_is_up(target) => {
                         fx.hub.call_ahead(target);
-                        return Turn::NotNow;
+                        return Turn::HeldUp(Delay::Link);
                     }
                     _ => {}
                 }
             }
             fx.seat.leaving = Some(id);
+            // Lifted or not: what has begun to leave leaves, if anybody else can take it.
+            fx.seat.avoids = (order.otherwise == Otherwise::Thaw).then_some(id);
             match session.leave(order, fx) {
                 Begun::Yes => Turn::Begun,
                 Begun::NotNow => {
-                    fx.seat.leaving = None;
-                    Turn::NotNow
+                    (fx.seat.leaving, fx.seat.avoids) = (None, None);
+                    Turn::HeldUp(Delay::NotNow)
                 }
             }
         });
@@ -166,10 +169,14 @@ impl Worker {
         if sessions == 0 && !drain.told && drain.in_flight() == 0 {
             drain.told = true;
             let took_ms = now.saturating_duration_since(drain.begun).as_millis();
-            tracing::info!(%backend, moved = drain.moved, took_ms, "drained");
+            let counts = drain.counts;
+            tracing::info!(%backend, moved = counts.moved, parked = counts.parked, ended = counts.ended,
+                thawed = counts.thawed, took_ms, "drained");
         } else if now >= drain.deadline && sessions > 0 {
             if !std::mem::replace(&mut drain.told, true) {
-                tracing::warn!(%backend, moved = drain.moved, left = sessions, "the drain's deadline is over");
+                let (moved, parked) = (drain.counts.moved, drain.counts.parked);
+                tracing::warn!(%backend, moved, parked, left = sessions, in_flight = drain.in_flight(),
+                    "the drain's deadline is over");
             }
             if on_deadline == Some(OnDeadline::Close) {
                 self.close_what_stayed(id);

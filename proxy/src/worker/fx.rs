@@ -100,18 +100,11 @@ impl Effects for Fx<'_> {
     }
 
     fn reserve(&mut self, bytes: u64) -> bool {
-        let reserved = self.hub.reserved_bytes;
-        let kept = self.hub.counters.kept_bytes.get();
-        let fits = reserved == 0 || reserved + bytes <= self.hub.config.transfer_pool_bytes;
-        if fits && kept + reserved + bytes <= self.hub.config.kept_bytes {
-            self.hub.reserved_bytes += bytes;
-            return true;
-        }
-        false
+        self.hub.reserve(bytes)
     }
 
     fn unreserve(&mut self, bytes: u64) {
-        self.hub.reserved_bytes = self.hub.reserved_bytes.saturating_sub(bytes);
+        self.hub.unreserve(bytes);
     }
 
     fn has_chunks(&mut self, link: LinkId) {
@@ -141,7 +134,7 @@ impl Effects for Fx<'_> {
     }
 
     fn read_client(&mut self, on: bool) {
-        self.seat.reading = on;
+        self.hub.account_reading(self.seat, on);
         if on {
             self.seat.wake();
         }
@@ -285,7 +278,8 @@ impl Fx<'_> {
         let mut candidates = Vec::new();
         for (id, backend) in listed {
             let link = self.hub.link_for(backend);
-            let may = wanted.home.is_none_or(|home| home == link) && !wanted.tried.contains(&link);
+            let avoided = wanted.tried.contains(&link) || self.seat.avoids == Some(link);
+            let may = wanted.home.is_none_or(|home| home == link) && !avoided;
             if may && self.hub.link(link).takes(wanted.format, wanted.needs) {
                 links.push(link);
                 let zone = &self.hub.config.zone;
@@ -454,13 +448,11 @@ impl Fx<'_> {
 
     /// The drain that this session left under gets its place back.
     fn settle_drain(&mut self, result: HandoffResult) {
+        self.seat.avoids = None;
         let Some(link) = self.seat.leaving.take() else { return };
         let now = self.hub.now;
         if let Some(drain) = &mut self.hub.link_mut(link).drain {
-            match result {
-                HandoffResult::Thawed => drain.thawed(self.key, now),
-                _ => drain.finished(),
-            }
+            drain.settled(self.key, result, now);
         }
     }
 }

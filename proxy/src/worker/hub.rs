@@ -11,6 +11,7 @@ use holdfast_protocol::SessionId;
 
 use super::WorkerConfig;
 use super::link::{Link, LinkState};
+use super::pressure::Pressure;
 use super::recovery::Recoveries;
 use super::slot::{Seat, SessionKey};
 use super::trace::Clock;
@@ -85,10 +86,8 @@ pub struct Hub {
     pub returning: std::collections::VecDeque<SessionKey>,
     pub returning_in_flight: u32,
     pub recoveries: Recoveries,
-    /// STATE bytes under way into the proxy.
-    pub reserved_bytes: u64,
-    /// The bound on what is kept has been reached, and not been left well behind since.
-    pub full: bool,
+    /// What the worker holds, against its bound.
+    pub pressure: Pressure,
     /// A bound that held back clients does so no longer.
     pub relieved: bool,
     /// When the first bytes came that wait for the end of the poll.
@@ -125,8 +124,7 @@ impl Hub {
             returning: std::collections::VecDeque::new(),
             returning_in_flight: 0,
             recoveries: Recoveries::default(),
-            reserved_bytes: 0,
-            full: false,
+            pressure: Pressure::new(&config),
             relieved: false,
             unflushed_since: None,
             population: HashMap::new(),
@@ -191,11 +189,12 @@ impl Hub {
         }
     }
 
-    /// Writes what the link's socket takes. `true`: all is out.
+    /// Writes what the link's socket takes. `true`: all is out, and there is room for more.
     pub fn write_link(&mut self, id: LinkId) -> bool {
         let link = &mut self.links[id.0 as usize];
         let Some(stream) = &mut link.stream else {
             link.outbox.clear();
+            self.account_link(id);
             return true;
         };
         let before = link.outbox.waiting();
@@ -211,6 +210,8 @@ impl Hub {
             link.congested = false;
             self.relieved = true;
         }
+        self.account_link(id);
+        let link = &mut self.links[id.0 as usize];
         match written {
             Poll::Ready(Ok(())) => {
                 if link.outbox.bytes.capacity() > 4 * LINK_FLUSH_BYTES {
@@ -219,35 +220,12 @@ impl Hub {
                 true
             }
             Poll::Ready(Err(error)) => {
+                // Nothing gets out any more: whoever has more to send must not try on.
                 link.doom(format!("write: {error}"));
-                true
+                false
             }
             Poll::Pending => false,
         }
-    }
-
-    /// Sets the gauge of kept bytes. At its bound no client comes in, and those that keep something aren't read.
-    pub fn set_kept(&mut self, kept_bytes: u64) {
-        self.counters.kept_bytes.set(kept_bytes);
-        let bound = self.config.kept_bytes;
-        if !self.full && kept_bytes >= bound {
-            self.full = true;
-            tracing::warn!(
-                kept_bytes,
-                bound,
-                "limits.kept_bytes is reached: clients are turned away, or wait"
-            );
-        } else if self.full && kept_bytes < bound - bound / 8 {
-            self.full = false;
-            self.relieved = true;
-            tracing::info!(kept_bytes, bound, "kept bytes are below limits.kept_bytes again");
-        }
-    }
-
-    /// Whether a client's next frames must wait in its socket, though its own window has room.
-    pub fn holds_back(&self, seat: &Seat) -> bool {
-        let congested = seat.link.is_some_and(|link| self.link(link).congested);
-        congested || (self.full && seat.kept_bytes > 0)
     }
 
     /// Whether a client that is turned away may be a line in the log: one a second, however many they are.

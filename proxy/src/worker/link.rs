@@ -137,6 +137,8 @@ pub struct Link {
     /// Bytes of a message that isn't whole yet.
     pub inbox: Vec<u8>,
     pub outbox: Outbox,
+    /// What its inbox and outbox add to the worker's account.
+    pub kept: [u64; 2],
     /// Since when the socket has taken nothing of what waits.
     pub stuck_since: Option<Instant>,
     /// Too much waits for the backend to read: its clients aren't read either.
@@ -192,6 +194,7 @@ impl Link {
             peer: None,
             inbox: Vec::new(),
             outbox: Outbox::default(),
+            kept: [0; 2],
             stuck_since: None,
             congested: false,
             dirty: false,

@@ -80,6 +80,7 @@ impl Worker {
             inbox = Vec::new();
         }
         self.hub.link_mut(id).inbox = inbox;
+        self.hub.account_link(id);
         result
     }
 

@@ -163,11 +163,13 @@ impl Worker {
         link.idle_since = now;
         link.last_error = None;
         let attachments = link.peer.insert(peer).attachments.split_off(0);
+        self.hub.account_link(id);
         self.hub.counters.links_up.add(1);
         self.meet_sessions(id, &attachments, resumed);
         self.review_drain(id);
         self.sessions_may_return();
         self.retry_drains();
+        self.rebalance_soon();
         if !rest.is_empty()
             && let Err(reason) = self.link_bytes(id, rest)
         {
@@ -251,6 +253,7 @@ impl Worker {
         }
         link.last_error = Some(reason);
         let talks_nonsense = link.faults.too_many(now, resume_timeout);
+        self.hub.account_link(id);
         self.hub.counters.links_up.sub(1);
         self.hub.counters.links_lost.add(1);
         self.hub.relieved = true;

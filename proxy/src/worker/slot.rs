@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use slotmap::new_key_type;
 
+use super::pressure::Holding;
 use super::recovery::Place;
 use super::stream::{Outbox, Stream};
 use super::trace::{HandoffTrace, SessionTrace};
@@ -52,6 +53,8 @@ pub struct Seat {
     pub link: Option<LinkId>,
     /// The draining link that this session is leaving under a drain's pace.
     pub leaving: Option<LinkId>,
+    /// The link that it is to leave, though its backend may take sessions (again).
+    pub avoids: Option<LinkId>,
     /// It holds one of the places for attaching out of a park.
     pub returning: bool,
     /// Its place among those that a crash has thrown out.
@@ -62,10 +65,12 @@ pub struct Seat {
     pub handoff: Option<HandoffTrace>,
     /// Absent where spans go nowhere.
     pub life: Option<Box<SessionTrace>>,
-    /// Bytes that this session adds to the worker's gauge.
-    pub kept_bytes: u64,
-    /// Those of them that are to bring it over a crash.
-    pub journal_bytes: u64,
+    /// What this session adds to the worker's account.
+    pub kept: Holding,
+    /// Since when its socket hasn't taken all that is for the client.
+    pub unread_since: Option<Instant>,
+    /// Since when it has held more than its share of a worker whose memory is short.
+    pub over_since: Option<Instant>,
     pub parked: bool,
 }
 
@@ -88,14 +93,16 @@ impl Seat {
             owes_ack: false,
             link: None,
             leaving: None,
+            avoids: None,
             returning: false,
             recovery: None,
             unprotected: false,
             timers: [None; TIMERS.len()],
             handoff: None,
             life: None,
-            kept_bytes: 0,
-            journal_bytes: 0,
+            kept: Holding::default(),
+            unread_since: None,
+            over_since: None,
             parked: false,
         }
     }

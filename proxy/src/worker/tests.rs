@@ -262,6 +262,89 @@ fn nobody_is_frozen_for_a_backend_that_cannot_be_reached() {
     rig.stop(Duration::ZERO);
 }
 
+fn drain_key(table: &mut Table, backend: &FakeBackend) {
+    let order =
+        DrainOrder { backend: backend.id.clone(), deadline: None, reason: String::new(), instance: None };
+    table.drains.insert(backend.id.clone(), Arc::new(order));
+}
+
+/// Whether this link hears FREEZE before the answer to a frame that the player says now.
+fn is_frozen(link: &mut FakeLink, player: &mut std::net::TcpStream) -> bool {
+    player.write_all(&frame(b"move")).unwrap();
+    link.hear(|message| match message {
+        Message::Freeze(_) => Some(true),
+        Message::Data(_) => Some(false),
+        _ => None,
+    })
+}
+
+#[test]
+fn backends_drained_by_one_change_are_no_targets_for_each_other() {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let (a, b) = (FakeBackend::new("arena", "a"), FakeBackend::new("arena", "b"));
+    rig.list(&a);
+    let mut player = rig.player("arena");
+    let mut link = a.link();
+    link.attach();
+    rig.list(&b);
+    let _other = rig.player("arena");
+    let mut to_b = b.link();
+    to_b.attach();
+    rig.change(|table| {
+        drain_key(table, &a);
+        drain_key(table, &b);
+    });
+    until("both drains are stuck", || {
+        let stuck = rig.links().into_iter().filter_map(|link| link.drain);
+        stuck.filter(|drain| drain.state == crate::drain::progress::State::Stuck).count() == 2
+    });
+    assert!(!is_frozen(&mut link, &mut player), "frozen for a backend that drains itself");
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_draining_backend_is_asked_again_and_again_how_many_attachments_it_has() {
+    let rig = Rig::start(&["arena"], &json!({}), |_| {});
+    let a = FakeBackend::new("arena", "a");
+    rig.list(&a);
+    let _player = rig.player("arena");
+    let mut link = a.link();
+    link.attach();
+    rig.change(|table| drain_key(table, &a));
+    for attachments in [3, 1] {
+        let nonce = link.hear(|message| match message {
+            Message::Ping(ping) => Some(ping.nonce),
+            _ => None,
+        });
+        link.say(&Message::Pong(holdfast_protocol::message::Pong { nonce, attachments }));
+        until("its count", || rig.links()[0].attachments == Some(u64::from(attachments)));
+    }
+    drop(link);
+    until("no count without a link", || rig.links()[0].attachments.is_none());
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn whose_state_would_go_nowhere_is_not_frozen_for_a_rebalancing() {
+    let rig = Rig::start(&["arena"], &json!({"liveness_ms": 300}), |_| {});
+    let (a, b) = (FakeBackend::new("arena", "a"), FakeBackend::new("arena", "b"));
+    rig.list(&a);
+    let mut players: Vec<_> = (0..2).map(|_| rig.player("arena")).collect();
+    let mut link = a.link();
+    link.attach();
+    link.attach();
+    rig.change(|table| {
+        let mut service = crate::routing::Service::clone(&table.services["arena"]);
+        service.rebalance = Some(crate::routing::table::RebalancePolicy { per_second: 100 });
+        table.services.insert("arena".to_owned(), Arc::new(service));
+    });
+    rig.list(&b);
+    let _silent = b.dialled();
+    until("failed dial", || rig.links().iter().any(|view| view.backend == "arena/b" && view.link == "down"));
+    assert!(!is_frozen(&mut link, &mut players[0]) && !is_frozen(&mut link, &mut players[1]));
+    rig.stop(Duration::ZERO);
+}
+
 /// A rig with one session that is parked, its state in the proxy; and the backend that it had.
 fn parked() -> (Rig, FakeBackend, std::net::TcpStream) {
     let rig = Rig::start(&["arena"], &json!({}), |_| {});

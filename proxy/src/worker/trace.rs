@@ -45,6 +45,9 @@ impl Clock {
 /// Most events of one session's span; a session that moves more often keeps its first ones.
 const SESSION_EVENTS: usize = 64;
 
+/// Most phases of one handoff's trace; a session that is parked tries again and again.
+const HANDOFF_PHASES: usize = 64;
+
 /// The trace of a whole session, from its first moment: only what happens later decides whether it is told.
 #[derive(Debug)]
 pub struct SessionTrace {
@@ -142,6 +145,9 @@ impl HandoffTrace {
 
     pub fn end_phase(&mut self, clock: &Clock, now: Instant, error: Option<String>) {
         let Some(phase) = self.phase.take() else { return };
+        if self.spans.len() >= HANDOFF_PHASES {
+            return;
+        }
         self.spans.push(Span {
             name: phase.name,
             context: phase.context,
@@ -204,5 +210,22 @@ pub fn frame_span(entry: &Entry<'_>, session: String, clock: &Clock, now: Instan
         ],
         events: Vec::new(),
         error: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handoff_that_is_tried_for_hours_keeps_a_bounded_trace() {
+        let (mut ids, clock, now) = (Ids::default(), Clock::new(), Instant::now());
+        let mut handoff = HandoffTrace::begin(&mut ids, true, HandoffCause::Crash, "arena/a".to_owned(), now);
+        for _ in 0..10_000 {
+            handoff.phase("attach", &mut ids, &clock, now);
+        }
+        let spans = handoff.finish("session".to_owned(), HandoffResult::Moved, &clock, now);
+        assert_eq!(spans.len(), HANDOFF_PHASES + 1);
+        assert_eq!(spans.last().map(|span| span.name), Some("handoff"));
     }
 }

@@ -1,8 +1,11 @@
 //! What a worker shows of itself.
 
 use super::Worker;
-use super::command::{LinkView, SessionView};
+use super::command::{DrainProgress, DrainRow, DrainRows, LinkView, SessionView};
+use super::link::{Link, LinkState};
 use super::slot::Slot;
+use crate::drain::progress::{Progress, State};
+use crate::session::LinkId;
 
 impl Worker {
     pub(super) fn session_views(&self, limit: usize) -> Vec<SessionView> {
@@ -29,7 +32,7 @@ impl Worker {
     }
 
     pub(super) fn link_views(&self) -> Vec<LinkView> {
-        let view = |link: &super::link::Link| LinkView {
+        let view = |link: &Link| LinkView {
             worker: self.hub.config.index,
             backend: link.backend.id.to_string(),
             link: link.state_name().to_owned(),
@@ -39,7 +42,48 @@ impl Worker {
             draining: link.causes.names(link.instance()),
             left: if link.drain.is_some() { link.sessions } else { 0 },
             last_error: link.last_error.clone(),
+            drain: self.drain_progress(link),
+            attachments: link.attachments.filter(|_| link.state == LinkState::Up).map(u64::from),
         };
         self.hub.links.iter().filter(|link| !link.retired).map(view).collect()
+    }
+
+    fn drain_progress(&self, link: &Link) -> Option<DrainProgress> {
+        let progress = link.drain.as_ref()?.progress(link.sessions, self.hub.now);
+        Some(drain_view(&progress, link.causes.reason()))
+    }
+
+    pub(super) fn drain_rows(&self) -> DrainRows {
+        let draining = |id: &LinkId| !self.hub.link(*id).retired && self.hub.link(*id).is_draining();
+        let row = |id: LinkId| {
+            let link = self.hub.link(id);
+            let progress = link.drain.as_ref().map(|drain| drain.progress(link.sessions, self.hub.now));
+            DrainRow {
+                backend: link.backend.id.to_string(),
+                sessions: link.sessions,
+                in_flight: u64::from(self.leaving(id)),
+                stuck: progress.is_some_and(|progress| progress.state == State::Stuck),
+            }
+        };
+        let rows = self.hub.link_ids().filter(draining).map(row).collect();
+        DrainRows { revision: self.hub.table.revision, rows }
+    }
+}
+
+fn drain_view(progress: &Progress, reason: String) -> DrainProgress {
+    let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    DrainProgress {
+        state: progress.state,
+        reason,
+        left: progress.left,
+        in_flight: progress.in_flight,
+        moved: progress.counts.moved,
+        parked: progress.counts.parked,
+        ended: progress.counts.ended,
+        thawed: progress.counts.thawed,
+        homeless: progress.homeless,
+        waits_for: progress.waits_for.map(str::to_owned),
+        running_ms: ms(progress.running),
+        remaining_ms: ms(progress.remaining),
     }
 }

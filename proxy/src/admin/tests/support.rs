@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::drains::StoreFuture;
 use crate::admin::*;
+use crate::drain::progress::State;
 use crate::routing::{Backend, BackendAddress, BackendId, Refusal, Table};
 use crate::source::{Origin, Published};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::metrics::{Metrics, MetricsSources};
-use crate::worker::command::{Command, LinkView, SessionView};
+use crate::worker::command::{Command, DrainProgress, DrainRow, DrainRows, LinkView, SessionView};
 
 pub(crate) fn id(text: &str) -> BackendId {
     let (service, name) = text.split_once('/').unwrap();
@@ -89,6 +90,25 @@ fn link(worker: u16, backend: &str, draining: &[String]) -> LinkView {
         draining: draining.to_vec(),
         left: u64::from(!draining.is_empty()),
         last_error: None,
+        drain: (!draining.is_empty()).then(|| progress(2)),
+        attachments: (worker == 0 && !draining.is_empty()).then_some(4),
+    }
+}
+
+pub(crate) fn progress(left: u64) -> DrainProgress {
+    DrainProgress {
+        state: State::Moving,
+        reason: "deploy 1.5".into(),
+        left,
+        in_flight: 1,
+        moved: 10,
+        parked: 0,
+        ended: 0,
+        thawed: 0,
+        homeless: 0,
+        waits_for: None,
+        running_ms: 3_400,
+        remaining_ms: 56_600,
     }
 }
 
@@ -99,6 +119,8 @@ pub(crate) struct Fleet {
     /// Each look at a draining arena/a finds one session fewer on each worker.
     pub(crate) moves: AtomicBool,
     moved: AtomicU64,
+    /// Of the table by which the workers act.
+    pub(crate) revision: AtomicU64,
 }
 
 /// A worker that answers everything; it has a link to arena/a, and one to arena/old, whose key is gone.
@@ -115,6 +137,7 @@ async fn worker(number: u16, mut commands: mpsc::Receiver<Command>, fleet: Arc<F
                 if fleet.moves.load(Ordering::Relaxed) {
                     let moved = fleet.moved.fetch_add(1, Ordering::Relaxed);
                     link_a.sessions = link_a.sessions.saturating_sub(moved / 2);
+                    link_a.attachments = link_a.attachments.map(|_| link_a.sessions);
                 }
                 let _ = answer.send(vec![link_a, link(number, "arena/old", &[])]);
             }
@@ -127,6 +150,13 @@ async fn worker(number: u16, mut commands: mpsc::Receiver<Command>, fleet: Arc<F
                 order(format!("undrain {backend}"));
                 let _ = answer.send(false);
             }
+            Command::Drains { answer } => {
+                let row =
+                    |sessions| DrainRow { backend: "arena/a".into(), sessions, in_flight: 0, stuck: false };
+                let rows = if draining.is_empty() { vec![] } else { vec![row(0)] };
+                let _ = answer.send(DrainRows { revision: fleet.revision.load(Ordering::Relaxed), rows });
+            }
+            Command::AskCount { backend } => order(format!("count {backend}")),
             Command::TableChanged | Command::Shutdown { .. } => {}
         }
     }
@@ -137,23 +167,29 @@ pub(crate) struct FakeStore {
     pub(crate) put: Mutex<Vec<DrainKey>>,
     pub(crate) failing: AtomicBool,
     pub(crate) deletes: AtomicU64,
+    pub(crate) proxies: Mutex<Vec<ProxyDrains>>,
 }
 
 impl DrainStore for FakeStore {
-    fn put(&self, drain: DrainKey) -> StoreFuture<'_, String> {
+    fn put(&self, drain: DrainKey) -> StoreFuture<'_, Written> {
         Box::pin(async move {
             if self.failing.load(Ordering::Relaxed) {
                 return Err(StoreError("etcd is away".into()));
             }
             let key = format!("/holdfast/config/drains/{}", drain.backend);
             self.put.lock().unwrap().push(drain);
-            Ok(key)
+            Ok(Written { key, revision: 18 })
         })
     }
 
     fn delete(&self, backend: BackendId) -> StoreFuture<'_, (String, bool)> {
         let first = self.deletes.fetch_add(1, Ordering::Relaxed) == 0;
         Box::pin(async move { Ok((format!("/holdfast/config/drains/{backend}"), first)) })
+    }
+
+    fn proxies(&self) -> StoreFuture<'_, Vec<ProxyDrains>> {
+        let proxies = self.proxies.lock().unwrap().clone();
+        Box::pin(async move { Ok(proxies) })
     }
 }
 

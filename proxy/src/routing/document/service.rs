@@ -9,7 +9,7 @@ use super::{drain::MAX_DEADLINE_S, fault, strict::shorten, within};
 use crate::config::FieldError;
 use crate::framing::{Framing, RawFraming};
 use crate::routing::table::{
-    DrainPolicy, Limits, OnCrash, OnDeadline, OnSigterm, Recovery, Service, TracePolicy,
+    DrainPolicy, Limits, OnCrash, OnDeadline, OnSigterm, RebalancePolicy, Recovery, Service, TracePolicy,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -33,6 +33,8 @@ pub struct RawService {
     pub drain: RawDrainPolicy,
     #[serde(default)]
     pub trace: RawTrace,
+    /// Absent: live sessions move only off what drains.
+    pub rebalance: Option<RawRebalance>,
 }
 
 fn default_recovery() -> String {
@@ -118,6 +120,14 @@ impl Default for RawDrainPolicy {
     }
 }
 
+/// How live sessions move towards shares and weights when those, or the backends, change.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRebalance {
+    /// Moves begun per second on one worker.
+    pub per_second: u64,
+}
+
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RawOnDeadline {
@@ -160,6 +170,7 @@ impl RawService {
             limits: self.limits.check(&framing)?,
             drain: self.drain.check()?,
             trace: self.trace.check()?,
+            rebalance: self.rebalance.map(RawRebalance::check).transpose()?,
             framing,
         })
     }
@@ -261,6 +272,12 @@ impl RawDrainPolicy {
                 RawOnSigterm::Park => OnSigterm::Park,
             },
         })
+    }
+}
+
+impl RawRebalance {
+    fn check(self) -> Result<RebalancePolicy, FieldError> {
+        Ok(RebalancePolicy { per_second: count("rebalance.per_second", self.per_second)? })
     }
 }
 

@@ -36,6 +36,24 @@ fn attaches_at(world: &World, link: LinkId) -> bool {
 }
 
 #[test]
+fn a_new_player_whose_only_backend_dies_while_taking_him_waits_for_the_next() {
+    for steps in 0..2 {
+        let mut world = World::empty(1);
+        world.open(Arc::new(service(OnCrash::Fresh)));
+        if steps > 0 {
+            world.step(A, true);
+        }
+        assert!(attaches_at(&world, A));
+        world.kill(A);
+        world.settle();
+        assert_eq!(world.phase(0), "parked", "after {steps} steps");
+        world.restart(A);
+        finish(&mut world);
+        world.assert_active_on(0, A);
+    }
+}
+
+#[test]
 fn a_target_that_dies_before_attached_costs_nothing() {
     for (backends, expected) in [(2, A), (3, C)] {
         let mut world = World::new(backends);

@@ -93,10 +93,11 @@ pub fn service(on_crash: OnCrash) -> Service {
             on_sigterm: OnSigterm::Move,
         },
         trace: TracePolicy { ratio: Some(0.0), slow_frame: Duration::from_secs(1) },
+        rebalance: None,
     }
 }
 
-fn framing() -> Framing {
+pub fn framing() -> Framing {
     let raw: RawFraming = serde_json::from_str(r#"{"kind": "length", "width": 4, "order": "big"}"#).unwrap();
     raw.check().unwrap()
 }

@@ -18,6 +18,7 @@ use crate::config::Etcd;
 use crate::routing::Refusal;
 use crate::source::identity::Identity;
 use crate::source::published::Published;
+use crate::worker::command::DrainRow;
 
 /// Level of the documents that this proxy can read.
 pub const SCHEMA: u32 = 1;
@@ -27,6 +28,8 @@ const KEEP_ALIVE_PERIOD: Duration = Duration::from_secs(3);
 
 /// Most refusals and warnings in one status: etcd's values are bounded.
 const MAX_LISTED: usize = 100;
+/// Most draining backends in one status.
+const MAX_DRAINS: usize = 1_000;
 
 /// Who reports.
 #[derive(Debug, Clone)]
@@ -40,8 +43,10 @@ pub struct Proxy {
 pub struct StatusNumbers {
     pub sessions: u64,
     pub parked: u64,
-    /// Backends that this proxy moves sessions away from, as `service/name`.
-    pub draining: Vec<String>,
+    /// Revision of the table by which every worker acts.
+    pub applied: u64,
+    /// Draining backends, the fullest first.
+    pub drains: Vec<DrainRow>,
 }
 
 /// The value of `status/proxies/<id>`. Fields are only ever added.
@@ -57,8 +62,15 @@ pub struct StatusDocument {
     pub sessions: u64,
     #[serde(default)]
     pub parked: u64,
+    /// Revision of the table by which every worker acts.
+    #[serde(default)]
+    pub applied: u64,
+    /// Draining backends, with the sessions that have still to leave: the fullest thousand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub draining: Vec<String>,
+    pub drains: Vec<DrainRow>,
+    /// Draining backends that aren't listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub drains_unlisted: u64,
     /// The first hundred.
     #[serde(default)]
     pub refused: Vec<Refusal>,
@@ -66,7 +78,29 @@ pub struct StatusDocument {
     pub warnings: Vec<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl StatusDocument {
+    /// Of a proxy of which only the id is known.
+    pub(super) fn silent(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            instance: String::new(),
+            schema: 0,
+            revision: 0,
+            sessions: 0,
+            parked: 0,
+            applied: 0,
+            drains: Vec::new(),
+            drains_unlisted: 0,
+            refused: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
@@ -77,15 +111,9 @@ impl Proxy {
     /// The status before anything is known.
     pub(super) fn first_document(&self) -> StatusDocument {
         StatusDocument {
-            id: self.id.to_string(),
             instance: self.identity.instance.to_string(),
             schema: SCHEMA,
-            revision: 0,
-            sessions: 0,
-            parked: 0,
-            draining: Vec::new(),
-            refused: Vec::new(),
-            warnings: Vec::new(),
+            ..StatusDocument::silent(&self.id)
         }
     }
 }
@@ -214,7 +242,9 @@ impl Reporter {
             revision: published.table.revision,
             sessions: numbers.sessions,
             parked: numbers.parked,
-            draining: numbers.draining,
+            applied: numbers.applied,
+            drains_unlisted: numbers.drains.len().saturating_sub(MAX_DRAINS) as u64,
+            drains: numbers.drains.into_iter().take(MAX_DRAINS).collect(),
             refused: published.refused.iter().take(MAX_LISTED).cloned().collect(),
             warnings: warnings.take(MAX_LISTED).collect(),
             ..self.proxy.first_document()

@@ -41,11 +41,19 @@ metrics! {
         "Sessions that wait in the proxy because no backend can take them yet";
     HANDOFFS = Counter "holdfast_handoffs_total", "handoffs", ["cause", "result"],
         "Handoffs that ended, by what asked for them and how they ended";
+    DRAINS = Gauge "holdfast_drains", "drains", ["state"],
+        "Drains in force on this proxy's links, by state: moving, waiting, stuck (nobody can take what is left), deadline, drained";
+    DRAIN_LEFT = Gauge "holdfast_drain_sessions_left", "sessions", [], "Sessions of this proxy on backends that are drained";
+    DRAIN_IN_FLIGHT = Gauge "holdfast_drain_sessions_in_flight", "sessions", [],
+        "Sessions of this proxy that are on their way off a drained backend";
+    DRAIN_HOMELESS = Gauge "holdfast_drain_sessions_homeless", "sessions", [],
+        "Sessions on drained backends that no other backend can take now";
+    REBALANCING = Gauge "holdfast_rebalancing", "services", [],
+        "Services whose live sessions are being moved towards shares and weights, on each worker";
     HANDOFF_PAUSE = Histogram "holdfast_handoff_pause_seconds", "seconds", [],
         "Time of a handoff from the stop of forwarding to the first live frame after it";
-    KEPT_BYTES = Gauge "holdfast_kept_bytes", "bytes", [], "Bytes kept for resending, queued or parked";
-    JOURNAL_BYTES = Gauge "holdfast_journal_bytes", "bytes", [],
-        "Checkpoints, frames and records kept to bring sessions over a crash; part of holdfast_kept_bytes";
+    KEPT_BYTES = Gauge "holdfast_kept_bytes", "bytes", ["kind"],
+        "Bytes held for players and backends, by what they are; limits.kept_bytes bounds their sum on each worker";
     CHECKPOINTS = Counter "holdfast_checkpoints_total", "checkpoints", [], "Checkpoints that the proxy has kept";
     CHECKPOINT_BYTES = Counter "holdfast_checkpoint_bytes_total", "bytes", [], "Bytes of the checkpoints kept";
     RECORDS = Counter "holdfast_records_total", "records", [],
@@ -58,6 +66,14 @@ metrics! {
         "Replays that made something else than the player had seen";
     POISONED = Counter "holdfast_poisoned_total", "sessions", [],
         "Sessions closed because their input brought several backends down";
+    LIMIT = Gauge "holdfast_limit", "limit", ["limit"], "Bounds of the workers, added up";
+    UNREAD_CLIENTS = Gauge "holdfast_unread_clients", "clients", ["bound"],
+        "Clients that are not read for now: their session's window is used up, or a bound of the worker is near";
+    LINGERING = Gauge "holdfast_lingering_connections", "connections", [],
+        "Connections whose session is over and whose last bytes are on their way";
+    LINGERS_CUT = Counter "holdfast_lingers_cut_total", "connections", [],
+        "Connections closed before their last bytes were taken, because too many lingered or memory was short";
+    TLS_HANDSHAKES = Gauge "holdfast_tls_handshakes", "handshakes", [], "TLS handshakes under way";
     FRAMES = Counter "holdfast_frames_total", "frames", ["direction"], "Frames forwarded, by direction";
     BYTES = Counter "holdfast_bytes_total", "bytes", ["direction"], "Bytes of the frames forwarded, by direction";
     FRAMES_AGAIN = Counter "holdfast_frames_again_total", "frames", [],

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use holdfast_stage::Verdict;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub struct Outcome {
     pub verdict: Verdict,
@@ -18,24 +18,13 @@ impl Outcome {
 
     /// The public fields, and no others.
     pub fn json(&self) -> Value {
-        let Verdict { sessions, frames, lost, repeated, reordered, disconnects, events, .. } = &self.verdict;
-        json!({
-            "sessions": sessions,
-            "frames": frames,
-            "lost": lost,
-            "repeated": repeated,
-            "reordered": reordered,
-            "disconnects": disconnects,
-            "events": events,
-        })
+        self.verdict.summary()
     }
 
     pub fn table(&self) -> String {
-        let Verdict { sessions, frames, lost, repeated, reordered, disconnects, .. } = self.verdict;
+        let Verdict { sessions, frames, .. } = self.verdict;
         let mut out = format!("\n  {sessions} sessions, {frames} frames, each checked\n\n");
-        for (name, count) in
-            [("lost", lost), ("repeated", repeated), ("reordered", reordered), ("disconnects", disconnects)]
-        {
+        for (name, count) in self.verdict.promised() {
             let _ = writeln!(out, "  {name:<13} {count:>6}");
         }
         if self.verdict.mismatched > 0 {

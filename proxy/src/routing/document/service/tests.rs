@@ -75,12 +75,22 @@ fn a_bad_field_is_named_by_its_path() {
         (r#""drain": {"per_second": 0}"#, "drain.per_second"),
         (r#""drain": {"on_deadline": "shoot"}"#, "drain.on_deadline"),
         (r#""drain": {"deadline_s": 86401}"#, "drain.deadline_s"),
+        (r#""rebalance": {"per_second": 0}"#, "rebalance.per_second"),
+        (r#""rebalance": {"per_secnd": 5}"#, "rebalance.per_secnd"),
+        (r#""rebalance": {}"#, "rebalance.per_second"),
         (r#""trace": {"ratio": 1.5}"#, "trace.ratio"),
         (r#""trace": {"slow_frame_ms": "1s"}"#, "trace.slow_frame_ms"),
         (r#""weight": 5"#, "weight"),
     ] {
         assert_eq!(field(more), expected, "{more}");
     }
+}
+
+#[test]
+fn live_sessions_are_rebalanced_only_where_the_document_says_how_fast() {
+    assert_eq!(with(r#""recovery": "none""#).unwrap().rebalance, None);
+    let service = with(r#""rebalance": {"per_second": 50}"#).unwrap();
+    assert_eq!(service.rebalance, Some(RebalancePolicy { per_second: 50 }));
 }
 
 #[test]
@@ -107,6 +117,13 @@ fn a_window_holds_at_least_one_frame_of_the_largest_size() {
     };
     assert_eq!(parse(&text(1_048_575)).unwrap_err().field, "limits.client_window_bytes");
     assert_eq!(parse(&text(1_048_576)).unwrap().limits.client_window_bytes, 1_048_576);
+}
+
+#[test]
+fn every_level_of_recovery_has_its_name() {
+    for level in [Recovery::None, Recovery::Checkpoint, Recovery::Delta, Recovery::Replay] {
+        assert_eq!(with(&format!(r#""recovery": "{}""#, level.name())).unwrap().recovery, level);
+    }
 }
 
 #[test]

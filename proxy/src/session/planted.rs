@@ -1,0 +1,53 @@
+//! Bugs that tests put into the machine on purpose, to see that they are found. Outside tests there are none, and
+//! asking for one costs nothing.
+
+/// A rule that a session breaks, if it is told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bug {
+    /// Whatever comes from the backend counts, of whatever attachment it speaks.
+    NoEpochCheck,
+    /// The old attachment is released as soon as its state is here.
+    EarlyRelease,
+    /// Frames that wait when a session moves don't move with it.
+    ForgottenQueue,
+    /// What no attachment was given goes to a new one before its START.
+    LiveBeforeStart,
+    /// A record isn't kept yet when what depends on it is handed on.
+    DeliverBeforeKept,
+    /// A client frame is forgotten when it is acked, and not when a checkpoint covers it.
+    TrimOnAck,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Planted {
+    #[cfg(test)]
+    bug: Option<Bug>,
+}
+
+impl Planted {
+    #[cfg(test)]
+    pub fn is(self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    #[cfg(not(test))]
+    pub const fn is(self, _bug: Bug) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+impl super::Session {
+    pub fn plant(&mut self, bug: Bug) {
+        self.planted.bug = Some(bug);
+    }
+
+    /// The state is here, and the session is about to move.
+    pub(super) fn err_if_planted<E: super::Effects>(&mut self, env: &mut E) {
+        match (self.planted.bug, self.old) {
+            (Some(Bug::EarlyRelease), Some(old)) => self.release(old.link, old.epoch, env),
+            (Some(Bug::ForgottenQueue), _) => self.outbound.forget_queue(),
+            _ => {}
+        }
+    }
+}

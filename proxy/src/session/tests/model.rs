@@ -1,0 +1,17 @@
+//! The session machine under a model checker: the machine itself, cloned and hashed, with two small backends by SPEC.md
+//! section 15, every order of messages, and every place at which a bounded number of faults can strike.
+//!
+//! Each run explores all of its states; what it may contain is its [`Setup`]. `HOLDFAST_MODEL=deep` makes the bounds
+//! larger.
+
+mod attachment;
+mod backend;
+mod check;
+mod effects;
+mod game;
+mod ghost;
+mod handover;
+mod liveness;
+mod queue;
+mod runs;
+mod world;
