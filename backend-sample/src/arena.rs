@@ -75,12 +75,12 @@ impl Game for Arena {
         if let Some(period) = self.rules.tick {
             context.every(TICK, period);
         }
-        let mut served_by = Vec::new();
-        self.rules.tag.save(&mut served_by);
-        context.spawn(SERVED, async move { served_by });
         let is_first = !self.has_first.swap(true, Ordering::Relaxed);
         let first_bytes = self.rules.first_state_bytes.filter(|_| is_first);
         let state_bytes = first_bytes.unwrap_or(self.rules.state_bytes);
+        let mut served_by = Vec::new();
+        self.rules.tag.save(&mut served_by);
+        context.spawn(SERVED, async move { served_by });
         Ok(Player { rules: self.rules.clone(), hero, state_bytes, out: Vec::new() })
     }
 }
@@ -111,18 +111,19 @@ impl Session for Player {
         encode_reply(frame, input.seq, core, self.rules.tick_ms(), served_by, &mut self.out);
         context.send(&self.out);
         self.tell(CHANGED_CORE, context, |hero, out| hero.core.encode(out));
-        if close_at == Some(self.hero.core.count) {
+        let close = close_at == Some(self.hero.core.count);
+        if input.burst > 0 {
+            (0..input.burst).for_each(|_| self.tick(context));
+            self.tell(CHANGED_TICKS, context, |hero, out| out.extend(hero.ticks.to_be_bytes()));
+        }
+        if close {
             context.close();
         }
     }
 
     fn timer(&mut self, timer: Timer, context: &mut Context<'_>) {
         debug_assert_eq!(timer, TICK);
-        self.hero.ticks += 1;
-        let Core { count, chain, .. } = self.hero.core;
-        self.out.clear();
-        Tick { number: self.hero.ticks, count, chain }.encode(&mut self.out);
-        context.send(&self.out);
+        self.tick(context);
         self.tell(CHANGED_TICKS, context, |hero, out| out.extend(hero.ticks.to_be_bytes()));
     }
 
@@ -136,12 +137,18 @@ impl Session for Player {
 
     fn apply(&mut self, change: &[u8], _: &mut Context<'_>) {
         let mut fields = Fields(change);
-        let applied = match fields.u8() {
-            Ok(CHANGED_CORE) => Core::decode(&mut fields).map(|core| self.hero.core = core).is_ok(),
-            Ok(CHANGED_TICKS) => fields.u64().map(|ticks| self.hero.ticks = ticks).is_ok(),
-            Ok(CHANGED_SERVER) => Tag::load(fields.0).map(|tag| self.hero.served_by = tag).is_some(),
-            Ok(_) | Err(_) => false,
-        };
+        let mut applied = !change.is_empty();
+        // An input may have told several.
+        while applied && !fields.0.is_empty() {
+            applied = match fields.u8() {
+                Ok(CHANGED_CORE) => Core::decode(&mut fields).map(|core| self.hero.core = core).is_ok(),
+                Ok(CHANGED_TICKS) => fields.u64().map(|ticks| self.hero.ticks = ticks).is_ok(),
+                Ok(CHANGED_SERVER) => {
+                    Tag::load(std::mem::take(&mut fields.0)).map(|tag| self.hero.served_by = tag).is_some()
+                }
+                Ok(_) | Err(_) => false,
+            };
+        }
         // Going on with less than was kept would be worse: the proxy takes the player elsewhere.
         assert!(applied, "a change of {} bytes that no arena writes", change.len());
     }
@@ -158,6 +165,14 @@ impl Session for Player {
 }
 
 impl Player {
+    fn tick(&mut self, context: &mut Context<'_>) {
+        self.hero.ticks += 1;
+        let Core { count, chain, .. } = self.hero.core;
+        self.out.clear();
+        Tick { number: self.hero.ticks, count, chain }.encode(&mut self.out);
+        context.send(&self.out);
+    }
+
     /// Tells a change of the hero, if somebody keeps it.
     fn tell(&mut self, kind: u8, context: &mut Context<'_>, write: impl FnOnce(&Hero, &mut Vec<u8>)) {
         if context.wants_change() {

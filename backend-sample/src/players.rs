@@ -4,6 +4,7 @@ mod bot;
 pub mod checker;
 pub mod control;
 pub mod event;
+pub mod mischief;
 pub mod report;
 mod swarm;
 pub mod target;

@@ -15,6 +15,7 @@ pub const PLAYER_HEAD_BYTES: usize = 1 + 8 + 8 + 8;
 const KIND_INPUT: u8 = 1;
 const KIND_REPLY: u8 = 2;
 const KIND_TICK: u8 = 3;
+const KIND_BURST: u8 = 4;
 
 /// What went wrong with a frame; always the fault of who sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,25 +46,36 @@ pub struct Input {
     pub seq: u64,
     /// Microseconds since the bots' start.
     pub sent_us: u64,
+    /// Ticks that the arena is asked to push at once, behind the reply.
+    pub burst: u32,
 }
+
+/// Most ticks that one input may ask for: a burst well above a session's usual window.
+pub const MAX_BURST: u32 = 50_000;
 
 impl Input {
     /// Appends the frame of `size` bytes (at least its head), without prefix.
     pub fn encode(&self, size: usize, out: &mut Vec<u8>) {
-        let end = out.len() + size.max(PLAYER_HEAD_BYTES);
-        out.push(KIND_INPUT);
+        let end = out.len() + size;
+        out.push(if self.burst > 0 { KIND_BURST } else { KIND_INPUT });
         out.extend(self.seed.to_be_bytes());
         out.extend(self.seq.to_be_bytes());
         out.extend(self.sent_us.to_be_bytes());
+        if self.burst > 0 {
+            out.extend(self.burst.to_be_bytes());
+        }
         fill(self.seed ^ self.seq.rotate_left(32), end, out);
     }
 
     pub fn decode(frame: &[u8]) -> Result<Self, WireError> {
         let mut fields = Fields(frame);
-        match fields.u8()? {
-            KIND_INPUT => Ok(Self { seed: fields.u64()?, seq: fields.u64()?, sent_us: fields.u64()? }),
-            kind => Err(WireError::Kind(kind)),
+        let kind = fields.u8()?;
+        if ![KIND_INPUT, KIND_BURST].contains(&kind) {
+            return Err(WireError::Kind(kind));
         }
+        let (seed, seq, sent_us) = (fields.u64()?, fields.u64()?, fields.u64()?);
+        let burst = if kind == KIND_BURST { fields.u32()?.min(MAX_BURST) } else { 0 };
+        Ok(Self { seed, seq, sent_us, burst })
     }
 }
 
@@ -224,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_reply_echoes_the_inputs_bytes_behind_its_head() {
-        let input = Input { seed: 7, seq: 3, sent_us: 99 };
+        let input = Input { seed: 7, seq: 3, sent_us: 99, burst: 0 };
         let mut frame = Vec::new();
         input.encode(128, &mut frame);
         assert_eq!(frame.len(), 128);
@@ -251,6 +263,16 @@ mod tests {
             let used = split(&stream[..cut], |frame| sizes.push(frame.len())).unwrap();
             let rest = split(&stream[used..], |frame| sizes.push(frame.len())).unwrap();
             assert_eq!((used + rest, sizes), (stream.len(), vec![0, 1, 300]));
+        }
+    }
+
+    #[test]
+    fn an_input_may_ask_for_a_bounded_burst() {
+        for (asked, given) in [(0, 0), (1, 1), (MAX_BURST, MAX_BURST), (u32::MAX, MAX_BURST)] {
+            let input = Input { seed: 7, seq: 3, sent_us: 99, burst: asked };
+            let mut frame = Vec::new();
+            input.encode(PLAYER_HEAD_BYTES, &mut frame);
+            assert_eq!(Input::decode(&frame), Ok(Input { burst: given, ..input }));
         }
     }
 

@@ -6,6 +6,7 @@
 mod accounting;
 mod arena;
 mod binaries;
+pub mod chaos;
 mod collector;
 mod documents;
 mod envoy;

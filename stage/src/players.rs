@@ -146,6 +146,15 @@ impl Players {
         }
     }
 
+    /// `slow`, `flood`, `burst` or `leave`, as the bots take it; returns how many players do it.
+    pub fn mischief(&mut self, order: &str) -> Result<u64> {
+        self.order(order)?;
+        self.answer(order, |line| match line {
+            Line::Mischief { players } => Some(players),
+            _ => None,
+        })
+    }
+
     /// As of now.
     pub fn progress(&mut self) -> Result<Progress> {
         self.asked += 1;

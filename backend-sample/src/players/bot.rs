@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
 
 use crate::players::checker::{Checker, Faults};
 use crate::players::timeline::Timeline;
@@ -19,9 +20,13 @@ const MAX_OUTBOX_BYTES: usize = 2 * MAX_FRAME_BYTES;
 
 pub struct Bot {
     pub index: usize,
-    writer: OwnedWriteHalf,
+    /// None: it has left.
+    writer: RefCell<Option<OwnedWriteHalf>>,
     inner: RefCell<Inner>,
     alive: Cell<bool>,
+    leaving: Notify,
+    /// Until then it doesn't read.
+    pub deaf_until_us: Cell<u64>,
 }
 
 /// What only changes while a frame is taken or sent.
@@ -69,7 +74,15 @@ impl Bot {
             answered: false,
             owed: Vec::new(),
         };
-        (Self { index, writer, inner: RefCell::new(inner), alive: Cell::new(true) }, reader)
+        let bot = Self {
+            index,
+            writer: RefCell::new(Some(writer)),
+            inner: RefCell::new(inner),
+            alive: Cell::new(true),
+            leaving: Notify::new(),
+            deaf_until_us: Cell::new(0),
+        };
+        (bot, reader)
     }
 
     pub fn is_alive(&self) -> bool {
@@ -81,21 +94,43 @@ impl Bot {
         self.alive.replace(false)
     }
 
+    /// Closes its connection; what it is owed won't be missed.
+    pub fn leave(&self) {
+        self.die();
+        self.writer.take();
+        self.leaving.notify_one();
+    }
+
+    pub fn has_left(&self) -> bool {
+        self.writer.borrow().is_none()
+    }
+
+    /// When the reader has to let go of the connection.
+    pub async fn told_to_leave(&self) {
+        self.leaving.notified().await;
+    }
+
     pub fn look<T>(&self, look: impl FnOnce(&mut Inner) -> T) -> T {
         look(&mut self.inner.borrow_mut())
     }
 
-    /// Makes the next frame and sends what the socket takes; false if the bot had to hold back.
-    pub fn send(&self, frame_bytes: usize, now_us: u64) -> bool {
+    /// Makes the next frame, which asks for so many ticks at once, and sends what the socket takes; false if the bot
+    /// had to hold back.
+    pub fn send(&self, frame_bytes: usize, now_us: u64, burst: u32) -> bool {
         let inner = &mut *self.inner.borrow_mut();
         if inner.outbox.len() > MAX_OUTBOX_BYTES {
             self.flush_outbox(&mut inner.outbox);
             return false;
         }
-        let input = inner.checker.next_input(now_us);
+        let input = inner.checker.next_input(now_us, burst);
         with_prefix(&mut inner.outbox, |out| input.encode(frame_bytes, out));
         self.flush_outbox(&mut inner.outbox);
         true
+    }
+
+    /// Bytes that the other side hasn't taken.
+    pub fn unsent_bytes(&self) -> usize {
+        self.inner.borrow().outbox.len()
     }
 
     pub fn flush(&self) {
@@ -104,9 +139,11 @@ impl Bot {
 
     /// A write error is left to the reader, which sees the same end with its reason.
     fn flush_outbox(&self, outbox: &mut Vec<u8>) {
+        let writer = self.writer.borrow();
+        let Some(writer) = &*writer else { return };
         let mut written = 0;
         while written < outbox.len() {
-            match self.writer.try_write(&outbox[written..]) {
+            match writer.try_write(&outbox[written..]) {
                 Ok(0) | Err(_) => break,
                 Ok(bytes) => written += bytes,
             }

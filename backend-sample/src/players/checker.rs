@@ -54,6 +54,7 @@ impl fmt::Display for Faults {
 struct Sent {
     seq: u64,
     sent_us: u64,
+    burst: u32,
 }
 
 pub struct Checker {
@@ -65,8 +66,8 @@ pub struct Checker {
     last_sent: u64,
     /// Consecutive seqs, oldest first.
     waiting: VecDeque<Sent>,
-    /// Overtaken by a later reply: late until they come, lost if they never do. Send times by seq.
-    overtaken: BTreeMap<u64, u64>,
+    /// Overtaken by a later reply: late until they come, lost if they never do. By seq.
+    overtaken: BTreeMap<u64, Sent>,
     last_tick: u64,
     overtaken_ticks: BTreeSet<u64>,
     /// The highest count a tick has shown: a reply that comes later with no more than that was overtaken by it.
@@ -93,11 +94,11 @@ impl Checker {
         }
     }
 
-    /// The next frame to send; from now on a reply is owed.
-    pub fn next_input(&mut self, now_us: u64) -> Input {
+    /// The next frame to send, which asks the arena for so many ticks at once; from now on a reply is owed.
+    pub fn next_input(&mut self, now_us: u64, burst: u32) -> Input {
         self.last_sent += 1;
-        self.waiting.push_back(Sent { seq: self.last_sent, sent_us: now_us });
-        Input { seed: self.seed, seq: self.last_sent, sent_us: now_us }
+        self.waiting.push_back(Sent { seq: self.last_sent, sent_us: now_us, burst });
+        Input { seed: self.seed, seq: self.last_sent, sent_us: now_us, burst }
     }
 
     pub fn sent(&self) -> u64 {
@@ -114,7 +115,13 @@ impl Checker {
 
     /// Send times of the frames whose reply hasn't come.
     pub fn unanswered(&self) -> impl Iterator<Item = u64> + '_ {
-        self.waiting.iter().map(|sent| sent.sent_us).chain(self.overtaken.values().copied())
+        self.waiting.iter().chain(self.overtaken.values()).map(|sent| sent.sent_us)
+    }
+
+    /// When the frame was sent that has waited longest for its reply.
+    pub fn waits_since(&self) -> Option<u64> {
+        let overtaken = self.overtaken.values().map(|sent| sent.sent_us).min();
+        self.waiting.front().map(|sent| sent.sent_us).into_iter().chain(overtaken).min()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -136,7 +143,7 @@ impl Checker {
         while let Some(skipped) = self.waiting.pop_front_if(|sent| sent.seq < reply.seq) {
             self.make_frame(skipped);
             with_skipped.advance(&self.scratch);
-            self.overtaken.insert(skipped.seq, skipped.sent_us);
+            self.overtaken.insert(skipped.seq, skipped);
         }
         let skipped = (self.overtaken.len() - overtaken_before) as u64;
         let sent = self.waiting.pop_front()?;
@@ -157,15 +164,15 @@ impl Checker {
         }
         // Processed only now (out of order, or once more): the chain goes on from here.
         if reply.core.count == self.core.count + 1 {
-            if let Some(sent_us) = late {
-                self.make_frame(Sent { seq: reply.seq, sent_us });
+            if let Some(sent) = late {
+                self.make_frame(sent);
                 let mut expected = self.core;
                 expected.advance(&self.scratch);
                 self.faults.mismatched += u64::from(expected != reply.core);
             }
             self.core = reply.core;
         }
-        late
+        late.map(|sent| sent.sent_us)
     }
 
     /// `scratch` holds the answered frame; `with_skipped` is the state if the game also processed what it skipped.
@@ -192,7 +199,7 @@ impl Checker {
 
     fn make_frame(&mut self, sent: Sent) {
         self.scratch.clear();
-        let input = Input { seed: self.seed, seq: sent.seq, sent_us: sent.sent_us };
+        let input = Input { seed: self.seed, seq: sent.seq, sent_us: sent.sent_us, burst: sent.burst };
         input.encode(self.frame_bytes, &mut self.scratch);
     }
 

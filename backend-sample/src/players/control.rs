@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::players::event::Event;
+use crate::players::mischief::Mischief;
 use crate::players::report::{Line, Phase, Progress};
 use crate::players::swarm::Swarm;
 
@@ -28,6 +29,7 @@ pub enum Order {
         address: Option<SocketAddr>,
     },
     Stats(u64),
+    Mischief(Mischief),
     Stop,
 }
 
@@ -53,8 +55,10 @@ impl FromStr for Order {
             "add" => parse_add(rest),
             "stats" => Ok(Self::Stats(rest.trim().parse().unwrap_or(0))),
             "stop" => Ok(Self::Stop),
+            "slow" | "flood" | "burst" | "leave" => Mischief::parse(word, rest).map(Self::Mischief),
             _ => Err(format!(
-                "{word:?}: expected begin NAME, begin-at INSTANCE NAME, end NAME, add N [ADDR], stats or stop"
+                "{word:?}: expected begin NAME, begin-at INSTANCE NAME, end NAME, add N [ADDR], slow, flood, burst, \
+                 leave, stats or stop"
             )),
         }
     }
@@ -197,6 +201,10 @@ async fn take(swarm: &Rc<Swarm>, order: Order, output: &Output) {
         }
         Order::Stats(number) => {
             output.say(&Line::Progress(Progress { answers: Some(number), ..swarm.progress() }));
+        }
+        Order::Mischief(mischief) => {
+            let players = swarm.misbehave(&mischief);
+            output.say(&Line::Mischief { players });
         }
         Order::Stop => {}
     }

@@ -106,6 +106,10 @@ pub enum Line {
         connected: u64,
         failed: u64,
     },
+    /// So many players do what they were told.
+    Mischief {
+        players: u64,
+    },
     Error(String),
 }
 
@@ -133,6 +137,12 @@ pub struct Progress {
     pub disconnects: u64,
     pub connect_failures: u64,
     pub by_backend: Vec<BackendShare>,
+    /// Told to leave, and left.
+    #[serde(default)]
+    pub left: u64,
+    /// How long the frame has waited for its reply that waits longest.
+    #[serde(default)]
+    pub longest_wait_ms: u64,
     /// Answers the `stats` line with this number; absent when nobody asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<u64>,

@@ -17,6 +17,7 @@ use crate::players::bot::{Bot, Brought, Inner, Registry};
 use crate::players::checker::Faults;
 use crate::players::control::{self, Output};
 use crate::players::event::{Event, measure};
+use crate::players::mischief::Floods;
 use crate::players::report::{BackendShare, Progress, Verdict, millis, percentile};
 use crate::players::target::Target;
 use crate::players::timeline::Timeline;
@@ -82,7 +83,7 @@ pub async fn run(
 pub(super) struct Swarm {
     pub settings: Settings,
     started: Instant,
-    bots: RefCell<Vec<Rc<Bot>>>,
+    pub bots: RefCell<Vec<Rc<Bot>>>,
     backends: RefCell<Vec<(u64, String)>>,
     due: RefCell<BinaryHeap<Reverse<(u64, usize)>>>,
     scratch: RefCell<Vec<u8>>,
@@ -93,6 +94,8 @@ pub(super) struct Swarm {
     replied: Cell<u64>,
     disconnects: Cell<u64>,
     connect_failures: Cell<u64>,
+    pub floods: Floods,
+    pub left: Cell<u64>,
     notes: RefCell<Vec<String>>,
     joined: Cell<usize>,
     stopping: Cell<bool>,
@@ -130,6 +133,8 @@ impl Swarm {
             replied: Cell::default(),
             disconnects: Cell::default(),
             connect_failures: Cell::default(),
+            floods: Floods::default(),
+            left: Cell::default(),
             notes: RefCell::default(),
             joined: Cell::default(),
             stopping: Cell::default(),
@@ -143,6 +148,10 @@ impl Swarm {
 
     pub fn now_us(&self) -> u64 {
         self.started.elapsed().as_micros() as u64
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
     }
 
     fn period_us(&self) -> u64 {
@@ -223,8 +232,14 @@ impl Swarm {
         None
     }
 
-    fn send(&self, bot: &Bot) {
-        count(&self.sent, u64::from(bot.send(self.settings.frame_bytes, self.now_us())));
+    pub fn send(&self, bot: &Bot) -> bool {
+        self.send_with_burst(bot, 0)
+    }
+
+    pub fn send_with_burst(&self, bot: &Bot, burst: u32) -> bool {
+        let sent = bot.send(self.settings.frame_bytes, self.now_us(), burst);
+        count(&self.sent, u64::from(sent));
+        sent
     }
 
     fn brought(&self, bot: &Bot, brought: &Brought, faults_before: Faults) {
@@ -232,7 +247,9 @@ impl Swarm {
         count(&self.replied, brought.replies);
         self.add_faults(bot, brought.faults, faults_before);
         if self.settings.closed_loop && !self.stopping.get() {
-            (0..brought.replies).for_each(|_| self.send(bot));
+            for _ in 0..brought.replies {
+                self.send(bot);
+            }
         }
     }
 
@@ -281,7 +298,7 @@ impl Swarm {
             }
             tokio::time::sleep(SETTLE_STEP).await;
         }
-        for (bot, before) in self.bots.borrow().iter().zip(&ticks) {
+        for (bot, before) in self.bots.borrow().iter().zip(&ticks).filter(|(bot, _)| !bot.has_left()) {
             let faults_before = bot.look(|it| it.checker.faults());
             if tick_owed(bot, *before) {
                 bot.look(|it| it.checker.tick_missing());
@@ -313,8 +330,11 @@ impl Swarm {
         };
         let bots = self.bots.borrow();
         let faults = self.faults.get();
+        let now_us = self.now_us();
+        let waiting = bots.iter().filter(|bot| bot.is_alive());
+        let longest = waiting.filter_map(|bot| bot.look(|it| it.checker.waits_since())).min();
         Progress {
-            at_ms: self.now_us() / 1000,
+            at_ms: now_us / 1000,
             connected: bots.iter().filter(|bot| bot.is_alive()).count() as u64,
             sent: self.sent.get(),
             received: self.received.get(),
@@ -327,6 +347,8 @@ impl Swarm {
             disconnects: self.disconnects.get(),
             connect_failures: self.connect_failures.get(),
             by_backend: self.by_backend(),
+            left: self.left.get(),
+            longest_wait_ms: longest.map_or(0, |since| now_us.saturating_sub(since) / 1000),
             answers: None,
         }
     }
@@ -366,6 +388,7 @@ impl Swarm {
 async fn pace(swarm: Rc<Swarm>) {
     let period_us = swarm.period_us();
     loop {
+        swarm.flood();
         let now_us = swarm.now_us();
         while !swarm.stopping.get() {
             let due = swarm.due.borrow_mut().pop_if_due(now_us);
@@ -405,7 +428,8 @@ struct Seat {
 /// Until the bot is gone for good.
 async fn stay(swarm: Rc<Swarm>, seat: Seat, mut bot: Rc<Bot>, mut reader: OwnedReadHalf) {
     loop {
-        let error = read(&swarm, &bot, &mut reader).await;
+        let left = read(&swarm, &bot, &mut reader).await;
+        let Some(error) = left else { return };
         swarm.disconnected(&bot, &error);
         match swarm.rejoin(&seat, &bot).await {
             Some(next) => (bot, reader) = next,
@@ -414,13 +438,21 @@ async fn stay(swarm: Rc<Swarm>, seat: Seat, mut bot: Rc<Bot>, mut reader: OwnedR
     }
 }
 
-/// Until its connection ends.
-async fn read(swarm: &Swarm, bot: &Bot, reader: &mut OwnedReadHalf) -> io::Error {
+/// Until its connection ends; None: it was told to leave.
+async fn read(swarm: &Swarm, bot: &Bot, reader: &mut OwnedReadHalf) -> Option<io::Error> {
     loop {
         let before = bot.look(|it| it.checker.faults());
-        match bot.receive(reader, &swarm.scratch, || swarm.now_us(), swarm).await {
+        let received = async {
+            swarm.listens(bot).await;
+            bot.receive(reader, &swarm.scratch, || swarm.now_us(), swarm).await
+        };
+        let received = tokio::select! {
+            received = received => received,
+            () = bot.told_to_leave() => return None,
+        };
+        match received {
             Ok(brought) => swarm.brought(bot, &brought, before),
-            Err(error) => return error,
+            Err(error) => return Some(error),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use super::control::{Order, Output};
+use super::mischief::{Kind, Mischief};
 use super::report::Verdict;
 use super::{Settings, run};
 use crate::hero::Core;
@@ -168,6 +169,26 @@ fn a_session_answered_by_another_instance_has_moved() {
     assert_eq!((event.name.as_str(), event.moved), ("all", 12));
     assert!(event.took_ms > 0.0 && event.pause_max_ms > 0.0, "{event:?}");
     assert_eq!(verdict.by_backend.len(), 1);
+}
+
+/// They stop reading, flood, and leave, and no honest answer is missed for it.
+#[test]
+fn mischief_is_no_fault_of_an_honest_server() {
+    let settings = settings(serve(Wrong::Nothing));
+    let (sender, orders) = tokio::sync::mpsc::channel(4);
+    let some = Duration::from_millis(200);
+    for kind in [Kind::Slow(some), Kind::Flood(some), Kind::Leave] {
+        sender.try_send(Ok(Order::Mischief(Mischief { kind, players: 3, seed: 1 }))).unwrap();
+    }
+    let output = Output { json: false, period: Duration::from_secs(60) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let verdict =
+        tokio::task::LocalSet::new().block_on(&runtime, run(settings, Some(orders), output, pending()));
+    drop(sender);
+    assert!(verdict.is_clean(), "{verdict:?}");
+    // Ten at 200 Hz for 0.6 s send 1,200.
+    assert!(verdict.frames > 2_000, "nobody has flooded: {verdict:?}");
+    assert_eq!(verdict.by_backend.iter().map(|share| share.sessions).sum::<u64>(), 7);
 }
 
 /// With a whole hour left to play, and an hour to wait for a server.

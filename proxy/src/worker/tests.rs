@@ -2,6 +2,7 @@
 
 mod recovery;
 mod rig;
+mod torn;
 
 use std::io::{Read, Write};
 use std::sync::Arc;

@@ -20,7 +20,7 @@ impl Game {
     /// The next frame from the player.
     fn input(&mut self) -> Vec<u8> {
         let mut frame = Vec::new();
-        self.checker.next_input(10).encode(BYTES, &mut frame);
+        self.checker.next_input(10, 0).encode(BYTES, &mut frame);
         frame
     }
 
