@@ -11,7 +11,6 @@ fn arena() -> Arena {
     static RUNS: AtomicU64 = AtomicU64::new(1);
     let instance = RUNS.fetch_add(1, Ordering::Relaxed);
     Arena::new(Rules {
-        first_state_bytes: None,
         tag: Tag { instance, version: "1.4".into() },
         state_bytes: 256,
         first_state_bytes: None,
@@ -22,7 +21,7 @@ fn arena() -> Arena {
 
 fn frame(seq: u64) -> Vec<u8> {
     let mut frame = Vec::new();
-    Input { seed: 5, seq, sent_us: seq * 1000 }.encode(100, &mut frame);
+    Input { seed: 5, seq, sent_us: seq * 1000, burst: 0 }.encode(100, &mut frame);
     frame
 }
 
