@@ -84,8 +84,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     for workload in workloads.into_iter().filter(|workload| workload.sessions > 0) {
         reports.push(compare(arguments, &mut contenders, workload)?);
     }
+    let checkpoints = contenders.iter().map(Contender::checkpoints).collect::<Result<Vec<_>>>()?;
     if arguments.json {
-        let checkpoints = contenders.iter().map(Contender::checkpoints).collect::<Result<Vec<_>>>()?;
         println!("{}", json!({"rounds": arguments.rounds, "checkpoints": checkpoints, "workloads": reports}));
     }
     Ok(())

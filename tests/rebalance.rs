@@ -43,8 +43,10 @@ fn rebalanced(scene: &Scene) -> u64 {
 /// A change that gives everybody another look, and newcomers who show that some time has passed.
 fn is_settled(scene: &mut Scene, players: &mut Players, all: u64) {
     let before = rebalanced(scene);
+    // Another one each time, or nothing would change.
+    let listener = format!("elsewhere-{}", players.progress().unwrap().sent);
     scene.applied(|scene| {
-        let elsewhere = json!({"listener": "elsewhere", "service": "arena"});
+        let elsewhere = json!({"listener": listener, "service": "arena"});
         scene.documents.put("routes/elsewhere", &elsewhere).unwrap();
     });
     wait_over(scene);

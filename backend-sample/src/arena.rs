@@ -75,12 +75,12 @@ impl Game for Arena {
         if let Some(period) = self.rules.tick {
             context.every(TICK, period);
         }
-        let mut served_by = Vec::new();
-        self.rules.tag.save(&mut served_by);
-        context.spawn(SERVED, async move { served_by });
         let is_first = !self.has_first.swap(true, Ordering::Relaxed);
         let first_bytes = self.rules.first_state_bytes.filter(|_| is_first);
         let state_bytes = first_bytes.unwrap_or(self.rules.state_bytes);
+        let mut served_by = Vec::new();
+        self.rules.tag.save(&mut served_by);
+        context.spawn(SERVED, async move { served_by });
         Ok(Player { rules: self.rules.clone(), hero, state_bytes, out: Vec::new() })
     }
 }

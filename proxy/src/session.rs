@@ -293,7 +293,8 @@ impl Session {
 
     /// All that an earlier attachment was given is on the link.
     fn may_start(&self) -> bool {
-        !self.gives_again() && !(self.planted.is(Bug::LiveBeforeStart) && self.outbound.has_queued())
+        let errs = self.planted.is(Bug::LiveBeforeStart) && self.outbound.has_queued();
+        !self.gives_again() && !errs
     }
 
     /// Whether the current attachment is yet to be given something that an earlier one had.

@@ -67,7 +67,7 @@ fn file(folder: &Path, key: &str) -> PathBuf {
 }
 
 /// The strongest level of crash recovery that a service may ask for; benches measure it unless told otherwise.
-pub const BEST_RECOVERY: &str = "none";
+pub const BEST_RECOVERY: &str = "replay";
 
 /// The sample game's service; `more` adds sections or replaces them.
 pub fn arena_service(more: &Value) -> Value {

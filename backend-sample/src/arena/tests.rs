@@ -13,6 +13,7 @@ fn arena() -> Arena {
     Arena::new(Rules {
         tag: Tag { instance, version: "1.4".into() },
         state_bytes: 256,
+        first_state_bytes: None,
         tick: Some(Duration::from_millis(100)),
         faults: Faults { close_at: Some(9), ..Faults::default() },
     })
@@ -20,7 +21,7 @@ fn arena() -> Arena {
 
 fn frame(seq: u64) -> Vec<u8> {
     let mut frame = Vec::new();
-    Input { seed: 5, seq, sent_us: seq * 1000 }.encode(100, &mut frame);
+    Input { seed: 5, seq, sent_us: seq * 1000, burst: 0 }.encode(100, &mut frame);
     frame
 }
 

@@ -122,7 +122,7 @@ impl Inbound {
         }
         self.echo = seq;
         // It counts in its sender's window until it is acked, which is soon: the client isn't waited for.
-        let length = u32::try_from(frame.len()).map_err(|_| Rule::FrameTooLarge)?;
+        let length = u32::try_from(frame.len().max(1)).map_err(|_| Rule::FrameTooLarge)?;
         self.unacked_bytes = self.unacked_bytes.saturating_add(length);
         self.repeat_ack = true;
         Ok(Arrival::Echo)

@@ -137,7 +137,8 @@ impl Session {
             RecordKind::Delta => Some(Delta::parse(record.bytes).ok_or(Rule::Unexpected)?),
             RecordKind::Input | RecordKind::Values => None,
         };
-        if self.planted.is(Bug::DeliverBeforeKept) && !record.again {
+        #[cfg(test)]
+        if self.forgets(record, env) {
             return Ok(());
         }
         let arrival = self.journal.records.keep(record, self.outbound.sent())?;

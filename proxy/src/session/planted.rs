@@ -1,6 +1,9 @@
 //! Bugs that tests put into the machine on purpose, to see that they are found. Outside tests there are none, and
 //! asking for one costs nothing.
 
+#[cfg(test)]
+use holdfast_protocol::message::{Ack, Message, Record};
+
 /// A rule that a session breaks, if it is told to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bug {
@@ -12,7 +15,7 @@ pub enum Bug {
     ForgottenQueue,
     /// What no attachment was given goes to a new one before its START.
     LiveBeforeStart,
-    /// A record isn't kept yet when what depends on it is handed on.
+    /// A record isn't kept when what depends on it is handed on, though it is acked.
     DeliverBeforeKept,
     /// A client frame is forgotten when it is acked, and not when a checkpoint covers it.
     TrimOnAck,
@@ -40,6 +43,16 @@ impl Planted {
 impl super::Session {
     pub fn plant(&mut self, bug: Bug) {
         self.planted.bug = Some(bug);
+    }
+
+    /// Says that a record is kept which isn't.
+    pub(super) fn forgets<E: super::Effects>(&mut self, record: &Record<'_>, env: &mut E) -> bool {
+        let Some(link) = self.speaking_to().filter(|_| self.planted.is(Bug::DeliverBeforeKept)) else {
+            return false;
+        };
+        let (subject, epoch, data) = (self.subject(), self.epoch, self.inbound.take_ack());
+        env.send(link, &Message::Ack(Ack { subject, epoch, data, record: record.seq }));
+        true
     }
 
     /// The state is here, and the session is about to move.

@@ -121,7 +121,8 @@ impl Pressure {
         let (was_near, was_full) = (self.near, self.full);
         let eighth = self.bound / 8;
         self.near = self.total >= if was_near { 5 * eighth } else { 6 * eighth };
-        self.full = self.total >= if was_full { 7 * eighth } else { self.bound };
+        // Not below where the slow are closed: nobody would be, and nobody could go on.
+        self.full = self.total >= if was_full { self.short() } else { self.bound };
         (was_near && !self.near) || (was_full && !self.full)
     }
 
@@ -412,8 +413,8 @@ mod tests {
         at(600, true, false, false);
         at(500, true, false, false);
         at(800, true, true, false);
-        at(700, true, true, false);
-        at(699, true, false, true);
+        at(720, true, true, false);
+        at(719, true, false, true);
         at(499, false, false, true);
         at(599, false, false, false);
     }

@@ -4,13 +4,16 @@
 //! Each run explores all of its states; what it may contain is its [`Setup`]. `HOLDFAST_MODEL=deep` makes the bounds
 //! larger.
 
+mod acts;
 mod attachment;
 mod backend;
+mod bound;
 mod check;
 mod effects;
 mod game;
 mod ghost;
 mod handover;
+mod judge;
 mod liveness;
 mod queue;
 mod runs;

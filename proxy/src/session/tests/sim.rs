@@ -26,7 +26,7 @@ use plan::Plan;
 use world::World;
 
 /// Worlds in an ordinary test run.
-const SEEDS: u64 = 2500;
+const SEEDS: u64 = 5000;
 const THREADS: usize = 2;
 
 fn number(name: &str) -> Option<u64> {

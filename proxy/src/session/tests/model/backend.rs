@@ -1,5 +1,5 @@
-//! A backend by SPEC.md section 15, with one session at most: the table's cells and nothing else. It isn't the SDK: its
-//! core can't be cloned and hashed; [`super::likeness`] runs the same messages through both.
+//! A backend by SPEC.md section 15, with one session at most: the table's cells and nothing else. It isn't the SDK,
+//! whose core can't be cloned and hashed; the other tests of the session machine run against that.
 
 use holdfast_protocol::message::{
     Attach, AttachMode, AttachmentEntry, Credit, Fault, FaultScope, Message, Refused, Rule, State, Subject,

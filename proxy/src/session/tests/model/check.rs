@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use stateright::{Checker, Model, Property};
 
+use super::acts::Act;
+use super::bound::Setup;
 use super::ghost::Wrong;
-use super::world::{Act, Setup, World};
+use super::world::World;
 
 /// The world under one bound.
 pub struct Bounded(pub Setup);

@@ -4,7 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::world::{Setup, World};
+use super::bound::Setup;
+use super::world::World;
 
 /// All states, and by what each can be reached without a fault.
 #[derive(Default)]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use holdfast_protocol::message::Recovery;
 
+use super::bound::{Budget, Setup};
 use super::check::explore;
 use super::liveness::stuck;
-use super::world::{Budget, Setup};
 use crate::routing::table::OnCrash;
 use crate::session::planted::Bug;
 use crate::session::tests::world::service;
@@ -56,53 +56,53 @@ fn holds(name: &str, setup: Setup, deep: Budget, least: usize) {
 #[test]
 fn moves_late_answers_and_refusals_keep_every_promise() {
     let deep = Budget { drains: 2, early: 2, ..MOVED };
-    holds("moves", setup(Recovery::None, MOVED), deep, 1);
+    holds("moves", setup(Recovery::None, MOVED), deep, 60_000);
 }
 
 #[test]
 fn drains_that_park_and_drains_in_drains_keep_every_promise() {
     let budget = Budget { frames: 1, drains: 2, park: true, ..NONE };
     let deep = Budget { frames: 2, early: 2, refusals: 1, ..budget };
-    holds("parks", setup(Recovery::None, budget), deep, 1);
+    holds("parks", setup(Recovery::None, budget), deep, 6_000);
 }
 
 #[test]
 fn refusals_for_good_and_the_park_deadline_keep_every_promise() {
     let budget = Budget { frames: 2, drains: 1, refusals_for_good: 1, parks_end: 1, park: true, ..NONE };
     let deep = Budget { early: 1, cuts: 1, ..budget };
-    holds("refused", setup(Recovery::None, budget), deep, 1);
+    holds("refused", setup(Recovery::None, budget), deep, 8_000);
 }
 
 #[test]
 fn cuts_keep_every_promise() {
     let budget = Budget { frames: 2, drains: 1, cuts: 2, park: true, ..NONE };
-    holds("cuts", setup(Recovery::None, budget), Budget { cuts: 3, ticks: 1, ..budget }, 1);
+    holds("cuts", setup(Recovery::None, budget), Budget { cuts: 3, ticks: 1, ..budget }, 60_000);
 }
 
 #[test]
 fn cuts_beside_late_answers_keep_every_promise() {
     let budget = Budget { frames: 1, drains: 1, cuts: 1, early: 1, ..NONE };
     let deep = Budget { frames: 2, refusals: 1, early: 2, ..budget };
-    holds("cuts and late answers", setup(Recovery::None, budget), deep, 1);
+    holds("cuts and late answers", setup(Recovery::None, budget), deep, 20_000);
 }
 
 #[test]
 fn slow_games_slow_clients_and_chunks_keep_every_promise() {
     let budget = Budget { frames: 2, drains: 1, cuts: 1, ..NONE };
     let setup = Setup { slow: true, chunks: true, slow_client: true, ..setup(Recovery::None, budget) };
-    holds("slow", setup, Budget { early: 1, ticks: 1, ..budget }, 1);
+    holds("slow", setup, Budget { early: 1, ticks: 1, ..budget }, 30_000);
 }
 
 #[test]
 fn a_player_who_leaves_is_told_of_to_a_game_that_has_every_frame() {
     let budget = Budget { frames: 1, drains: 1, cuts: 1, halves: 1, departures: 1, ..NONE };
-    holds("leaving", setup(Recovery::None, budget), Budget { frames: 2, park: true, ..budget }, 1);
+    holds("leaving", setup(Recovery::None, budget), Budget { frames: 2, park: true, ..budget }, 30_000);
 }
 
 #[test]
 fn a_game_that_ends_the_session_keeps_every_promise() {
     let budget = Budget { frames: 1, drains: 1, cuts: 1, closes: 1, departures: 1, ..NONE };
-    holds("closing", setup(Recovery::None, budget), Budget { frames: 2, park: true, ..budget }, 1);
+    holds("closing", setup(Recovery::None, budget), Budget { frames: 2, park: true, ..budget }, 20_000);
 }
 
 #[test]
@@ -112,36 +112,51 @@ fn a_crash_without_recovery_costs_only_what_was_there() {
         "crashes at none",
         setup(Recovery::None, budget),
         Budget { frames: 3, cuts: 1, park: true, ..budget },
-        1,
+        20_000,
     );
 }
 
 #[test]
 fn a_backend_that_was_given_up_and_lives_is_heard_by_nobody() {
     let budget = Budget { frames: 2, silences: 1, drains: 1, ..NONE };
-    holds("silences at none", setup(Recovery::None, budget), Budget { frames: 3, cuts: 1, ..budget }, 1);
+    holds("silences at none", setup(Recovery::None, budget), Budget { frames: 3, cuts: 1, ..budget }, 18_000);
     let budget = Budget { frames: 2, silences: 1, kills: 1, ..NONE };
-    holds("silences at replay", setup(Recovery::Replay, budget), Budget { ticks: 1, cuts: 1, ..budget }, 1);
+    holds(
+        "silences at replay",
+        setup(Recovery::Replay, budget),
+        Budget { ticks: 1, cuts: 1, ..budget },
+        65_000,
+    );
 }
 
 #[test]
 fn a_crash_at_replay_costs_nothing() {
     let deep = Budget { kills: 2, cuts: 1, ..PROTECTED };
-    holds("crashes at replay", setup(Recovery::Replay, PROTECTED), deep, 1);
+    holds("crashes at replay", setup(Recovery::Replay, PROTECTED), deep, 200_000);
     let budget = Budget { frames: 2, kills: 1, cuts: 1, ..NONE };
-    holds("crashes and cuts at replay", setup(Recovery::Replay, budget), Budget { ticks: 1, ..budget }, 1);
+    holds(
+        "crashes and cuts at replay",
+        setup(Recovery::Replay, budget),
+        Budget { ticks: 1, ..budget },
+        15_000,
+    );
     let budget = Budget { frames: 1, kills: 1, drains: 1, ticks: 1, ..NONE };
-    holds("crashes in moves at replay", setup(Recovery::Replay, budget), Budget { frames: 2, ..budget }, 1);
+    holds(
+        "crashes in moves at replay",
+        setup(Recovery::Replay, budget),
+        Budget { frames: 2, ..budget },
+        75_000,
+    );
 }
 
 #[test]
 fn a_crash_at_delta_costs_nothing() {
     let deep = Budget { kills: 2, cuts: 1, ..PROTECTED };
-    holds("crashes at delta", setup(Recovery::Delta, PROTECTED), deep, 1);
+    holds("crashes at delta", setup(Recovery::Delta, PROTECTED), deep, 220_000);
     let budget = Budget { frames: 2, kills: 1, cuts: 1, ..NONE };
-    holds("crashes and cuts at delta", setup(Recovery::Delta, budget), Budget { ticks: 1, ..budget }, 1);
+    holds("crashes and cuts at delta", setup(Recovery::Delta, budget), Budget { ticks: 1, ..budget }, 20_000);
     let budget = Budget { frames: 2, kills: 1, drains: 1, ..NONE };
-    holds("crashes in moves at delta", setup(Recovery::Delta, budget), Budget { ticks: 1, ..budget }, 1);
+    holds("crashes in moves at delta", setup(Recovery::Delta, budget), Budget { ticks: 1, ..budget }, 65_000);
 }
 
 #[test]
@@ -150,7 +165,7 @@ fn a_crash_at_checkpoint_takes_the_game_back_and_loses_no_client_frame() {
         "crashes at checkpoint",
         setup(Recovery::Checkpoint, PROTECTED),
         Budget { drains: 1, ..PROTECTED },
-        1,
+        50_000,
     );
 }
 
@@ -177,12 +192,14 @@ fn no_session_is_stuck_for_ever() {
 fn every_planted_bug_is_caught() {
     let moves = setup(Recovery::None, MOVED);
     let crashes = setup(Recovery::Replay, PROTECTED);
+    // One record and no more, so that nothing but a crash can tell.
+    let records = setup(Recovery::Replay, Budget { frames: 1, ..PROTECTED });
     for (bug, setup) in [
         (Bug::NoEpochCheck, &moves),
         (Bug::EarlyRelease, &moves),
         (Bug::ForgottenQueue, &moves),
         (Bug::LiveBeforeStart, &moves),
-        (Bug::DeliverBeforeKept, &crashes),
+        (Bug::DeliverBeforeKept, &records),
         (Bug::TrimOnAck, &crashes),
     ] {
         let verdict = explore(&format!("{bug:?}"), Setup { bug: Some(bug), ..setup.clone() });

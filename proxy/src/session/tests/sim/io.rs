@@ -250,8 +250,9 @@ impl Io {
             let after = rest.split_off(length);
             let jitter = self.rng.u64(0..=u64::try_from(shape.jitter.as_micros()).unwrap());
             let transfer = length as u64 * 1000 / shape.bytes_per_ms.max(1);
-            let begin = (now + shape.latency).max(pipe.last).max(pipe.held_until);
-            pipe.last = begin + Duration::from_micros(jitter + transfer);
+            // A late piece holds up those behind it; the next isn't later for that.
+            let comes = now + shape.latency + Duration::from_micros(jitter);
+            pipe.last = comes.max(pipe.last).max(pipe.held_until) + Duration::from_micros(transfer);
             pipe.in_flight.push_back((pipe.last, rest));
             arrivals.push(pipe.last);
             rest = after;

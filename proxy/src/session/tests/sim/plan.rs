@@ -166,7 +166,8 @@ impl Plan {
             gentle,
             padding: *r.choice(&[0, 0, 100, 20_000, 150_000]).expect("not empty"),
             tick: ms(*r.choice(&[0, 20, 50, 200]).expect("not empty")),
-            outbox_bytes: r.usize(500..10_000),
+            // Below what the ticks of an ack's delay take, frames would wait for ever behind ticks.
+            outbox_bytes: r.usize(20_000..60_000),
             client_window_bytes: r.u32(2000..20_000),
             state_credit_bytes: *r.choice(&[0, 1000, 16_384, 300_000]).expect("not empty"),
             turn: r.usize(1..100),
@@ -323,5 +324,6 @@ fn service(r: &mut Rng) -> Service {
             on_sigterm: if r.bool() { OnSigterm::Move } else { OnSigterm::Park },
         },
         trace: TracePolicy { ratio: Some(0.0), slow_frame: Duration::from_secs(1) },
+        rebalance: None,
     }
 }

@@ -145,7 +145,7 @@ impl Worker {
         if let Some(link) = seat.leaving.take()
             && let Some(drain) = &mut self.hub.link_mut(link).drain
         {
-            drain.finished();
+            drain.ended();
         }
         if std::mem::take(&mut seat.returning) {
             self.hub.returning_in_flight -= 1;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::io::{Io, Time};
 use super::Worker;
 use super::hub::LinkState;
-use crate::drain::Drain;
+use crate::drain::{Delay, Drain};
 use crate::routing::table::OnSigterm;
 use crate::session::handoff::Begun;
 use crate::session::{Effects, LinkId, Order, Otherwise, Phase, Wanted};
@@ -16,8 +16,7 @@ const RETURNS_A_TURN: u32 = 256;
 
 enum Turn {
     Begun,
-    NotNow,
-    NoPlace,
+    HeldUp(Delay),
     Left,
 }
 
@@ -49,7 +48,10 @@ impl Worker {
                 self.fill_drain(id);
                 self.run_drains(io);
             }
-            Some(drain) if due => drain.set_deadline(deadline),
+            Some(drain) if due => {
+                drain.set_deadline(deadline);
+                self.run_drains(io);
+            }
             Some(_) => {
                 link.drain = None;
                 self.hub.draining.retain(|other| *other != id);
@@ -86,9 +88,8 @@ impl Worker {
                 let turn = self.give_turn(id, key, io);
                 let Some(drain) = &mut self.hub.link_mut(id).drain else { break };
                 match turn {
-                    Turn::Begun => {}
-                    Turn::NotNow => drain.not_now(key, now),
-                    Turn::NoPlace => drain.thawed(key, now),
+                    Turn::Begun => drain.begins(),
+                    Turn::HeldUp(why) => drain.held_up(key, why, now),
                     Turn::Left => drain.skipped(),
                 }
             }
@@ -119,20 +120,21 @@ impl Worker {
             let wanted = Wanted { tried: &[], format: format.as_deref(), home: None, needs: 0, logic: None };
             if order.otherwise != Otherwise::ParkForHome {
                 match fx.candidate(wanted) {
-                    None if order.otherwise == Otherwise::Thaw => return Turn::NoPlace,
+                    None if order.otherwise == Otherwise::Thaw => return Turn::HeldUp(Delay::NoPlace),
                     Some(target) if !fx.link_is_up(target) => {
                         fx.hub.call_ahead(target);
-                        return Turn::NotNow;
+                        return Turn::HeldUp(Delay::Link);
                     }
                     _ => {}
                 }
             }
             fx.seat.leaving = Some(id);
+            fx.seat.avoids = (order.otherwise == Otherwise::Thaw).then_some(id);
             match session.leave(order, fx) {
                 Begun::Yes => Turn::Begun,
                 Begun::NotNow => {
-                    fx.seat.leaving = None;
-                    Turn::NotNow
+                    (fx.seat.leaving, fx.seat.avoids) = (None, None);
+                    Turn::HeldUp(Delay::NotNow)
                 }
             }
         });

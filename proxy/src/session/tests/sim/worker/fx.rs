@@ -206,7 +206,8 @@ impl Fx<'_> {
         let mut candidates = Vec::new();
         for id in self.hub.link_ids() {
             let link = self.hub.link(id);
-            let may = wanted.home.is_none_or(|home| home == id) && !wanted.tried.contains(&id);
+            let avoided = wanted.tried.contains(&id) || self.seat.avoids == Some(id);
+            let may = wanted.home.is_none_or(|home| home == id) && !avoided;
             if may && link.takes(wanted.format, wanted.needs) {
                 ids.push(id);
                 let (backend, sessions, logic) = (&link.backend, link.sessions, link.runs(wanted.logic));
@@ -234,13 +235,11 @@ impl Fx<'_> {
 
     /// The drain that this session left under gets its place back.
     fn settle_drain(&mut self, result: HandoffResult) {
+        self.seat.avoids = None;
         let Some(link) = self.seat.leaving.take() else { return };
         let now = self.hub.instant();
         if let Some(drain) = &mut self.hub.link_mut(link).drain {
-            match result {
-                HandoffResult::Thawed => drain.thawed(self.key, now),
-                _ => drain.finished(),
-            }
+            drain.settled(self.key, result, now);
         }
     }
 }

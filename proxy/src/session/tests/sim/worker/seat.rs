@@ -22,6 +22,8 @@ pub struct Seat {
     pub owes_ack: bool,
     pub link: Option<LinkId>,
     pub leaving: Option<LinkId>,
+    /// The drained link that it leaves: it goes back there only if nobody else takes it.
+    pub avoids: Option<LinkId>,
     pub returning: bool,
     pub timers: [Option<Time>; TIMERS.len()],
     pub kept_bytes: u64,
@@ -54,6 +56,7 @@ impl Seat {
             owes_ack: false,
             link: None,
             leaving: None,
+            avoids: None,
             returning: false,
             timers: [None; TIMERS.len()],
             kept_bytes: 0,
