@@ -141,9 +141,13 @@ impl Theatre {
     }
 
     fn storm(&mut self, options: &Options, tell: &mut dyn FnMut(&str)) -> Result<()> {
-        let freeze_ms = options.recovery.freeze_ms();
-        let bounds =
-            Bounds { storm: options.storm, kinds: options.kinds.clone(), swarms: options.swarms, freeze_ms };
+        let bounds = Bounds {
+            storm: options.storm,
+            kinds: options.kinds.clone(),
+            swarms: options.swarms,
+            freeze_ms: options.recovery.freeze_ms(),
+            most_burst_ticks: options.recovery.most_burst_ticks(),
+        };
         for swarm in &mut self.swarms {
             swarm.begin("storm")?;
         }
