@@ -88,6 +88,11 @@ impl Recovery {
         if self == Self::None { (50, 1_500) } else { (50, 4_000) }
     }
 
+    /// At `delta` all that an input makes travels in one record, which has a bound of 128 KiB.
+    fn most_burst_ticks(self) -> u32 {
+        if self == Self::Delta { 3_500 } else { 20_000 }
+    }
+
     /// How long a game may be silent, or its link be lost.
     fn patience_ms(self) -> u64 {
         if self == Self::None { 30_000 } else { 1_500 }

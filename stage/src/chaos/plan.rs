@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+const LEAST_BURST_TICKS: u32 = 1_000;
 /// Between two faults, in milliseconds.
 const GAP_MS: (u64, u64) = (150, 600);
 /// Of ten faults, so many come right after the one before, to meet what it has set going.
@@ -19,7 +20,6 @@ const MOST_WITHOUT_GAME: Duration = Duration::from_secs(3);
 const ETCD_RETURNS: Duration = Duration::from_millis(2_500);
 /// What a restart in place takes, beside the time between the end and the new start.
 const RESTART: Duration = Duration::from_millis(1_200);
-const MOST_BURST_TICKS: u32 = 20_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -202,6 +202,8 @@ pub struct Bounds {
     pub swarms: usize,
     /// In milliseconds.
     pub freeze_ms: (u64, u64),
+    /// Ticks that a player asks a game for at once, at most; above [`LEAST_BURST_TICKS`].
+    pub most_burst_ticks: u32,
 }
 
 /// All faults in their order.
@@ -317,7 +319,7 @@ impl Planner<'_> {
                 Some(self.players(Mischief::Flood(time), 4))
             }
             Kind::BackendFlood => {
-                let ticks = self.random.u32(1_000..=MOST_BURST_TICKS);
+                let ticks = self.random.u32(LEAST_BURST_TICKS..=self.bounds.most_burst_ticks);
                 Some(self.players(Mischief::Burst(ticks), 4))
             }
             Kind::Leave => Some(self.players(Mischief::Leave, 10)),
@@ -387,7 +389,13 @@ mod tests {
 
     fn bounds() -> Bounds {
         let storm = Duration::from_secs(60);
-        Bounds { storm, kinds: Kind::ALL.to_vec(), swarms: 4, freeze_ms: (100, 4_000) }
+        Bounds {
+            storm,
+            kinds: Kind::ALL.to_vec(),
+            swarms: 4,
+            freeze_ms: (100, 4_000),
+            most_burst_ticks: 20_000,
+        }
     }
 
     #[test]

@@ -141,9 +141,13 @@ impl Theatre {
     }
 
     fn storm(&mut self, options: &Options, tell: &mut dyn FnMut(&str)) -> Result<()> {
-        let freeze_ms = options.recovery.freeze_ms();
-        let bounds =
-            Bounds { storm: options.storm, kinds: options.kinds.clone(), swarms: options.swarms, freeze_ms };
+        let bounds = Bounds {
+            storm: options.storm,
+            kinds: options.kinds.clone(),
+            swarms: options.swarms,
+            freeze_ms: options.recovery.freeze_ms(),
+            most_burst_ticks: options.recovery.most_burst_ticks(),
+        };
         for swarm in &mut self.swarms {
             swarm.begin("storm")?;
         }
@@ -322,12 +326,20 @@ fn write_documents(etcd: &Etcd, backends: &[Backend], recovery: Recovery) -> Res
     put("routes/public", &json!({"listener": "game", "service": "arena", "prefer": "none"}))
 }
 
-/// Nobody is closed for having waited, and drains take long enough to meet other faults.
+/// Games that die of the storm, several times between two checkpoints, die of nobody's input.
+const MAX_RECOVERIES: u32 = 1_000;
+
+/// Nobody is closed for having waited or for bad luck, and drains take long enough to meet other faults.
 fn service(recovery: Recovery) -> serde_json::Value {
     let patience_ms = recovery.patience_ms();
     json!({
         "recovery": recovery.name(),
-        "limits": {"park_deadline_s": 110, "liveness_ms": patience_ms, "resume_timeout_ms": patience_ms},
+        "limits": {
+            "park_deadline_s": 110,
+            "liveness_ms": patience_ms,
+            "resume_timeout_ms": patience_ms,
+            "max_recoveries": MAX_RECOVERIES,
+        },
         "drain": {"per_second": 150},
     })
 }
