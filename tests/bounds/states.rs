@@ -63,7 +63,7 @@ fn a_state_over_the_limit_stays_where_it_is_and_the_log_names_both_sizes() {
     let log = scene.log();
     let line = log.lines().find(|line| line.contains("over the service's limit")).unwrap();
     // Two mebibytes, and what stands around a state.
-    assert!(line.contains(" state_bytes=20971") && line.contains("limits.max_state_bytes=1048576"), "{line}");
+    assert!(line.contains(" state_bytes=2097") && line.contains("limits.max_state_bytes=1048576"), "{line}");
     giant.send(100);
     assert!(giant.read_replies(2), "its player is closed");
     clean(players);
