@@ -100,14 +100,16 @@ impl Records {
         queue.push(Kind::Record { kind, seq, after }, TraceContext::NONE, bytes);
     }
 
-    /// Writes what no link has seen. Records wait for no window.
-    pub fn pump(&mut self, session: SessionId, epoch: Epoch, out: &mut Vec<u8>) {
-        let Some(queue) = &self.queue else { return };
+    /// Writes what no link has seen; says whether there was any. Records wait for no window.
+    pub fn pump(&mut self, session: SessionId, epoch: Epoch, out: &mut Vec<u8>) -> bool {
+        let Some(queue) = &self.queue else { return false };
+        let before = self.sent;
         while let Some((entry, bytes)) = queue.at(self.sent, self.sent_bytes) {
             write(session, epoch, entry.kind, false, bytes, out);
             self.sent += 1;
             self.sent_bytes += entry.bytes;
         }
+        self.sent > before
     }
 
     /// Writes once more what was written and comes after `had`.

@@ -130,6 +130,8 @@ impl Session {
             return false;
         }
         env.send(link, &Message::State(self.chunk(state, begin..end)));
+        // A large state takes its time: it is late only when nothing goes on.
+        env.timer(Timer::Answer, Some(self.service.limits.attach_timeout));
         self.phase = Phase::Attaching { link, asked: true, sent_bytes: end, credit_bytes };
         end < total_bytes && end < credit_bytes
     }

@@ -1,5 +1,7 @@
 //! Taking a checkpoint: asked for at an interval and when what is kept nears its bound, taken while the session plays.
 
+use std::time::Duration;
+
 use holdfast_protocol::message::{self, Credit, Message, Rule, State};
 
 use super::effects::{Effects, LinkId, Note, Timer};
@@ -27,7 +29,7 @@ impl Session {
         let Phase::Active { link } = self.phase else { return };
         if !self.journal.clock_runs && self.is_ahead_of(self.journal.base()) {
             self.journal.clock_runs = true;
-            env.timer(Timer::Checkpoint, Some(self.service.limits.checkpoint_interval));
+            env.timer(Timer::Checkpoint, Some(self.first_interval()));
         }
         let (bytes, bound) = (self.journal_bytes(), self.service.limits.max_journal_bytes);
         if self.journal.too_large && bytes >= bound {
@@ -35,6 +37,12 @@ impl Session {
         } else if bytes > bound / 2 && self.journal.checkpoint.is_none() {
             self.ask_checkpoint(link, env);
         }
+    }
+
+    /// Sessions that begin (or move) together are to take their checkpoints one after the other.
+    fn first_interval(&self) -> Duration {
+        let share = 128 + u32::from(self.id.0[0] ^ self.id.0[15]) / 2;
+        self.service.limits.checkpoint_interval * share / 256
     }
 
     pub(super) fn checkpoint_is_due<E: Effects>(&mut self, env: &mut E) {
@@ -59,7 +67,8 @@ impl Session {
         }
         let (subject, epoch) = (self.subject(), self.epoch);
         env.send(link, &Message::Checkpoint(message::Checkpoint { subject, epoch, credit_bytes }));
-        self.journal.checkpoint = Some(Checkpoint { reserved_bytes: credit_bytes, incoming: None });
+        self.journal.checkpoint =
+            Some(Checkpoint { reserved_bytes: credit_bytes, credit_bytes, incoming: None });
     }
 
     /// What the next state may weigh.
@@ -97,9 +106,9 @@ impl Session {
                 return Ok(());
             }
         }
-        let reserved_bytes = checkpoint.reserved_bytes;
+        let credit_bytes = checkpoint.credit_bytes;
         let incoming = checkpoint.incoming.get_or_insert_with(|| Incoming::begin(chunk));
-        if incoming.add(chunk, reserved_bytes)? {
+        if incoming.add(chunk, credit_bytes)? {
             self.checkpoint_is_whole(link, env);
         } else {
             self.grant_checkpoint(link, env);
@@ -112,15 +121,21 @@ impl Session {
         let (subject, epoch) = (self.subject(), self.epoch);
         let Some(checkpoint) = &mut self.journal.checkpoint else { return };
         let total_bytes = checkpoint.incoming.as_ref().map_or(0, Incoming::total_bytes);
-        let more = total_bytes.saturating_sub(checkpoint.reserved_bytes);
-        if more > 0 && env.reserve(more) {
-            checkpoint.reserved_bytes = total_bytes;
+        let more = total_bytes.saturating_sub(checkpoint.credit_bytes);
+        if more == 0 {
+            return;
+        }
+        // Who holds a part while waiting for the rest keeps others from getting theirs.
+        env.unreserve(std::mem::take(&mut checkpoint.reserved_bytes));
+        if env.reserve(total_bytes) {
+            (checkpoint.reserved_bytes, checkpoint.credit_bytes) = (total_bytes, total_bytes);
             env.send(link, &Message::Credit(Credit { subject, epoch, bytes: more }));
         }
     }
 
     fn checkpoint_is_whole<E: Effects>(&mut self, link: LinkId, env: &mut E) {
-        let Some(Checkpoint { reserved_bytes, incoming: Some(incoming) }) = self.journal.checkpoint.take()
+        let Some(Checkpoint { reserved_bytes, incoming: Some(incoming), .. }) =
+            self.journal.checkpoint.take()
         else {
             return;
         };

@@ -173,9 +173,13 @@ impl Session {
         self.wait_for_thaw(env);
     }
 
-    /// The input that held up the freeze holds up its end, too.
+    /// The input that held up the freeze holds up its end, too; and chunks of the state may be on the way before the
+    /// answer. Where a journal is kept the session can go on without; else only the link's death may cost the state.
     fn wait_for_thaw<E: Effects>(&self, env: &mut E) {
-        env.timer(Timer::Answer, Some(2 * self.service.limits.freeze_timeout));
+        let limits = &self.service.limits;
+        let patience = 2 * limits.freeze_timeout;
+        let keeps = self.journal.is_kept();
+        env.timer(Timer::Answer, Some(if keeps { patience } else { patience.max(limits.park_deadline) }));
     }
 
     /// ATTACHED, the answer to ATTACH, to THAW or to ATTACH(resume).

@@ -42,7 +42,10 @@ pub struct Origin {
 /// CHECKPOINT is on the link.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Checkpoint {
+    /// Room that is held for it: none while it waits for more than it was expected to take.
     pub reserved_bytes: u64,
+    /// STATE bytes that the backend may send.
+    pub credit_bytes: u64,
     pub incoming: Option<Incoming>,
 }
 

@@ -177,10 +177,10 @@ impl Session {
             self.journal.records.forget();
             return Ok(());
         }
-        let limits = &self.service.limits;
-        let bound =
-            limits.max_journal_bytes.saturating_mul(2).saturating_add(limits.client_window_bytes.into());
-        if self.journal_bytes() > bound { Err(Rule::WindowExceeded) } else { Ok(()) }
+        // The client's frames are the client's; they stop by its not being read.
+        let recorded = self.journal.records.kept_bytes() as u64;
+        let bound = self.service.limits.max_journal_bytes.saturating_mul(2);
+        if recorded > bound { Err(Rule::WindowExceeded) } else { Ok(()) }
     }
 
     /// The attachment has gone beyond what any before it did: the one that is frozen can't be thawed any more.
@@ -247,8 +247,11 @@ impl Session {
     /// The attachment has shown that it carries on: where nothing is kept for a crash, the state it was given is no
     /// longer needed.
     fn confirm(&mut self, epoch: Epoch) {
-        let is_given = self.journal.state.as_ref().is_some_and(|state| state.given_to == Some(epoch));
-        if is_given && !self.journal.is_kept() {
+        if self.journal.is_kept() {
+            return;
+        }
+        self.journal.recoveries = 0;
+        if self.journal.state.as_ref().is_some_and(|state| state.given_to == Some(epoch)) {
             self.journal.state = None;
         }
     }

@@ -112,7 +112,14 @@ impl Session {
         }
         match self.service.on_crash {
             OnCrash::Close => self.end(CloseReason::Crash, env),
-            OnCrash::Fresh => self.begin_anew(env),
+            OnCrash::Fresh => {
+                // A backend that fails whatever it is given would be asked again for ever.
+                self.journal.recoveries += 1;
+                if self.journal.recoveries > self.service.limits.max_recoveries {
+                    return self.end(CloseReason::Crash, env);
+                }
+                self.begin_anew(env);
+            }
         }
     }
 
@@ -204,7 +211,7 @@ impl Session {
             record_seq: Seq::NONE,
         };
         self.journal.logic = None;
-        (self.journal.recoveries, self.journal.suspect) = (0, false);
+        self.journal.suspect = false;
         self.lost = true;
         if self.outbound.is_empty() {
             match self.client {

@@ -94,7 +94,7 @@ impl Session {
     /// A checkpoint is on its way, with room reserved for it.
     #[must_use]
     pub fn takes_checkpoint(&self) -> bool {
-        self.journal.checkpoint.is_some()
+        self.journal.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.reserved_bytes > 0)
     }
 
     /// On its way to a backend.

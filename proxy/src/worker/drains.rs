@@ -68,8 +68,13 @@ impl Worker {
     }
 
     fn drain_policy(&self, id: LinkId) -> Option<DrainPolicy> {
-        let service = &self.hub.link(id).backend.id.service;
-        self.hub.table.services.get(&**service).map(|service| service.drain)
+        let link = self.hub.link(id);
+        let mut policy = self.hub.table.services.get(&*link.backend.id.service)?.drain;
+        if link.causes.own.as_ref().is_some_and(|own| own.returns) && policy.on_sigterm == OnSigterm::Park {
+            // Nobody is to be spared: the process waits for all of them before it can go and come back.
+            (policy.in_flight, policy.per_second) = (u32::MAX, u32::MAX);
+        }
+        Some(policy)
     }
 
     /// Sessions that are on the link and not yet in the drain's hands.

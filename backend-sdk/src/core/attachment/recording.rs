@@ -145,7 +145,11 @@ impl<S: Session> Attachment<S> {
     /// Writes records that no link has seen.
     pub(super) fn pump_records(&mut self, desk: &mut Desk) {
         if self.linked && desk.link.is_some() {
-            self.records.pump(self.place.session, self.epoch, &mut desk.out);
+            let wrote = self.records.pump(self.place.session, self.epoch, &mut desk.out);
+            if wrote && self.recovery == Recovery::Delta {
+                // A change acks the client frames that it covers.
+                self.unacked = 0;
+            }
         }
     }
 

@@ -323,6 +323,7 @@ fn service(r: &mut Rng) -> Service {
             on_deadline: OnDeadline::Keep,
             on_sigterm: if r.bool() { OnSigterm::Move } else { OnSigterm::Park },
         },
+        rebalance: None,
         trace: TracePolicy { ratio: Some(0.0), slow_frame: Duration::from_secs(1) },
     }
 }
