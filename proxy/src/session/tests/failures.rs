@@ -172,6 +172,12 @@ fn a_backend_that_answers_neither_freeze_nor_thaw_is_given_up() {
     world.wire(A).stalled = true;
     world.leave(0, Otherwise::Thaw);
     world.advance(4 * FREEZE_TIMEOUT);
+    assert_eq!(
+        world.phase(0),
+        "thawing",
+        "its state is there and nowhere else: the link's death would be known"
+    );
+    world.advance(PARK_DEADLINE);
     world.assert_active_on(0, B);
     world.wire(A).stalled = false;
     world.settle();
@@ -213,6 +219,7 @@ fn a_target_that_is_late_is_told_to_forget_and_the_next_is_tried() {
 #[test]
 fn a_target_that_never_gets_on_with_its_replay_is_given_up_while_the_state_is_there() {
     let mut world = replaying(3);
+    world.wire(B).stalled = true;
     world.advance(ATTACH_TIMEOUT + Duration::from_millis(50));
     world.assert_active_on(0, C);
     assert_eq!(world.seats[0].results, [HandoffResult::Moved]);

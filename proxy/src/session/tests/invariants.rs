@@ -144,7 +144,7 @@ fn invariant_5_a_full_buffer_pushes_back_on_its_sender_and_on_nobody_else() {
 
 #[test]
 fn invariant_5_every_wait_has_an_end() {
-    let waits = ATTACH_TIMEOUT + 4 * FREEZE_TIMEOUT + PARK_DEADLINE + limits().close_deadline;
+    let waits = ATTACH_TIMEOUT + 4 * FREEZE_TIMEOUT + 2 * PARK_DEADLINE + limits().close_deadline;
     for steps in 0..8 {
         let mut world = World::empty(2);
         world.open(std::sync::Arc::new(service(OnCrash::Fresh)));
