@@ -168,6 +168,9 @@ impl Session {
         self.outbound.release(covers, env);
         self.outbound.trim(covers, env);
         self.recovery_goes_on(env);
+        // The ack that follows says nothing new: what waited for it goes on here.
+        self.finish_client_close(env);
+        self.pump(env);
         Ok(())
     }
 

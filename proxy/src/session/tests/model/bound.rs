@@ -42,6 +42,8 @@ pub struct Setup {
     pub budget: Budget,
     /// Backends take their time: frames wait in them.
     pub slow: bool,
+    /// They take one client frame at a time.
+    pub narrow: bool,
     /// State goes out in chunks, each of which may be overtaken by what else happens.
     pub chunks: bool,
     /// The client takes its time to read.

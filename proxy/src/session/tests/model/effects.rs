@@ -64,6 +64,7 @@ pub struct Fx<'a> {
     pub wires: &'a mut [Wire; 2],
     pub seat: &'a mut Seat,
     pub ghost: &'a mut Ghost,
+    pub client_window_bytes: u32,
     pub state_credit_bytes: u64,
     pub capabilities: u64,
     /// After a crash all goes on as if it hadn't been.
@@ -113,7 +114,7 @@ impl Effects for Fx<'_> {
     }
 
     fn client_window_bytes(&self, _link: LinkId) -> u32 {
-        u32::MAX
+        self.client_window_bytes
     }
 
     fn state_credit_bytes(&self, _link: LinkId) -> u64 {

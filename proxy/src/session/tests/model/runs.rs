@@ -37,7 +37,7 @@ fn setup(recovery: Recovery, budget: Budget) -> Setup {
     let mut service = service(OnCrash::Fresh);
     service.recovery = recovery;
     let service = Arc::new(service);
-    Setup { service, budget, slow: false, chunks: false, slow_client: false, bug: None }
+    Setup { service, budget, slow: false, narrow: false, chunks: false, slow_client: false, bug: None }
 }
 
 /// `HOLDFAST_MODEL=deep`: as far as a night's run goes.
@@ -157,6 +157,16 @@ fn a_crash_at_delta_costs_nothing() {
     holds("crashes and cuts at delta", setup(Recovery::Delta, budget), Budget { ticks: 1, ..budget }, 20_000);
     let budget = Budget { frames: 2, kills: 1, drains: 1, ..NONE };
     holds("crashes in moves at delta", setup(Recovery::Delta, budget), Budget { ticks: 1, ..budget }, 65_000);
+}
+
+#[test]
+fn a_window_of_one_frame_keeps_every_promise() {
+    for recovery in [Recovery::None, Recovery::Delta, Recovery::Replay] {
+        let budget = Budget { frames: 3, drains: 1, cuts: 1, ..NONE };
+        let setup = Setup { narrow: true, ..setup(recovery, budget) };
+        let deep = Budget { kills: 1, ..budget };
+        holds(&format!("one frame at a time at {}", recovery.name()), setup, deep, 1000);
+    }
 }
 
 #[test]

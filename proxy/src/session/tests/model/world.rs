@@ -59,7 +59,9 @@ impl World {
         let (capabilities, protected) =
             (setup.service.recovery.needs(), setup.service.recovery != Recovery::None);
         let Self { session, wires, seat, ghost, .. } = self;
-        let mut fx = Fx { wires, seat, ghost, state_credit_bytes, capabilities, protected };
+        let client_window_bytes = if setup.narrow { 1 } else { u32::MAX };
+        let mut fx =
+            Fx { wires, seat, ghost, client_window_bytes, state_credit_bytes, capabilities, protected };
         let result = act(session, &mut fx);
         if !setup.chunks {
             while let Some(link) = fx.seat.chunks.take() {
