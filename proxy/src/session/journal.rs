@@ -25,8 +25,10 @@ pub struct Journal {
     pub too_large: bool,
     /// Nor is there room for more input and output without one: nothing is kept until the next attachment.
     pub gave_up: bool,
-    /// Crashes since the last new state.
+    /// Crashes since the last new state, and since the session last got on.
     pub recoveries: u32,
+    /// The last client frame that any backend had processed at the last crash.
+    pub processed: Seq,
     /// At the last crash there was input that hadn't been processed.
     pub suspect: bool,
 }

@@ -210,6 +210,12 @@ impl Outbound {
         self.acked
     }
 
+    /// Last seq that any attachment has processed.
+    #[must_use]
+    pub fn processed(&self) -> Seq {
+        self.processed
+    }
+
     /// Last seq given to the current attachment.
     #[must_use]
     pub fn sent(&self) -> Seq {

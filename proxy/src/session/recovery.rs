@@ -128,6 +128,12 @@ impl Session {
     /// bystander, whom no number of crashes makes guilty.
     pub(super) fn suspect<E: Effects>(&mut self, on_its_way: bool, env: &mut E) -> Option<Suspicion> {
         let first = self.outbound.first_unprocessed().map(|entry| (entry.seq, xxh3_64(entry.frame)));
+        if self.outbound.processed()
+            > std::mem::replace(&mut self.journal.processed, self.outbound.processed())
+        {
+            // What was suspected has been processed since, and did no harm.
+            (self.journal.recoveries, self.journal.suspect) = (0, false);
+        }
         if first.is_none() && !on_its_way {
             self.journal.suspect = false;
             return Some(Suspicion::None);

@@ -326,9 +326,6 @@ fn write_documents(etcd: &Etcd, backends: &[Backend], recovery: Recovery) -> Res
     put("routes/public", &json!({"listener": "game", "service": "arena", "prefer": "none"}))
 }
 
-/// Games that die of the storm, several times between two checkpoints, die of nobody's input.
-const MAX_RECOVERIES: u32 = 1_000;
-
 /// Nobody is closed for having waited or for bad luck, and drains take long enough to meet other faults.
 fn service(recovery: Recovery) -> serde_json::Value {
     let patience_ms = recovery.patience_ms();
@@ -338,7 +335,6 @@ fn service(recovery: Recovery) -> serde_json::Value {
             "park_deadline_s": 110,
             "liveness_ms": patience_ms,
             "resume_timeout_ms": patience_ms,
-            "max_recoveries": MAX_RECOVERIES,
         },
         "drain": {"per_second": 150},
     })

@@ -324,9 +324,9 @@ impl Io {
     /// lost, from any byte on.
     pub fn cut(&mut self, conn: ConnId, told: [Option<Duration>; 2]) {
         let now = self.now;
-        for end in 0..2 {
+        for (end, told) in told.into_iter().enumerate() {
             let it = &mut self.conns[conn.0];
-            let at = told[end].map_or(NEVER, |delay| now + delay).min(it.broken_at[end]);
+            let at = told.map_or(NEVER, |delay| now + delay).min(it.broken_at[end]);
             it.broken_at[end] = at;
             let pipe = &mut it.pipes[end];
             pipe.lost = true;

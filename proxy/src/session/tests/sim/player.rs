@@ -107,15 +107,17 @@ impl Player {
         self.next_read.max(self.slow_until)
     }
 
+    fn end_its_stream(&mut self, conn: ConnId, io: &mut Io) {
+        if io.write(conn, HERE, &mut self.outbox) == Written::All {
+            io.end(conn, HERE);
+            self.stage = Stage::Listens;
+        }
+    }
+
     fn play(&mut self, conn: ConnId, io: &mut Io) {
         let count = u32::try_from(self.sent.len()).unwrap();
         match self.plan.departure {
-            Departure::Half(frames) if count > frames => {
-                if io.write(conn, HERE, &mut self.outbox) == Written::All {
-                    io.end(conn, HERE);
-                    self.stage = Stage::Listens;
-                }
-            }
+            Departure::Half(frames) if count > frames => self.end_its_stream(conn, io),
             Departure::Hurried(frames) if count > frames => {
                 io.write(conn, HERE, &mut self.outbox);
                 self.leave(conn, io);
