@@ -169,7 +169,9 @@ fn sessions_backends_and_routes_are_json_with_stable_fields() {
         let backend = &backends["backends"][0];
         let expected = [
             "address",
+            "attachments",
             "backend",
+            "drain",
             "draining",
             "in_table",
             "last_error",
@@ -256,7 +258,7 @@ fn orders_that_make_no_sense_are_refused_with_what_to_do() {
         let from_a_page = format!("{head}\r\ncontent-length: {}\r\n\r\n{order}", order.len());
         let answer = answer_to(&admin, &from_a_page)?;
         ensure!(answer.starts_with("HTTP/1.1 403"), "{answer}");
-        ensure!(http::get(&admin, "/drain")?.status == 405);
+        ensure!(http::get(&admin, "/undrain")?.status == 405);
         ensure!(http::get(&admin, "/sessions?limit=0")?.status == 400);
         ensure!(http::get(&admin, "/nowhere")?.status == 404);
         // None of it moved anybody.
@@ -333,7 +335,13 @@ fn commands_tell_and_do(scene: &Scene, admin: &str) -> Result<()> {
     ensure!(said.code == 0 && end["result"] == "done" && end["left"] == 0, "{said:?}");
     // Nobody is left to take b's: the deadline passes, and everybody stays where they are.
     let said = run(&["drain", "arena/b", "--local", "--wait", "--deadline", "1s"])?;
-    ensure!(said.code == 4 && said.stdout.contains("still has 20 sessions"), "{said:?}");
+    ensure!(
+        said.code == 4
+            && said.stdout.contains("isn't empty at the deadline")
+            && said.stdout.contains("20 sessions left"),
+        "{said:?}"
+    );
+    ensure!(said.stderr.contains("no other backend of arena takes sessions now"), "{said:?}");
     for backend in ["arena/a", "arena/b"] {
         let said = run(&["undrain", backend, "--local"])?;
         ensure!(

@@ -407,7 +407,7 @@ impl Session {
         let scope = FaultScope::Attachment(self.subject(), self.epoch);
         env.send(link, &Message::Fault(Fault { scope, rule, text: "" }));
         self.release(link, self.epoch, env);
-        self.attachment_lost(link, env);
+        self.attachment_failed(link, env);
     }
 
     /// The link on which the current attachment speaks and is spoken to.

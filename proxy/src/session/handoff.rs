@@ -55,7 +55,14 @@ impl Session {
             return self.checkpoint_chunk(link, chunk, env);
         }
         let (acked, sent, echo) = (self.outbound.acked(), self.outbound.sent(), self.inbound.echo());
-        let records = self.journal.base().record_seq..=self.journal.records.had();
+        let (base, had) = (self.journal.base(), self.journal.records.had());
+        let records = base.record_seq..=had;
+        // A change that the attachment was given and hasn't begun brings its server frames with it, again.
+        let servers = if self.journal.level == Recovery::Delta && chunk.record_seq < had {
+            base.server_seq..=echo
+        } else {
+            echo..=echo
+        };
         let (subject, epoch) = (self.subject(), self.epoch);
         let (reserved_bytes, incoming) = match &mut self.phase {
             Phase::Freezing { reserved_bytes, incoming, .. } => (reserved_bytes, incoming),
@@ -69,7 +76,7 @@ impl Session {
         }
         if incoming.is_none() {
             let covers = (acked..=sent).contains(&chunk.client_seq) && records.contains(&chunk.record_seq);
-            if !covers || chunk.server_seq != echo {
+            if !covers || !servers.contains(&chunk.server_seq) {
                 return Err(Rule::StateOverrun);
             }
             env.note(Note::StateBegins);
@@ -224,17 +231,22 @@ impl Session {
         self.replay(link, env);
     }
 
-    /// The backend that this session depends on is gone, or broke a rule.
+    /// The backend that this session depends on is gone.
     pub fn attachment_lost<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+        if matches!(self.phase, Phase::Attaching { link: at, .. } if at == link) {
+            // It was never refused: whoever runs there next may take it.
+            self.may_retry = true;
+        }
+        self.attachment_failed(link, env);
+    }
+
+    /// Its attachment is over, and the backend may well be there still.
+    pub(super) fn attachment_failed<E: Effects>(&mut self, link: LinkId, env: &mut E) {
         if self.old.is_some_and(|old| old.link == link) {
             self.old = None;
         }
         match self.phase {
-            Phase::Attaching { link: at, .. } if at == link => {
-                // It was never refused: whoever runs there next may take it.
-                self.may_retry = true;
-                self.try_next(link, env);
-            }
+            Phase::Attaching { link: at, .. } if at == link => self.try_next(link, env),
             // The handoff isn't over, and the state is as it was. After a crash that would be an endless march.
             Phase::Replaying { link: at }
                 if at == link && self.journal.state.is_some() && self.moves_by_plan() =>

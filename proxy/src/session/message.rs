@@ -62,7 +62,7 @@ impl Session {
                 if fault.rule == Rule::Diverged {
                     self.diverged(link, env);
                 }
-                self.attachment_lost(link, env);
+                self.attachment_failed(link, env);
                 Ok(())
             }
             Message::Record(record) => self.record(record, env),

@@ -41,6 +41,10 @@ impl<S: Session> Attachment<S> {
             self.activate(desk)?;
             self.end_by_client(desk)?;
         }
+        if !is_new && !close.half && self.is_ending() {
+            // Its end waits for START, and the proxy waits for no more than the ack: the game is told now.
+            self.activate(desk)?;
+        }
         self.is_gone |= !close.half && (is_new || self.is_ending());
         self.run_waiting(desk)
     }
