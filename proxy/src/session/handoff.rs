@@ -57,11 +57,12 @@ impl Session {
         let (acked, sent, echo) = (self.outbound.acked(), self.outbound.sent(), self.inbound.echo());
         let (base, had) = (self.journal.base(), self.journal.records.had());
         let records = base.record_seq..=had;
-        // A change that the attachment was given and hasn't begun brings its server frames with it, again.
-        let servers = if self.journal.level == Recovery::Delta && chunk.record_seq < had {
-            base.server_seq..=echo
+        // A change that the attachment was given and hasn't begun is given again, and with it all that it covers.
+        let leaves_out = self.journal.level == Recovery::Delta && chunk.record_seq < had;
+        let (clients, servers) = if leaves_out {
+            (base.client_seq..=sent, base.server_seq..=echo)
         } else {
-            echo..=echo
+            (acked..=sent, echo..=echo)
         };
         let (subject, epoch) = (self.subject(), self.epoch);
         let (reserved_bytes, incoming) = match &mut self.phase {
@@ -75,7 +76,7 @@ impl Session {
             return Ok(());
         }
         if incoming.is_none() {
-            let covers = (acked..=sent).contains(&chunk.client_seq) && records.contains(&chunk.record_seq);
+            let covers = clients.contains(&chunk.client_seq) && records.contains(&chunk.record_seq);
             if !covers || !servers.contains(&chunk.server_seq) {
                 return Err(Rule::StateOverrun);
             }

@@ -22,11 +22,10 @@ impl World {
                 }
             };
             assert!(fair, "player {index} ({:?}) ended by {reason:?}", player.plan.departure);
-            assert_eq!(
-                seat.processed + seat.lost,
-                seat.frames,
-                "player {index}: every frame is accounted for"
-            );
+            let accounted = seat.processed + seat.lost;
+            // A game that has ended the session has no use for what comes behind.
+            let all = accounted == seat.frames || (by_game && accounted < seat.frames);
+            assert!(all, "player {index}: {accounted} frames of {} are accounted for", seat.frames);
             if self.plan.is_lossless() {
                 assert_eq!(seat.lost, 0, "player {index}");
                 assert!(player.oracle.lineages <= 1, "player {index} has one history");
