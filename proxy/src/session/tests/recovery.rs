@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::world::{A, B, CHECKPOINT_INTERVAL, World, surviving};
 use crate::routing::table::{OnCrash, Recovery, Service};
 use crate::session::Otherwise;
+use crate::session::handoff::Begun;
 use crate::telemetry::counters::{CloseReason, HandoffResult};
 
 const EXACT: [Recovery; 2] = [Recovery::Replay, Recovery::Delta];
@@ -264,6 +265,27 @@ fn a_backend_without_the_abilities_is_no_place_for_a_journal_and_a_new_session_i
     world.assert_active_on(1, B);
     assert_eq!(world.seats[1].unprotected, 1);
     world.restart(A);
+    world.settle();
+    world.assert_active_on(0, A);
+    finish(&mut world);
+}
+
+#[test]
+fn at_delta_a_state_may_leave_out_changes_that_were_given_and_not_begun() {
+    let mut world = world(Recovery::Delta);
+    world.frames(0, 3);
+    world.advance(Duration::from_millis(120));
+    world.kill(A);
+    world.restart(A);
+    world.wire(A).draining = true;
+    world.give_turns();
+    // B says that it has the session; the changes, START and FREEZE go down with the link.
+    assert!(world.step(B, true) && world.step(B, false));
+    world.assert_active_on(0, B);
+    world.undrain(A);
+    assert_eq!(world.leave(0, Otherwise::Park), Begun::Yes);
+    world.cut(B);
+    world.connect(B);
     world.settle();
     world.assert_active_on(0, A);
     finish(&mut world);
