@@ -56,12 +56,10 @@ impl Event {
         self != Self::Cut
     }
 
-    /// More of the service's document. Who is parked waits for the last to be: a pace would only add to the pause.
+    /// More of the service's document.
     pub fn service(self) -> Value {
         match self {
-            Self::Restart => {
-                json!({"drain": {"on_sigterm": "park", "per_second": 100_000, "in_flight": 1000}})
-            }
+            Self::Restart => json!({"drain": {"on_sigterm": "park"}}),
             Self::Drain | Self::Kill | Self::Cut => json!({}),
         }
     }
