@@ -1,9 +1,8 @@
 //! A player who leaves in the middle of a move is still saved: the next backend gets the state, what was said last,
 //! and the leave.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 
 use holdfast_protocol::message::{Drain, Message};
 use serde_json::{Value, json};
@@ -39,15 +38,13 @@ fn a_player_who_leaves_while_the_next_backend_is_slow_to_take_him() {
     client.send(b"before\n");
     client.expect(b"before\n");
     // It has its link, and reads nothing of it for now.
-    let open = Arc::new(AtomicBool::new(false));
-    let gate = Arc::clone(&open);
+    let (shut, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
     let next = Impostor::start(move |peer| {
         if peer.hello() {
             peer.welcome();
-            let begun = Instant::now();
-            while !gate.load(Ordering::Acquire) && begun.elapsed() < SOON {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            let left = gate.lock().unwrap().recv_timeout(SOON);
+            assert_ne!(left, Err(RecvTimeoutError::Timeout), "the player leaves");
             peer.play(&|_, _| ());
         }
     });
@@ -59,7 +56,7 @@ fn a_player_who_leaves_while_the_next_backend_is_slow_to_take_him() {
         scene.sessions()[0]["kept_bytes"].as_u64() > scene.sessions()[0]["state_bytes"].as_u64()
     });
     drop(client);
-    open.store(true, Ordering::Release);
+    drop(shut);
     is_saved_at(&next, b"last words");
     wait_gone(&mut scene);
 }
