@@ -9,7 +9,7 @@ use holdfast::framing::RawFraming;
 use holdfast::routing::pick::{Candidate, Logic, pick};
 use holdfast::routing::table::Prefer;
 use holdfast::routing::{Backend, BackendAddress, BackendId};
-use holdfast_protocol::message::{Data, Message};
+use holdfast_protocol::message::{Data, Message, Subject};
 use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext, codec, decode};
 
 const FRAME_BYTES: usize = 128;
@@ -17,7 +17,7 @@ const FRAMES: u64 = 64;
 
 fn data(frame: &[u8]) -> Message<'_> {
     Message::Data(Data {
-        session: SessionId([7; 16]),
+        subject: Subject::Session(SessionId([7; 16])),
         epoch: Epoch(1),
         seq: Seq(1),
         ack: Seq(1),

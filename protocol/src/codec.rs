@@ -4,6 +4,7 @@
 //! part), the fixed part, the variable part; all little-endian. Decoding borrows, never allocates, never panics and
 //! never looks beyond the message's own bytes.
 
+pub mod addressed;
 pub mod capability;
 pub mod delta;
 

@@ -42,7 +42,6 @@ pub enum Message<'a> {
     Checkpoint(Checkpoint),
     Credit(Credit),
     Join(Join),
-    Leave(Leave),
     Drain(Drain<'a>),
     Undrain,
     Close(Close<'a>),
@@ -221,7 +220,7 @@ pub struct Attached {
     pub server_seq: Seq,
 }
 
-/// The backend can't take the session; to the backend: a JOIN or LEAVE can't be met.
+/// The backend can't take the session; to the backend: a JOIN can't be met.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Refused<'a> {
     pub subject: Subject,
@@ -238,10 +237,10 @@ pub struct Start {
     pub epoch: Epoch,
 }
 
-/// One application frame.
+/// One application frame; on a group's stream, one [`Addressed`](crate::codec::addressed::Addressed) frame.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Data<'a> {
-    pub session: SessionId,
+    pub subject: Subject,
     pub epoch: Epoch,
     pub seq: Seq,
     /// Cumulative ack of the other direction's DATA.
@@ -374,14 +373,6 @@ pub struct Credit {
 /// A request: this session is to be in the group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Join {
-    pub session: SessionId,
-    pub epoch: Epoch,
-    pub group: GroupId,
-}
-
-/// A request: this session is to leave the group.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Leave {
     pub session: SessionId,
     pub epoch: Epoch,
     pub group: GroupId,

@@ -346,7 +346,7 @@ impl Session {
         let (seq, record, again) = (entry.seq, Seq::NONE, entry.again);
         let message = match entry.kind {
             Kind::Frame => Message::Data(Data {
-                session,
+                subject: self.subject(),
                 epoch,
                 seq,
                 ack,

@@ -1,8 +1,6 @@
 //! Backends that break the link's rules in the middle of play.
 
-use holdfast_protocol::message::{
-    Attached, Hello, Join, Leave, Message, Record, RecordKind, Rule, State, Subject,
-};
+use holdfast_protocol::message::{Attached, Hello, Join, Message, Record, RecordKind, Rule, State, Subject};
 use holdfast_protocol::{Epoch, GroupId, InstanceId, Seq, SessionId, codec};
 
 use super::{broken, faults, scene, unharmed};
@@ -99,14 +97,6 @@ const OF_A_SESSION: [Case; 12] = [
         misdeed: |peer, talk| {
             let (session, epoch) = (talk.session, talk.epoch);
             peer.send(&Message::Join(Join { session, epoch, group: GroupId([7; 16]) }));
-        },
-        rule: Rule::Group,
-    },
-    Case {
-        name: "leaves-a-group",
-        misdeed: |peer, talk| {
-            let (session, epoch) = (talk.session, talk.epoch);
-            peer.send(&Message::Leave(Leave { session, epoch, group: GroupId([7; 16]) }));
         },
         rule: Rule::Group,
     },

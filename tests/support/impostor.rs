@@ -302,7 +302,8 @@ impl Peer {
 
     fn frame(&mut self, data: &Data<'_>) -> Option<Talk> {
         self.tell(Heard::Frame(data.frame.to_vec()));
-        let talk = self.talks.get_mut(&data.session)?;
+        let Subject::Session(session) = data.subject else { return None };
+        let talk = self.talks.get_mut(&session)?;
         talk.had = data.seq;
         if data.frame.starts_with(MISBEHAVE) {
             return Some(*talk);
@@ -324,7 +325,7 @@ impl Peer {
     /// The next frame as it should be, for misdeeds to change.
     pub fn data<'a>(&self, talk: Talk, frame: &'a [u8]) -> Data<'a> {
         Data {
-            session: talk.session,
+            subject: Subject::Session(talk.session),
             epoch: talk.epoch,
             seq: talk.sent.next(),
             ack: talk.had,

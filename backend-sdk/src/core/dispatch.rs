@@ -22,7 +22,7 @@ impl<G: Game> Peer<G> {
         self.desk.now = now;
         match message {
             Message::Data(data) => {
-                self.current(data.session, data.epoch, |attachment, desk| attachment.data(desk, data));
+                self.about(data.subject, data.epoch, |attachment, desk| attachment.data(desk, data));
             }
             Message::Ack(ack) => {
                 self.about(ack.subject, ack.epoch, |attachment, desk| attachment.ack(desk, ack))
@@ -65,7 +65,6 @@ impl<G: Game> Peer<G> {
             Message::Attached(_)
             | Message::Refused(_)
             | Message::Join(_)
-            | Message::Leave(_)
             | Message::Drain(_)
             | Message::Undrain => {
                 let text = "a message that only a backend may send";

@@ -3,7 +3,7 @@
 //! The first `sent` frames have been written to the link and wait for their ack; the others wait for room in the
 //! window and have no sequence number yet. Invariant: a frame leaves only by an ack or with the session.
 
-use holdfast_protocol::message::{Close, Data};
+use holdfast_protocol::message::{Close, Data, Subject};
 use holdfast_protocol::{Epoch, Message, Seq, SessionId, TraceContext, encode};
 
 use super::fault::Fault;
@@ -166,7 +166,10 @@ fn write(head: Head, seq: Seq, again: bool, entry: Entry, frame: &[u8], out: &mu
     let Head { session, epoch, ack, record } = head;
     let trace = entry.trace;
     let message = match entry.kind {
-        Kind::Data { .. } => Message::Data(Data { session, epoch, seq, ack, record, again, trace, frame }),
+        Kind::Data { .. } => {
+            let subject = Subject::Session(session);
+            Message::Data(Data { subject, epoch, seq, ack, record, again, trace, frame })
+        }
         Kind::Close { half } => {
             let reason = "closed by the game";
             Message::Close(Close { session, epoch, seq, ack, record, half, again, reason })

@@ -240,7 +240,16 @@ impl Keeper {
         match &self.given[at] {
             Given::Frame { seq, bytes } => {
                 let (seq, trace, frame) = (*seq, TraceContext::NONE, bytes.as_slice());
-                Message::Data(Data { session, epoch, seq, ack, record, again, trace, frame })
+                Message::Data(Data {
+                    subject: Subject::Session(session),
+                    epoch,
+                    seq,
+                    ack,
+                    record,
+                    again,
+                    trace,
+                    frame,
+                })
             }
             Given::Close { seq, half } => {
                 let (seq, half, reason) = (*seq, *half, "client closed");

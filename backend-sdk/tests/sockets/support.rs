@@ -169,7 +169,7 @@ pub fn freeze(number: u8) -> Message<'static> {
 
 pub fn data(number: u8, seq: u64, frame: &[u8]) -> Message<'_> {
     Message::Data(Data {
-        session: session(number),
+        subject: Subject::Session(session(number)),
         epoch: EPOCH,
         seq: Seq(seq),
         ack: Seq::NONE,

@@ -15,6 +15,8 @@ pub const TRACE: TraceContext =
 
 const ON_SESSION: Subject = Subject::Session(SESSION);
 const ON_GROUP: Subject = Subject::Group(GROUP);
+/// A frame of kind 0, of a member.
+const ADDRESSED: &[u8] = b"\0session-00000001hello";
 
 /// The vectors of one type, as its file holds them.
 pub fn vectors(of: MessageType) -> Value {
@@ -256,11 +258,14 @@ fn traffic(of: MessageType) -> Vec<(&'static str, Message<'static>)> {
     let (session, epoch, seq, ack, record) = (SESSION, Epoch(2), Seq(1235), Seq(5678), Seq(9));
     match of {
         MessageType::Data => {
-            let data = Data { session, epoch, seq, ack, record, again: false, trace: TRACE, frame: b"hello" };
+            let subject = ON_SESSION;
+            let data = Data { subject, epoch, seq, ack, record, again: false, trace: TRACE, frame: b"hello" };
             let again = Data { again: true, trace: TraceContext::NONE, frame: b"", ..data };
+            let group = Data { subject: ON_GROUP, frame: ADDRESSED, ..data };
             let large = Data { seq: Seq(u64::MAX), epoch: Epoch(u64::MAX), frame: &[0x5a; 300], ..data };
             vec![
                 ("one frame", Message::Data(data)),
+                ("a member's frame on a group's stream", Message::Data(group)),
                 ("empty frame again, without trace", Message::Data(again)),
                 ("largest numbers", Message::Data(large)),
             ]
@@ -394,11 +399,10 @@ fn short(of: MessageType) -> Vec<(&'static str, Message<'static>)> {
             MessageType::Release => Message::Release(Release { subject, epoch }),
             MessageType::Checkpoint => Message::Checkpoint(Checkpoint { subject, epoch, credit_bytes: 8192 }),
             MessageType::Credit => Message::Credit(Credit { subject, epoch, bytes: 16_384 }),
-            MessageType::Join => Message::Join(Join { session, epoch, group }),
-            _ => Message::Leave(Leave { session, epoch, group }),
+            _ => Message::Join(Join { session, epoch, group }),
         }
     };
-    if matches!(of, MessageType::Join | MessageType::Leave) {
+    if of == MessageType::Join {
         return vec![("a session", make(ON_SESSION))];
     }
     vec![("a session", make(ON_SESSION)), ("a group", make(ON_GROUP))]

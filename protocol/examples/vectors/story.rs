@@ -55,8 +55,8 @@ impl Story<'_> {
 
     fn data(&mut self, way: &str, why: &str, epoch: u64, seqs: (u64, u64), again: bool, frame: &[u8]) {
         let (seq, ack, record) = (Seq(seqs.0), Seq(seqs.1), Seq::NONE);
-        let (session, epoch, trace) = (SESSION, Epoch(epoch), TRACE);
-        self.say(way, why, &Message::Data(Data { session, epoch, seq, ack, record, again, trace, frame }));
+        let (subject, epoch, trace) = (Subject::Session(SESSION), Epoch(epoch), TRACE);
+        self.say(way, why, &Message::Data(Data { subject, epoch, seq, ack, record, again, trace, frame }));
     }
 
     fn ack(&mut self, way: &str, why: &str, epoch: u64, data: u64) {

@@ -122,15 +122,15 @@ fn traffic(of: MessageType) -> (Vec<Flag>, Vec<Field>) {
     let record = || field("record", U64, "to the proxy: the last record this depends on; else 0");
     match of {
         MessageType::Data => (
-            vec![again()],
+            vec![again(), group()],
             vec![
-                session(),
+                subject(),
                 epoch(),
                 field("seq", U64, "of this direction, from 1"),
                 ack(),
                 record(),
                 trace("trace of this frame"),
-                field("frame", Rest, "one application frame; may be empty"),
+                field("frame", Rest, "one application frame, which may be empty; of a group, section 12"),
             ],
         ),
         MessageType::Record => (
@@ -233,9 +233,7 @@ fn short(of: MessageType) -> (Vec<Flag>, Vec<Field>) {
         MessageType::Credit => {
             (vec![group()], vec![subject(), epoch(), field("bytes", U64, "so many more STATE bytes")])
         }
-        MessageType::Join | MessageType::Leave => {
-            (vec![], vec![session(), epoch(), field("group", Id, "group")])
-        }
+        MessageType::Join => (vec![], vec![session(), epoch(), field("group", Id, "group")]),
         MessageType::Drain => (
             vec![flag(0x01, "returns", "the process comes back under the same name")],
             vec![field("deadline_ms", U32, "from now on"), field("reason", Text, "for logs")],

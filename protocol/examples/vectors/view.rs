@@ -91,7 +91,7 @@ fn attachment(entry: &AttachmentEntry) -> Value {
 fn traffic(message: &Message<'_>) -> Value {
     match message {
         Message::Data(m) => json!({
-            "again": m.again, "session": session(m.session), "epoch": epoch(m.epoch), "seq": seq(m.seq),
+            "again": m.again, "subject": subject(m.subject), "epoch": epoch(m.epoch), "seq": seq(m.seq),
             "ack": seq(m.ack), "record": seq(m.record), "trace": m.trace.to_string(), "frame": hex(m.frame),
         }),
         Message::Record(m) => json!({
@@ -161,9 +161,6 @@ fn short(message: &Message<'_>) -> Value {
             "subject": subject(m.subject), "epoch": epoch(m.epoch), "bytes": big(m.bytes),
         }),
         Message::Join(m) => json!({
-            "session": session(m.session), "epoch": epoch(m.epoch), "group": group(m.group),
-        }),
-        Message::Leave(m) => json!({
             "session": session(m.session), "epoch": epoch(m.epoch), "group": group(m.group),
         }),
         Message::Fault(m) => {

@@ -6,8 +6,8 @@ use super::header::Header;
 use super::{DecodeError, flags};
 use crate::message::{
     Ack, Attach, AttachMode, Attached, Attachments, BadEntry, Checkpoint, Close, Credit, Data, Drain, Fault,
-    FaultScope, Freeze, Hello, Join, Leave, Message, Ping, Pong, Record, RecordKind, Recovery, Refused,
-    Release, Rule, Start, State, Thaw, Welcome,
+    FaultScope, Freeze, Hello, Join, Message, Ping, Pong, Record, RecordKind, Recovery, Refused, Release,
+    Rule, Start, State, Thaw, Welcome,
 };
 use fields::Fields;
 
@@ -41,7 +41,6 @@ pub fn read<'a>(header: &Header, fixed: &'a [u8], variable: &'a [u8]) -> Result<
         Type::Checkpoint => read_checkpoint(fields).map(Message::Checkpoint),
         Type::Credit => read_credit(fields).map(Message::Credit),
         Type::Join => read_join(fields).map(Message::Join),
-        Type::Leave => read_leave(fields).map(Message::Leave),
         Type::Drain => read_drain(fields).map(Message::Drain),
         Type::Undrain => Ok(Message::Undrain),
         Type::Close => read_close(fields).map(Message::Close),
@@ -57,7 +56,7 @@ pub fn read<'a>(header: &Header, fixed: &'a [u8], variable: &'a [u8]) -> Result<
 #[inline]
 fn read_data<'a>(fields: &mut Fields<'a, '_>) -> Result<Data<'a>, DecodeError> {
     Ok(Data {
-        session: fields.session("session")?,
+        subject: fields.subject()?,
         epoch: fields.epoch("epoch")?,
         seq: fields.seq("seq")?,
         ack: fields.seq("ack")?,
@@ -229,14 +228,6 @@ fn read_credit(fields: &mut Fields<'_, '_>) -> Result<Credit, DecodeError> {
 
 fn read_join(fields: &mut Fields<'_, '_>) -> Result<Join, DecodeError> {
     Ok(Join {
-        session: fields.session("session")?,
-        epoch: fields.epoch("epoch")?,
-        group: fields.group("group")?,
-    })
-}
-
-fn read_leave(fields: &mut Fields<'_, '_>) -> Result<Leave, DecodeError> {
-    Ok(Leave {
         session: fields.session("session")?,
         epoch: fields.epoch("epoch")?,
         group: fields.group("group")?,

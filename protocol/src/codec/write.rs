@@ -43,9 +43,10 @@ pub fn encode_data_head(data: &Data<'_>) -> [u8; DATA_OVERHEAD_BYTES] {
     let mut head = [0; DATA_OVERHEAD_BYTES];
     head[0..4].copy_from_slice(&length_field(FIXED + data.frame.len()));
     head[4] = MessageType::Data.number();
-    head[5] = flag(data.again, flags::AGAIN);
+    let (group, id) = subject_bits(data.subject);
+    head[5] = flag(data.again, flags::AGAIN) | group;
     head[6..8].copy_from_slice(&(FIXED as u16).to_le_bytes());
-    head[8..24].copy_from_slice(&data.session.0);
+    head[8..24].copy_from_slice(&id);
     head[24..32].copy_from_slice(&data.epoch.0.to_le_bytes());
     head[32..40].copy_from_slice(&data.seq.0.to_le_bytes());
     head[40..48].copy_from_slice(&data.ack.0.to_le_bytes());
@@ -230,11 +231,6 @@ fn encode_bare(message: &Message<'_>, out: &mut Vec<u8>) {
             writer.u64(m.epoch.0);
             writer.put(&m.group.0);
         }
-        Message::Leave(m) => {
-            writer.put(&m.session.0);
-            writer.u64(m.epoch.0);
-            writer.put(&m.group.0);
-        }
         Message::Drain(m) => {
             writer.u32(m.deadline_ms);
             writer.end_fixed();
@@ -253,6 +249,15 @@ fn encode_bare(message: &Message<'_>, out: &mut Vec<u8>) {
 #[inline]
 fn flag(set: bool, bit: u8) -> u8 {
     if set { bit } else { 0 }
+}
+
+/// The flag and the id of a subject.
+#[inline]
+fn subject_bits(subject: Subject) -> (u8, [u8; 16]) {
+    match subject {
+        Subject::Session(id) => (0, id.0),
+        Subject::Group(id) => (flags::GROUP, id.0),
+    }
 }
 
 /// A length that doesn't fit is written as the largest, which every receiver refuses as too large.
@@ -281,10 +286,7 @@ impl<'a> Writer<'a> {
 
     #[inline]
     fn begin_subject(out: &'a mut Vec<u8>, message: MessageType, bits: u8, subject: Subject) -> Self {
-        let (group, id) = match subject {
-            Subject::Session(id) => (0, id.0),
-            Subject::Group(id) => (flags::GROUP, id.0),
-        };
+        let (group, id) = subject_bits(subject);
         let mut writer = Self::begin(out, message, bits | group);
         writer.put(&id);
         writer

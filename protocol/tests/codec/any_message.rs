@@ -153,9 +153,16 @@ fn traffic(of: MessageType, p: &Parts) -> Message<'_> {
     let (session, epoch, seq) = (SessionId(p.ids[0]), Epoch(n[0]), Seq(n[1]));
     let (ack, record, again) = (Seq(n[2]), Seq(n[3]), p.flags[0]);
     match of {
-        MessageType::Data => {
-            Message::Data(Data { session, epoch, seq, ack, record, again, trace: p.trace, frame: &p.bytes })
-        }
+        MessageType::Data => Message::Data(Data {
+            subject: subject(p.ids[0], p.group),
+            epoch,
+            seq,
+            ack,
+            record,
+            again,
+            trace: p.trace,
+            frame: &p.bytes,
+        }),
         MessageType::Close => {
             let (half, reason) = (p.flags[1], p.texts[0].as_str());
             Message::Close(Close { session, epoch, seq, ack, record, half, again, reason })
@@ -226,7 +233,6 @@ fn control(of: MessageType, p: &Parts) -> Message<'_> {
         MessageType::Checkpoint => Message::Checkpoint(Checkpoint { subject, epoch, credit_bytes: n[1] }),
         MessageType::Credit => Message::Credit(Credit { subject, epoch, bytes: n[1] }),
         MessageType::Join => Message::Join(Join { session, epoch, group }),
-        MessageType::Leave => Message::Leave(Leave { session, epoch, group }),
         _ => {
             let scope = if p.flags[0] { FaultScope::Attachment(subject, epoch) } else { FaultScope::Link };
             Message::Fault(Fault { scope, rule: Rule::from_number(n[1] as u16 % 40), text: &p.texts[0] })

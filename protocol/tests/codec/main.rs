@@ -3,7 +3,7 @@
 mod any_message;
 
 use any_message::{any_encoded, any_parts, with_message};
-use holdfast_protocol::message::{Data, Drain, Message};
+use holdfast_protocol::message::{Data, Drain, Message, Subject};
 use holdfast_protocol::{
     DATA_OVERHEAD_BYTES, Epoch, HEADER_BYTES, MAX_MESSAGE_BYTES, MessageType, Seq, SessionId, TraceContext,
     decode, decode_first, encode, encode_data, encode_data_head,
@@ -141,7 +141,7 @@ fn a_data_head_and_its_frame_are_a_whole_data() {
 
 fn any_data() -> Data<'static> {
     Data {
-        session: SessionId([7; 16]),
+        subject: Subject::Session(SessionId([7; 16])),
         epoch: Epoch(1),
         seq: Seq(2),
         ack: Seq(3),

@@ -171,7 +171,7 @@ fn the_state_tables_have_no_empty_cell_and_name_every_message_of_an_attachment()
     let spec = file("SPEC.md");
     let to_backend =
         "ATTACH START DATA RECORD ACK FREEZE THAW RELEASE STATE CHECKPOINT CREDIT CLOSE FAULT".split(' ');
-    let to_proxy = "ATTACHED REFUSED DATA RECORD ACK STATE CREDIT JOIN LEAVE CLOSE FAULT".split(' ');
+    let to_proxy = "ATTACHED REFUSED DATA RECORD ACK STATE CREDIT JOIN CLOSE FAULT".split(' ');
     let sides =
         [("\n## 15. ", 8, to_backend.collect::<Vec<_>>()), ("\n## 16. ", 7, to_proxy.collect::<Vec<_>>())];
     for (heading, states, messages) in sides {

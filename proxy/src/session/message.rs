@@ -15,10 +15,9 @@ use super::{Client, Phase, Session};
 #[must_use]
 pub fn session_of(message: &Message<'_>) -> Option<SessionId> {
     let subject = match message {
-        Message::Data(data) => return Some(data.session),
         Message::Close(close) => return Some(close.session),
         Message::Join(join) => return Some(join.session),
-        Message::Leave(leave) => return Some(leave.session),
+        Message::Data(data) => data.subject,
         Message::Attached(attached) => attached.subject,
         Message::Refused(refused) => refused.subject,
         Message::State(state) => state.subject,
@@ -67,7 +66,7 @@ impl Session {
             }
             Message::Record(record) => self.record(record, env),
             // Groups come with an ability that this proxy doesn't announce.
-            Message::Join(_) | Message::Leave(_) => Err(Rule::Group),
+            Message::Join(_) => Err(Rule::Group),
             _ => Err(Rule::Unexpected),
         };
         self.broken(link, outcome, env);
@@ -292,7 +291,6 @@ fn epoch_of(message: &Message<'_>) -> Option<Epoch> {
         Message::Credit(credit) => credit.epoch,
         Message::Record(record) => record.epoch,
         Message::Join(join) => join.epoch,
-        Message::Leave(leave) => leave.epoch,
         Message::Fault(fault) => match fault.scope {
             FaultScope::Attachment(_, epoch) => epoch,
             FaultScope::Link => return None,

@@ -325,7 +325,7 @@ pub fn start(number: u8, epoch: u64) -> Message<'static> {
 
 pub fn data(number: u8, epoch: u64, seq: u64, frame: &str) -> Message<'_> {
     Message::Data(Data {
-        session: session(number),
+        subject: Subject::Session(session(number)),
         epoch: Epoch(epoch),
         seq: Seq(seq),
         ack: Seq::NONE,

@@ -19,7 +19,7 @@ fn subject(world: &World) -> Subject {
 
 fn data<'a>(world: &World, seq: u64, ack: u64, frame: &'a [u8]) -> Data<'a> {
     Data {
-        session: world.sessions[0].id(),
+        subject: Subject::Session(world.sessions[0].id()),
         epoch: world.sessions[0].epoch(),
         seq: Seq(seq),
         ack: Seq(ack),
@@ -144,7 +144,8 @@ fn a_live_frame_before_the_answer_to_attach_ends_that_attachment() {
         let mut world = World::empty(2);
         world.open(Arc::new(service(OnCrash::Fresh)));
         world.wire(A).to_backend.clear();
-        let Data { session, epoch, seq, ack, record, .. } = data(&world, 1, 0, b"early");
+        let Data { epoch, seq, ack, record, .. } = data(&world, 1, 0, b"early");
+        let session = world.sessions[0].id();
         let close = Close { session, epoch, seq, ack, record, half: false, again: false, reason: "" };
         let early = data(&world, 1, 0, b"early");
         world.give(A, &if closes { Message::Close(close) } else { Message::Data(early) });
@@ -200,7 +201,8 @@ fn what_a_closed_backend_repeats_is_ignored() {
     world.frame(0, b"quit");
     world.settle();
     let repeated = Data { again: true, ..data(&world, 1, 1, b"x") };
-    let Data { session, epoch, ack, record, .. } = repeated;
+    let Data { epoch, ack, record, .. } = repeated;
+    let session = world.sessions[0].id();
     let close = Close { session, epoch, seq: Seq(2), ack, record, half: false, again: true, reason: "" };
     world.give(A, &Message::Data(repeated));
     world.give(A, &Message::Close(close));

@@ -346,7 +346,7 @@ impl FakeLink {
 
     pub fn send(&mut self, session: SessionId, epoch: Epoch, seq: u64, ack: Seq, frame: &[u8]) {
         self.say(&Message::Data(Data {
-            session,
+            subject: Subject::Session(session),
             epoch,
             seq: Seq(seq),
             ack,

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use holdfast_protocol::codec::delta::{Delta, write_delta};
 use holdfast_protocol::message::{
     Ack, Attach, Attached, AttachmentEntry, AttachmentPhase, Close, Data, Message, Record, RecordKind,
-    Recovery, Rule,
+    Recovery, Rule, Subject,
 };
 use holdfast_protocol::{Epoch, Seq, TraceContext};
 
@@ -457,7 +457,8 @@ impl Attachment {
             Said::InRecord => return,
             Said::Reply(reply, record) => {
                 let (record, trace, frame) = (Seq(record), TraceContext::NONE, &reply.bytes());
-                desk.out.push(&Message::Data(Data { session, epoch, seq, ack, record, again, trace, frame }));
+                let subject = Subject::Session(session);
+                desk.out.push(&Message::Data(Data { subject, epoch, seq, ack, record, again, trace, frame }));
             }
             Said::Close => {
                 let (record, half, reason) = (Seq(self.record_had), false, "");
