@@ -105,10 +105,12 @@ pub enum HandoffCause {
     Crash,
     /// `rebalance` in the service's document.
     Rebalance,
+    /// Its game wants it in a group.
+    Group,
 }
 
 impl HandoffCause {
-    pub const ALL: [Self; 4] = [Self::Operator, Self::Backend, Self::Crash, Self::Rebalance];
+    pub const ALL: [Self; 5] = [Self::Operator, Self::Backend, Self::Crash, Self::Rebalance, Self::Group];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -117,6 +119,7 @@ impl HandoffCause {
             Self::Backend => "backend",
             Self::Crash => "crash",
             Self::Rebalance => "rebalance",
+            Self::Group => "group",
         }
     }
 }
@@ -307,4 +310,9 @@ pub struct Counters {
     pub poisoned: Cell,
     /// Sessions whose backend can't do what their service's `recovery` asks for.
     pub unprotected: Cell,
+    /// Groups, and sessions in them.
+    pub groups: Cell,
+    pub group_members: Cell,
+    /// Requests to be in a group that couldn't be met.
+    pub joins_refused: Cell,
 }

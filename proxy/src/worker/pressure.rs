@@ -321,6 +321,9 @@ impl Worker {
         let mut slow = Vec::new();
         for (key, slot) in &self.slots {
             let (bytes, reason) = slow_bytes(slot);
+            if slot.session.is_group() {
+                continue;
+            }
             if slot.seat.stream.is_none() {
                 // It is on its way out already, with all that it holds.
                 leaving_bytes += slot.seat.kept.queue;
