@@ -235,13 +235,13 @@ impl Outbound {
 
     /// Calls `each` with the frames up to and with `seq` that none has processed before, which the present attachment
     /// is about to have processed.
-    pub fn for_unprocessed(&self, seq: Seq, mut each: impl FnMut(&[u8])) {
+    pub fn for_unprocessed(&self, seq: Seq, mut each: impl FnMut(Seq, &[u8])) {
         let (mut at, mut here) = (self.head, self.acked.next());
         while here <= seq && here <= self.sent {
             let Some(entry) = self.entry_at(at, here) else { return };
             at += HEADER + entry.frame.len();
             if here > self.processed {
-                each(entry.frame);
+                each(here, entry.frame);
             }
             here = here.next();
         }
