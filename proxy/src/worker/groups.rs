@@ -268,7 +268,7 @@ impl Worker {
             if members >= service.limits.max_group_members as usize {
                 return Some("the group is full: limits.max_group_members");
             }
-        } else if self.hub.config.groups.len() >= self.hub.config.max_groups {
+        } else if self.hub.config.groups.count() >= self.hub.config.max_groups {
             return Some("there are too many groups: limits.max_groups");
         }
         None
