@@ -32,14 +32,18 @@ impl Session {
         // Client frames alone are what any handoff gives again.
         let made_something =
             self.inbound.had() > base.server_seq || self.journal.records.had() > base.record_seq;
-        let groups = if self.is_group() { GROUPS } else { 0 };
-        groups
-            | match self.journal.level {
-                Recovery::Replay | Recovery::Delta if made_something && self.journal.is_kept() => {
-                    self.journal.level.needs()
-                }
-                _ => 0,
-            }
+        let replays = made_something && self.journal.is_kept();
+        let level = match self.journal.level {
+            Recovery::Replay | Recovery::Delta if replays => self.journal.level.needs(),
+            _ => 0,
+        };
+        level | self.needs_to_move()
+    }
+
+    /// The same for one whose state covers all that it did.
+    #[must_use]
+    pub fn needs_to_move(&self) -> u64 {
+        if self.is_group() { GROUPS } else { 0 }
     }
 
     /// A group goes back to no checkpoint: who came and left since would be where the game doesn't expect them.

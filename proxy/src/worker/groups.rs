@@ -243,6 +243,11 @@ impl Worker {
         if let Some(reason) = self.bars(slot, group) {
             return self.refuse_join(key, reason);
         }
+        // Nobody leaves a backend to wait for one.
+        let here = self.groups.get(&group).and_then(|key| self.slots.get(*key));
+        if here.is_some_and(|slot| !matches!(slot.session.phase(), Phase::Active { .. })) {
+            return;
+        }
         let order = Order { cause: HandoffCause::Group, otherwise: Otherwise::Board };
         let begun = self.drive(key, |session, fx| {
             fx.seat.company.not_before = Some(fx.hub.now + AGAIN_AFTER);
