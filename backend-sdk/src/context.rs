@@ -10,8 +10,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
-use holdfast_protocol::message::Recovery;
-use holdfast_protocol::{Epoch, SessionId, TraceContext};
+use holdfast_protocol::codec::addressed::{Addressed, AddressedKind};
+use holdfast_protocol::message::{Recovery, Subject};
+use holdfast_protocol::{Epoch, GroupId, Seq, SessionId, TraceContext};
 
 use crate::game::Tag;
 use crate::random::Random;
@@ -22,16 +23,27 @@ pub(crate) type Work = Pin<Box<dyn Future<Output = Vec<u8>> + Send + 'static>>;
 /// What stays the same as long as a session is here.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    pub session: SessionId,
+    /// The session, or the group.
+    pub subject: Subject,
     /// As `ip:port`.
     pub client: Box<str>,
     pub service: Box<str>,
 }
 
+impl Place {
+    /// The 128 bits of its id, whatever it is.
+    pub fn id(&self) -> SessionId {
+        match self.subject {
+            Subject::Session(session) => session,
+            Subject::Group(group) => SessionId(group.0),
+        }
+    }
+}
+
 /// What one handler did.
 #[derive(Default)]
 pub(crate) struct Effects {
-    /// All frames sent, one after the other.
+    /// All frames sent, one after the other; a group's with their addresses.
     pub bytes: Vec<u8>,
     /// Their lengths.
     pub lengths: Vec<usize>,
@@ -39,6 +51,10 @@ pub(crate) struct Effects {
     pub work: Vec<(Tag, Work)>,
     /// What it told of its change of state.
     pub change: Vec<u8>,
+    /// What became of a group's members, at level `delta`.
+    pub roster: Vec<u8>,
+    /// The group that it wants to be in.
+    pub join: Option<GroupId>,
     pub close: bool,
 }
 
@@ -56,7 +72,17 @@ impl Effects {
         self.timers.clear();
         self.work.clear();
         self.change.clear();
+        self.roster.clear();
+        self.join = None;
         self.close = false;
+    }
+
+    /// Adds a frame of a group's stream.
+    pub fn push_addressed(&mut self, kind: AddressedKind, member: SessionId, payload: &[u8]) {
+        let head = Addressed::head(kind, member);
+        self.bytes.extend_from_slice(&head);
+        self.bytes.extend_from_slice(payload);
+        self.lengths.push(head.len() + payload.len());
     }
 }
 
@@ -65,6 +91,10 @@ pub struct Context<'a> {
     pub(crate) place: &'a Place,
     pub(crate) epoch: Epoch,
     pub(crate) input: u64,
+    /// Last client frame that was begun.
+    pub(crate) processed: Seq,
+    /// The group that it wants to be in.
+    pub(crate) wish: Option<GroupId>,
     pub(crate) now: SystemTime,
     /// Whether the handler has asked for the time.
     pub(crate) asked: Cell<bool>,
@@ -79,7 +109,7 @@ impl Context<'_> {
     /// The session's id: the same from the player's connect to the end, whichever process serves it.
     #[must_use]
     pub fn session(&self) -> SessionId {
-        self.place.session
+        self.place.id()
     }
 
     /// The player's address as `ip:port`.
@@ -121,6 +151,24 @@ impl Context<'_> {
     /// Ends the session once all that was sent has left. [`crate::Session::closed`] is called right after this handler.
     pub fn close(&mut self) {
         self.effects.close = true;
+    }
+
+    /// Asks that the session be in this group: a wish, which stands until it is met or refused. The last one wins.
+    ///
+    /// When the wish is met, the session's state goes to [`crate::Group::joined`] of that group, in this process or
+    /// another, and the session here is dropped, as in any move. If it can't ever be met,
+    /// [`crate::Session::join_refused`] says why. Until then the session goes on as it is.
+    ///
+    /// The wish moves with the session's state. In [`crate::Game::open`] from a state at levels `replay` and `delta` this
+    /// does nothing, as sending does.
+    pub fn join(&mut self, group: GroupId) {
+        self.effects.join = Some(group);
+    }
+
+    /// The group that the session is to be in, as far as that isn't met.
+    #[must_use]
+    pub fn wish(&self) -> Option<GroupId> {
+        self.effects.join.or(self.wish)
     }
 
     /// Calls [`crate::Session::timer`] each `period` (at least a millisecond), beginning one period from now. A timer
@@ -196,10 +244,17 @@ impl Context<'_> {
     }
 }
 
+impl Context<'_> {
+    /// The same context, for as long as a wrapper of it lives.
+    pub(crate) fn reborrow(&mut self) -> Context<'_> {
+        Context { asked: self.asked.clone(), random: self.random, effects: self.effects, ..*self }
+    }
+}
+
 impl fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
-            .field("session", &self.place.session)
+            .field("subject", &self.place.subject)
             .field("epoch", &self.epoch)
             .field("input", &self.input)
             .finish_non_exhaustive()

@@ -9,6 +9,7 @@ mod attach;
 mod attachment;
 mod bytes;
 mod change;
+mod crowd;
 mod desk;
 mod dispatch;
 mod envelope;
@@ -29,13 +30,14 @@ use std::time::Instant;
 
 use holdfast_protocol::codec::capability;
 use holdfast_protocol::message::{AttachmentEntry, AttachmentsBuf, Drain, Hello, Subject, Welcome};
-use holdfast_protocol::{Message, PROTOCOL_VERSION, SessionId};
+use holdfast_protocol::{Message, PROTOCOL_VERSION};
 
 pub(crate) use self::attachment::caught;
 use self::attachment::{Attachment, Next};
 #[cfg(feature = "plain")]
 pub(crate) use self::attachment::{Input, call};
 pub use self::bytes::BytesError;
+pub(crate) use self::crowd::{CLOSED_BY_GAME, Roster, depart, departing};
 pub use self::desk::Now;
 use self::desk::{Desk, Link};
 pub use self::envelope::EnvelopeError;
@@ -78,9 +80,11 @@ pub struct Counts {
 pub struct Peer<G: Game> {
     game: Arc<G>,
     population: Population,
-    attachments: HashMap<SessionId, Attachment<G::Session>>,
+    attachments: HashMap<Subject, Attachment<G::Session>>,
     desk: Desk,
     drain: Option<DrainOrder>,
+    /// Whose links these are: proxy and worker.
+    name: String,
     /// When the attachments are given up, unless the link comes back.
     orphans_at: Option<Instant>,
     /// Bytes of state that attachments are waiting for.
@@ -97,6 +101,7 @@ impl<G: Game> Peer<G> {
             attachments: HashMap::new(),
             desk: Desk::new(settings, now, seed),
             drain: None,
+            name: String::new(),
             orphans_at: None,
             loading_bytes: 0,
             counts: Counts::default(),
@@ -115,6 +120,7 @@ impl<G: Game> Peer<G> {
         }
         self.link_lost(now);
         self.orphans_at = None;
+        self.name = format!("worker {} of proxy {}", hello.worker, hello.proxy);
         let max_frame_bytes = hello.max_frame_bytes as usize;
         let capabilities = hello.capabilities & self.capabilities();
         self.desk.link = Some(Link { generation: hello.generation, max_frame_bytes, capabilities });
@@ -126,15 +132,16 @@ impl<G: Game> Peer<G> {
     /// All that is optional and built.
     fn capabilities(&self) -> u64 {
         let deltas = if self.desk.settings.deltas { capability::DELTA } else { 0 };
-        capability::CHECKPOINTS | capability::REPLAY | deltas
+        let groups = if self.desk.settings.groups { capability::GROUPS } else { 0 };
+        capability::CHECKPOINTS | capability::REPLAY | deltas | groups
     }
 
     fn welcome(&mut self, generation: u64, capabilities: u64) {
         let settings = Arc::clone(&self.desk.settings);
         let mut list = AttachmentsBuf::new();
-        for (session, attachment) in &self.attachments {
+        for (subject, attachment) in &self.attachments {
             list.push(AttachmentEntry {
-                subject: Subject::Session(*session),
+                subject: *subject,
                 epoch: attachment.epoch(),
                 phase: attachment.link_phase(),
                 client_seq: attachment.received(),
@@ -173,9 +180,9 @@ impl<G: Game> Peer<G> {
         let lost: Vec<_> = self
             .attachments
             .iter_mut()
-            .filter_map(|(session, attachment)| (!attachment.link_lost(&mut self.desk)).then_some(*session))
+            .filter_map(|(subject, attachment)| (!attachment.link_lost(&mut self.desk)).then_some(*subject))
             .collect();
-        lost.into_iter().for_each(|session| self.remove(session, Next::Forget));
+        lost.into_iter().for_each(|subject| self.remove(subject, Next::Forget));
     }
 
     /// The process is to end; the proxy is told, now or when its link is up.
@@ -203,8 +210,8 @@ impl<G: Game> Peer<G> {
     pub fn tick(&mut self, now: Now) {
         self.desk.now = now;
         for _ in 0..TIMER_BATCH {
-            let Some((due, session)) = self.desk.schedule.pop(now.at) else { break };
-            self.with(session, |attachment, desk| attachment.timer(desk, due));
+            let Some((due, subject)) = self.desk.schedule.pop(now.at) else { break };
+            self.with(subject, |attachment, desk| attachment.timer(desk, due));
         }
         if self.desk.acks.due.is_some_and(|due| due <= now.at) {
             self.desk.acks.due = None;
@@ -228,8 +235,8 @@ impl<G: Game> Peer<G> {
 
     fn tell_acks(
         &mut self,
-        mut sessions: Vec<SessionId>,
-        list: impl FnOnce(&mut desk::AckList) -> &mut Vec<SessionId>,
+        mut sessions: Vec<Subject>,
+        list: impl FnOnce(&mut desk::AckList) -> &mut Vec<Subject>,
     ) {
         for session in sessions.drain(..) {
             if let Some(attachment) = self.attachments.get_mut(&session) {
@@ -312,33 +319,33 @@ impl<G: Game> Peer<G> {
     /// Runs something on an attachment, and does what follows from how it went.
     fn with(
         &mut self,
-        session: SessionId,
+        subject: Subject,
         action: impl FnOnce(&mut Attachment<G::Session>, &mut Desk) -> Result<Next, Fault>,
     ) {
-        let Some(attachment) = self.attachments.get_mut(&session) else { return };
+        let Some(attachment) = self.attachments.get_mut(&subject) else { return };
         match action(attachment, &mut self.desk) {
             Ok(Next::Stay) => {}
-            Ok(next) => self.remove(session, next),
-            Err(fault) => self.fail(session, &fault),
+            Ok(next) => self.remove(subject, next),
+            Err(fault) => self.fail(subject, &fault),
         }
     }
 
     /// Ends one session that broke a rule, or whose game did.
-    fn fail(&mut self, session: SessionId, fault: &Fault) {
-        let Some(attachment) = self.attachments.get(&session) else { return };
+    fn fail(&mut self, subject: Subject, fault: &Fault) {
+        let Some(attachment) = self.attachments.get(&subject) else { return };
         let epoch = attachment.epoch();
         self.counts.faults += 1;
-        tracing::warn!(%session, %epoch, rule = ?fault.rule, reason = fault.text, "session ended by a fault");
-        self.desk.say_fault(Subject::Session(session), epoch, fault);
-        self.remove(session, Next::Forget);
+        tracing::warn!(?subject, %epoch, rule = ?fault.rule, reason = fault.text, "session ended by a fault");
+        self.desk.say_fault(subject, epoch, fault);
+        self.remove(subject, Next::Forget);
     }
 
-    fn remove(&mut self, session: SessionId, next: Next) {
-        let Some(mut attachment) = self.attachments.remove(&session) else { return };
+    fn remove(&mut self, subject: Subject, next: Next) {
+        let Some(mut attachment) = self.attachments.remove(&subject) else { return };
         self.loading_bytes = self.loading_bytes.saturating_sub(attachment.loading_bytes());
         attachment.dismantle(&mut self.desk, next == Next::Forget);
         if let Err(fault) = caught("drop", || drop(attachment)) {
-            tracing::warn!(%session, reason = fault.text, "a session's drop failed");
+            tracing::warn!(?subject, reason = fault.text, "a session's drop failed");
         }
     }
 }

@@ -4,7 +4,10 @@
 
 use std::fmt;
 
+use holdfast_protocol::GroupId;
+
 use crate::context::Context;
+use crate::group::{Group, GroupContext};
 
 /// A game server: opens one [`Session`] for each player that arrives.
 ///
@@ -25,6 +28,22 @@ pub trait Game: Send + Sync + 'static {
     /// # Errors
     /// A [`Refusal`]: the proxy takes the player to another backend, or back to where they were.
     fn open(&self, opening: Opening<'_>, context: &mut Context<'_>) -> Result<Self::Session, Refusal>;
+
+    /// A group (a match, a room) is formed, or comes with the state that another process wrote. Only asked with
+    /// [`crate::Builder::groups`].
+    ///
+    /// All that is said of [`Self::open`] holds. A new group has no members: the first one [`Group::joined`] right after.
+    ///
+    /// # Errors
+    /// A [`Refusal`]: the proxy tries another backend, or leaves the players as they were.
+    fn open_group(
+        &self,
+        opening: Opening<'_>,
+        context: &mut GroupContext<'_>,
+    ) -> Result<Box<dyn Group>, Refusal> {
+        let _ = (opening, context);
+        Err(Refusal::for_good("this game has no groups"))
+    }
 }
 
 /// One player's game, from [`Game::open`] on.
@@ -42,6 +61,11 @@ pub trait Session: Send + 'static {
     /// Work that [`Context::spawn`] began has come back.
     fn finished(&mut self, work: Tag, result: &[u8], context: &mut Context<'_>) {
         let _ = (work, result, context);
+    }
+
+    /// The wish for this group ([`Context::join`]) can't be met; it stands no longer. The session goes on as it is.
+    fn join_refused(&mut self, group: GroupId, reason: &str, context: &mut Context<'_>) {
+        let _ = (group, reason, context);
     }
 
     /// Level `delta` alone ([`crate::Builder::deltas`]): does to the state what an input did that told this `change` by

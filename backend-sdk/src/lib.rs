@@ -144,6 +144,7 @@ mod context;
 #[doc(hidden)]
 pub mod core;
 mod game;
+mod group;
 #[cfg(feature = "plain")]
 mod plain;
 mod population;
@@ -157,7 +158,8 @@ mod trace;
 
 pub use context::Context;
 pub use game::{Game, Opening, Refusal, Session, Tag};
-pub use holdfast_protocol::{Epoch, SessionId, TraceContext};
+pub use group::{Group, GroupContext, Newcomer};
+pub use holdfast_protocol::{Epoch, GroupId, SessionId, TraceContext};
 #[doc(hidden)]
 pub use population::Population;
 pub use server::{Builder, Handle, ServeError, Server};

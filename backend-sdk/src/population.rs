@@ -1,8 +1,12 @@
-//! How many attachments a process has, over all its peers: what PONG tells, and what a drain waits for.
+//! How many attachments a process has, over all its peers: what PONG tells, and what a drain waits for; and which peer
+//! has which group, for a group's members come through one.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use holdfast_protocol::GroupId;
 use tokio::sync::Notify;
 
 /// The count. Clones share it.
@@ -15,6 +19,14 @@ pub struct Population {
 struct Shared {
     count: AtomicU32,
     emptied: Notify,
+    /// By the name of the peer that has it.
+    groups: Mutex<HashMap<GroupId, String>>,
+}
+
+impl Shared {
+    fn groups(&self) -> MutexGuard<'_, HashMap<GroupId, String>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Population {
@@ -27,7 +39,23 @@ impl Population {
     #[must_use]
     pub(crate) fn enter(&self) -> Headcount {
         self.shared.count.fetch_add(1, Ordering::AcqRel);
-        Headcount { shared: Arc::clone(&self.shared) }
+        Headcount { shared: Arc::clone(&self.shared), group: None }
+    }
+
+    /// Likewise, for a group, which only one peer may have at a time.
+    ///
+    /// # Errors
+    /// The name of the peer that has it.
+    pub(crate) fn enter_group(&self, group: GroupId, peer: &str) -> Result<Headcount, String> {
+        match self.shared.groups().entry(group) {
+            Entry::Occupied(seat) => Err(seat.get().clone()),
+            Entry::Vacant(seat) => {
+                seat.insert(peer.to_owned());
+                let mut headcount = self.enter();
+                headcount.group = Some(group);
+                Ok(headcount)
+            }
+        }
     }
 
     /// Waits until there is nobody.
@@ -46,10 +74,14 @@ impl Population {
 #[derive(Debug)]
 pub(crate) struct Headcount {
     shared: Arc<Shared>,
+    group: Option<GroupId>,
 }
 
 impl Drop for Headcount {
     fn drop(&mut self) {
+        if let Some(group) = self.group {
+            self.shared.groups().remove(&group);
+        }
         if self.shared.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.shared.emptied.notify_waiters();
         }

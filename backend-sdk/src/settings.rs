@@ -21,6 +21,8 @@ pub struct Settings {
     pub reads_formats: Vec<String>,
     /// Whether sessions tell their changes and apply them, for level `delta`.
     pub deltas: bool,
+    /// Whether the game has groups.
+    pub groups: bool,
     /// The service that links must be for; any, when absent.
     pub service: Option<String>,
     /// Largest frame taken from a player.
@@ -59,6 +61,7 @@ impl Default for Settings {
             writes_format: "1".into(),
             reads_formats: Vec::new(),
             deltas: false,
+            groups: false,
             service: None,
             max_frame_bytes: 1024 * 1024,
             client_window_bytes: 1024 * 1024,

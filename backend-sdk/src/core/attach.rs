@@ -4,7 +4,7 @@ use holdfast_protocol::codec::capability;
 use holdfast_protocol::message::{
     Attach, AttachMode, AttachmentPhase, Credit, Recovery, Refused, Rule, Subject,
 };
-use holdfast_protocol::{Epoch, Message, SessionId};
+use holdfast_protocol::{Epoch, Message};
 
 use super::Peer;
 use super::attachment::{Attachment, Loading, Next};
@@ -12,16 +12,15 @@ use super::envelope;
 use super::fault::Fault;
 use crate::context::Place;
 use crate::game::Game;
+use crate::population::Headcount;
 
 /// A reason not to take a session: whether asking again may help, and what to tell the operator.
 type Refusing = (bool, String);
 
 impl<G: Game> Peer<G> {
     pub(super) fn attach(&mut self, attach: &Attach<'_>) {
-        let Subject::Session(session) = attach.subject else {
-            return self.refuse(attach.subject, attach.epoch, false, "groups aren't served");
-        };
-        let existing = self.attachments.get(&session).map(|had| (had.epoch(), had.link_phase()));
+        let subject = attach.subject;
+        let existing = self.attachments.get(&subject).map(|had| (had.epoch(), had.link_phase()));
         if let Some((epoch, phase)) = existing {
             if epoch > attach.epoch {
                 self.counts.stale += 1;
@@ -30,35 +29,46 @@ impl<G: Game> Peer<G> {
             let is_loaded = phase != AttachmentPhase::Loading;
             if epoch == attach.epoch && attach.mode == AttachMode::Resume {
                 if !is_loaded {
-                    return self.fail(session, &Fault::unexpected("ATTACH (resume)", "loading"));
+                    return self.fail(subject, &Fault::unexpected("ATTACH (resume)", "loading"));
                 }
-                return self.with(session, |attachment, desk| attachment.resume(desk, attach));
+                return self.with(subject, |attachment, desk| attachment.resume(desk, attach));
             }
             if epoch == attach.epoch && matches!(phase, AttachmentPhase::Active | AttachmentPhase::Frozen) {
                 let text = "ATTACH of an epoch that is attached already";
-                return self.fail(session, &Fault::new(Rule::Unexpected, text));
+                return self.fail(subject, &Fault::new(Rule::Unexpected, text));
             }
             // An older one here is stale, and one of the same epoch begins anew: its answer was lost in a cut.
-            self.remove(session, Next::Forget);
+            self.remove(subject, Next::Forget);
         }
-        match self.check(attach) {
-            Ok(loading) => self.take(session, attach, loading),
+        match self.check(attach).and_then(|loading| Ok((loading, self.enter(subject)?))) {
+            Ok((loading, counted)) => self.take(attach, loading, counted),
             Err((retry, reason)) => self.refuse(attach.subject, attach.epoch, retry, &reason),
         }
     }
 
-    fn take(&mut self, session: SessionId, attach: &Attach<'_>, loading: Loading) {
-        let place = Place { session, client: attach.client.into(), service: attach.service.into() };
+    fn enter(&self, subject: Subject) -> Result<Headcount, Refusing> {
+        match subject {
+            Subject::Session(_) => Ok(self.population.enter()),
+            Subject::Group(group) => {
+                let entered = self.population.enter_group(group, &self.name);
+                entered.map_err(|peer| (true, format!("group {group} is attached through {peer}")))
+            }
+        }
+    }
+
+    fn take(&mut self, attach: &Attach<'_>, loading: Loading, counted: Headcount) {
+        let subject = attach.subject;
+        let place = Place { subject, client: attach.client.into(), service: attach.service.into() };
         self.loading_bytes = self.loading_bytes.saturating_add(loading.total());
         let total = loading.total();
-        let attachment = Attachment::new(attach, place, loading, self.population.enter());
-        self.attachments.insert(session, attachment);
+        let attachment = Attachment::new(attach, place, loading, counted);
+        self.attachments.insert(subject, attachment);
         if attach.mode == AttachMode::Fresh {
-            return self.open(session);
+            return self.open(subject);
         }
         let credit = self.desk.settings.state_credit_bytes;
         if total > credit {
-            let (subject, epoch) = (attach.subject, attach.epoch);
+            let epoch = attach.epoch;
             self.desk.say(&Message::Credit(Credit { subject, epoch, bytes: total - credit }));
         }
     }
@@ -67,7 +77,10 @@ impl<G: Game> Peer<G> {
     fn check(&self, attach: &Attach<'_>) -> Result<Loading, Refusing> {
         let settings = &self.desk.settings;
         if attach.group.is_some() {
-            return Err((false, "groups aren't served".into()));
+            return Err((false, "groups of several proxies aren't served".into()));
+        }
+        if matches!(attach.subject, Subject::Group(_)) {
+            self.check_groups()?;
         }
         if self.attachments.len() >= settings.max_sessions {
             return Err((
@@ -82,6 +95,19 @@ impl<G: Game> Peer<G> {
             AttachMode::Resume => Err((false, "no such attachment".into())),
             AttachMode::State => self.check_state(attach),
         }
+    }
+
+    fn check_groups(&self) -> Result<(), Refusing> {
+        let has = self.desk.link.as_ref().map_or(0, |link| link.capabilities);
+        if has & capability::GROUPS != 0 {
+            return Ok(());
+        }
+        let why = if self.desk.settings.groups {
+            "the link's capabilities lack them"
+        } else {
+            "the game has none (Builder::groups)"
+        };
+        Err((false, format!("groups aren't served: {why}")))
     }
 
     /// A level needs what both sides agreed on.
@@ -118,11 +144,8 @@ impl<G: Game> Peer<G> {
             let (loading, max) = (self.loading_bytes, settings.max_loading_bytes);
             return Err((true, format!("{loading} bytes of state are being loaded, the limit is {max}")));
         }
-        let Subject::Session(session) = attach.subject else {
-            return Err((false, "groups aren't served".into()));
-        };
         let total = usize::try_from(total).map_err(|_| (false, format!("state of {total} bytes")))?;
-        Ok(Loading::state(session, total, attach))
+        Ok(Loading::state(total, attach))
     }
 
     pub(super) fn refuse(&mut self, subject: Subject, epoch: Epoch, retry: bool, reason: &str) {

@@ -12,23 +12,22 @@ mod loading;
 mod moment;
 mod recording;
 mod replaying;
+mod wishing;
 
 use std::collections::VecDeque;
 
 use std::time::{Duration, SystemTime};
 
+use holdfast_protocol::codec::addressed::{ADDRESS_BYTES, Addressed, AddressedKind, PASSAGE_PART_BYTES};
 use holdfast_protocol::message::{Ack, Attach, AttachMode, Attached, AttachmentPhase, Recovery, Subject};
-use holdfast_protocol::{Epoch, Message, Seq};
+use holdfast_protocol::{Epoch, GroupId, Message, Seq};
 
 use self::closing::Ending;
 use self::freezing::Sending;
-#[cfg(feature = "plain")]
-pub(crate) use self::input::Input;
-#[cfg(feature = "plain")]
-pub(crate) use self::input::call;
-pub(crate) use self::input::caught;
+pub(crate) use self::input::{Input, call, caught};
 use self::loading::is_exact;
 pub(crate) use self::loading::{Loading, Opened};
+use super::crowd::Actor;
 use super::desk::Desk;
 use super::fault::Fault;
 use super::frames::FrameQueue;
@@ -46,10 +45,10 @@ pub(crate) enum Phase<S> {
     /// Its state is arriving.
     Loading(Loading),
     /// Loaded; what an earlier attachment was given is given again. What its handlers did is held until START.
-    Inert(S, Held),
-    Active(S),
+    Inert(Actor<S>, Held),
+    Active(Actor<S>),
     /// Its state has been asked for. It only goes on by THAW.
-    Frozen(S, Held),
+    Frozen(Actor<S>, Held),
     /// The game has been told that it is over; what was sent, and CLOSE, are still to be acked.
     Closing,
 }
@@ -121,6 +120,10 @@ pub(crate) struct Attachment<S> {
     /// Something of the journal has been processed: what that makes may leave before START.
     replayed: bool,
     ending: Option<Ending>,
+    /// The group that it wants to be in.
+    wish: Option<GroupId>,
+    /// A group that refused it, and why: the game is still to be told.
+    refusal: Option<Box<(GroupId, String)>>,
     /// The player has left: nothing but an ack is of use any more.
     is_gone: bool,
     timers: Timers,
@@ -143,7 +146,7 @@ impl<S: Session> Attachment<S> {
             phase: Phase::Loading(loading),
             recovery: attach.recovery,
             opened: SystemTime::UNIX_EPOCH + Duration::from_micros(attach.opened_us),
-            random: Random::of(place.session),
+            random: Random::of(place.id()),
             place,
             ordinals: Ordinals::default(),
             inputs: 0,
@@ -161,6 +164,8 @@ impl<S: Session> Attachment<S> {
             values: None,
             replayed: false,
             ending: None,
+            wish: None,
+            refusal: None,
             is_gone: false,
             timers: Timers::default(),
             jobs: Vec::new(),
@@ -175,7 +180,7 @@ impl<S: Session> Attachment<S> {
     }
 
     fn subject(&self) -> Subject {
-        Subject::Session(self.place.session)
+        self.place.subject
     }
 
     /// As WELCOME names it.
@@ -216,9 +221,40 @@ impl<S: Session> Attachment<S> {
         if matches!(self.phase, Phase::Loading(_)) {
             return Err(Fault::unexpected("ACK", "loading"));
         }
-        self.outbox.ack(&mut desk.pool, ack.data)?;
+        self.take_ack(desk, ack.data)?;
         self.records.ack(&mut desk.pool, ack.record)?;
         self.run_waiting(desk)
+    }
+
+    /// Server frames have been handed on. An ack that a departure held back may follow.
+    fn take_ack(&mut self, desk: &mut Desk, seq: Seq) -> Result<(), Fault> {
+        let limit = self.outbox.ack_limit();
+        self.outbox.ack(&mut desk.pool, seq)?;
+        if limit.is_some() && limit != self.outbox.ack_limit() {
+            self.unacked += 1;
+            self.owe_ack_soon(desk);
+        }
+        Ok(())
+    }
+
+    /// Last client frame that may be acked. What is acked the proxy forgets, and a frame of a member who has left
+    /// belongs to whom the departure makes of them.
+    fn ackable(&self) -> Seq {
+        self.outbox.ack_limit().map_or(self.processed, |limit| limit.min(self.processed))
+    }
+
+    /// Largest frame, where that of one player is `max`.
+    fn largest_frame(&self, max: usize) -> usize {
+        match self.place.subject {
+            Subject::Session(_) => max,
+            Subject::Group(_) => max.max(PASSAGE_PART_BYTES).saturating_add(ADDRESS_BYTES),
+        }
+    }
+
+    /// Whether a frame sent takes a member out of the group that this is.
+    fn is_departure(&self, frame: &[u8]) -> bool {
+        matches!(self.place.subject, Subject::Group(_))
+            && Addressed::parse(frame).is_some_and(|addressed| addressed.kind == AddressedKind::Passage)
     }
 
     /// Writes records, and server frames while the window has room. Each frame carries the ack.
@@ -227,16 +263,17 @@ impl<S: Session> Attachment<S> {
             return;
         }
         self.pump_records(desk);
-        if self.outbox.pump(self.head(), &mut desk.out) {
+        let only_departures = matches!(self.phase, Phase::Inert(..)) && !self.replayed;
+        if self.outbox.pump(self.head(), only_departures, &mut desk.out) {
             self.unacked = 0;
         }
     }
 
-    /// Whether what it sends may leave: before START only what a journal makes.
+    /// Whether what it sends may leave: before START only what a journal makes, and who leaves a group.
     fn drains(&self) -> bool {
         match self.phase {
             Phase::Active(_) | Phase::Closing => true,
-            Phase::Inert(..) => self.replayed,
+            Phase::Inert(..) => self.replayed || self.outbox.has_unwritten_departure(),
             Phase::Loading(_) | Phase::Frozen(..) => false,
         }
     }
@@ -248,12 +285,18 @@ impl<S: Session> Attachment<S> {
             return;
         }
         let is_much = self.unacked > desk.settings.client_window_bytes as usize / 4;
-        if is_much && self.ack_turn != AckTurn::Soon {
-            self.ack_turn = AckTurn::Soon;
-            desk.acks.soon.push(self.place.session);
+        if is_much {
+            self.owe_ack_soon(desk);
         } else if self.ack_turn == AckTurn::None {
             self.ack_turn = AckTurn::Later;
-            desk.ack_later(self.place.session);
+            desk.ack_later(self.place.subject);
+        }
+    }
+
+    fn owe_ack_soon(&mut self, desk: &mut Desk) {
+        if self.ack_turn != AckTurn::Soon && self.linked && desk.link.is_some() {
+            self.ack_turn = AckTurn::Soon;
+            desk.acks.soon.push(self.place.subject);
         }
     }
 
@@ -268,19 +311,19 @@ impl<S: Session> Attachment<S> {
 
     fn say_ack(&self, desk: &mut Desk) {
         let (subject, epoch) = (self.subject(), self.epoch);
-        desk.say(&Message::Ack(Ack { subject, epoch, data: self.processed, record: Seq::NONE }));
+        desk.say(&Message::Ack(Ack { subject, epoch, data: self.ackable(), record: Seq::NONE }));
     }
 
     fn head(&self) -> Head {
         let record = if is_exact(self.recovery) { self.records.last() } else { Seq::NONE };
-        Head { session: self.place.session, epoch: self.epoch, ack: self.processed, record }
+        Head { subject: self.place.subject, epoch: self.epoch, ack: self.ackable(), record }
     }
 
     pub fn attached(&self) -> Message<'static> {
         Message::Attached(Attached {
             subject: self.subject(),
             epoch: self.epoch,
-            client_seq: self.processed,
+            client_seq: self.ackable(),
             server_seq: self.outbox.last_sent(),
         })
     }

@@ -3,9 +3,13 @@
 //! Layout, little-endian: `u8` version, `u8` flags (1: the game has asked for the end; 2: it has been told of it; 4: a
 //! timer; 8: finished work), `u64` time in nanoseconds, `u64` inputs so far, `u64` random state, `u64` the timer's tag or
 //! the work's ordinal (else 0); `u16` count of work begun, for each `u64` ordinal, `u64` tag; `u16` count of timer
-//! changes, for each `u8` kind (0 every, 1 after, 2 cancel), `u64` tag, `u64` nanoseconds; then the game's to the end.
+//! changes, for each `u8` kind (0 every, 1 after, 2 cancel), `u64` tag, `u64` nanoseconds; by flag: (16) the group that
+//! it wants to be in, 16 bytes; (32) of a group `u32` length and the change of its members; then the game's to the end.
+//! Flag 64: the wish for a group was refused.
 
 use std::time::{Duration, SystemTime};
+
+use holdfast_protocol::GroupId;
 
 use super::bytes::{BytesError, Reader, expect, nanos_of};
 use crate::context::TimerChange;
@@ -16,6 +20,9 @@ const FLAG_CLOSE: u8 = 1;
 const FLAG_CLOSED: u8 = 2;
 const FLAG_TIMER: u8 = 4;
 const FLAG_FINISHED: u8 = 8;
+const FLAG_WISH: u8 = 16;
+const FLAG_ROSTER: u8 = 32;
+const FLAG_REFUSED: u8 = 64;
 
 /// What of its input outlives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +33,8 @@ pub(crate) enum Cause {
     Timer(Tag),
     /// The ordinal of the work.
     Finished(u64),
+    /// The group that it wanted to be in refused it.
+    JoinRefused,
 }
 
 /// A change, parsed.
@@ -39,6 +48,9 @@ pub(crate) struct Change<'a> {
     /// Ordinals and tags.
     pub work: Vec<(u64, Tag)>,
     pub timers: Vec<TimerChange>,
+    pub wish: Option<GroupId>,
+    /// What became of a group's members.
+    pub roster: &'a [u8],
     pub game: &'a [u8],
 }
 
@@ -48,8 +60,13 @@ pub(crate) fn write(change: &Change<'_>, out: &mut Vec<u8>) {
         Cause::Closed => (FLAG_CLOSED, 0),
         Cause::Timer(tag) => (FLAG_TIMER, tag.0),
         Cause::Finished(ordinal) => (FLAG_FINISHED, ordinal),
+        Cause::JoinRefused => (FLAG_REFUSED, 0),
     };
-    out.extend_from_slice(&[VERSION, flag | if change.close { FLAG_CLOSE } else { 0 }]);
+    let more = |is: bool, flag: u8| if is { flag } else { 0 };
+    let flags = more(change.close, FLAG_CLOSE)
+        | more(change.wish.is_some(), FLAG_WISH)
+        | more(!change.roster.is_empty(), FLAG_ROSTER);
+    out.extend_from_slice(&[VERSION, flag | flags]);
     for number in [nanos_of(change.time), change.inputs, change.random, number] {
         out.extend_from_slice(&number.to_le_bytes());
     }
@@ -69,6 +86,11 @@ pub(crate) fn write(change: &Change<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&tag.0.to_le_bytes());
         out.extend_from_slice(&u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX).to_le_bytes());
     }
+    out.extend_from_slice(change.wish.as_ref().map_or(&[], |group| group.0.as_slice()));
+    if !change.roster.is_empty() {
+        out.extend_from_slice(&u32::try_from(change.roster.len()).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend_from_slice(change.roster);
+    }
     out.extend_from_slice(change.game);
 }
 
@@ -79,11 +101,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Change<'_>, BytesError> {
     let time = reader.time("time")?;
     let (inputs, random) = (reader.u64("inputs")?, reader.u64("random")?);
     let number = reader.u64("cause")?;
-    let cause = match flags & !FLAG_CLOSE {
+    let cause = match flags & !(FLAG_CLOSE | FLAG_WISH | FLAG_ROSTER) {
         0 => Cause::Other,
         FLAG_CLOSED => Cause::Closed,
         FLAG_TIMER => Cause::Timer(Tag(number)),
         FLAG_FINISHED => Cause::Finished(number),
+        FLAG_REFUSED => Cause::JoinRefused,
         other => return Err(BytesError::Value { field: "flags", expected: 0, got: other.into() }),
     };
     let mut work = Vec::new();
@@ -102,8 +125,15 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Change<'_>, BytesError> {
             other => return Err(BytesError::Value { field: "kind", expected: 2, got: other.into() }),
         });
     }
+    let wish = if flags & FLAG_WISH != 0 { Some(GroupId(reader.array("group")?)) } else { None };
+    let roster = if flags & FLAG_ROSTER != 0 {
+        let length = reader.u32("length of the members' change")? as usize;
+        reader.slice("members' change", length)?
+    } else {
+        &[]
+    };
     let close = flags & FLAG_CLOSE != 0;
-    Ok(Change { cause, close, time, inputs, random, work, timers, game: reader.rest })
+    Ok(Change { cause, close, time, inputs, random, work, timers, wish, roster, game: reader.rest })
 }
 
 #[cfg(test)]
@@ -118,9 +148,10 @@ mod tests {
         fn a_change_reads_back_as_written(
             numbers: [u64; 4],
             close: bool,
-            kind in 0..4,
+            kind in 0..5,
             pairs: Vec<(u64, u64)>,
             game: Vec<u8>,
+            roster: Vec<u8>,
             cut in 0_usize..200,
         ) {
             let [nanos, inputs, random, number] = numbers;
@@ -128,14 +159,18 @@ mod tests {
                 0 => Cause::Other,
                 1 => Cause::Closed,
                 2 => Cause::Timer(Tag(number)),
-                _ => Cause::Finished(number),
+                3 => Cause::Finished(number),
+                _ => Cause::JoinRefused,
             };
             let work = pairs.iter().map(|&(ordinal, tag)| (ordinal, Tag(tag))).collect();
             let timers = pairs.iter().flat_map(|&(tag, nanos)| {
                 let (tag, delay) = (Tag(tag), Duration::from_nanos(nanos));
                 [TimerChange::Every(tag, delay), TimerChange::After(tag, delay), TimerChange::Cancel(tag)]
             }).collect();
-            let change = Change { cause, close, time: time_of(nanos), inputs, random, work, timers, game: &game };
+            let wish = (inputs % 2 == 1).then_some(GroupId([7; 16]));
+            let time = time_of(nanos);
+            let change =
+                Change { cause, close, time, inputs, random, work, timers, wish, roster: &roster, game: &game };
             let mut bytes = Vec::new();
             write(&change, &mut bytes);
             prop_assert_eq!(parse(&bytes), Ok(change));

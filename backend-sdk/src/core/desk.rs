@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use holdfast_protocol::message::{FaultScope, Subject};
-use holdfast_protocol::{Epoch, Message, SessionId, encode, message};
+use holdfast_protocol::{Epoch, Message, encode, message};
 
 use super::fault::Fault;
 use super::frames::Pool;
@@ -50,9 +50,9 @@ pub(crate) struct Link {
 #[derive(Debug, Default)]
 pub(crate) struct AckList {
     /// At the end of this batch: a good part of their window is unacked.
-    pub soon: Vec<SessionId>,
+    pub soon: Vec<Subject>,
     /// When `due`.
-    pub later: Vec<SessionId>,
+    pub later: Vec<Subject>,
     pub due: Option<Instant>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Desk {
     pub jobs: Jobs,
     pub acks: AckList,
     /// Sessions with a chunk of state to send, and credit for it, in turn.
-    pub transfers: VecDeque<SessionId>,
+    pub transfers: VecDeque<Subject>,
     /// Client frames that had been had, dropped.
     pub repeated: u64,
 }
@@ -124,8 +124,8 @@ impl Desk {
         self.max_frame_bytes().saturating_add(RECORD_ROOM_BYTES)
     }
 
-    pub fn ack_later(&mut self, session: SessionId) {
-        self.acks.later.push(session);
+    pub fn ack_later(&mut self, subject: Subject) {
+        self.acks.later.push(subject);
         self.acks.due.get_or_insert(self.now.at + ACK_DELAY);
     }
 }

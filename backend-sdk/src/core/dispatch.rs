@@ -4,8 +4,10 @@
 //! only what can't be said on this link at all ends the link.
 
 use holdfast_protocol::codec::capability::CHECKPOINTS;
-use holdfast_protocol::message::{AttachmentPhase, Checkpoint, FaultScope, Pong, Rule, State, Subject, Thaw};
-use holdfast_protocol::{Epoch, Message, SessionId};
+use holdfast_protocol::message::{
+    AttachmentPhase, Checkpoint, FaultScope, Pong, Refused, Rule, State, Subject, Thaw,
+};
+use holdfast_protocol::{Epoch, Message};
 
 use super::Peer;
 use super::attachment::{Attachment, Next, Opened};
@@ -47,7 +49,9 @@ impl<G: Game> Peer<G> {
                 Ok(Next::Stay)
             }),
             Message::Close(close) => {
-                self.current(close.session, close.epoch, |attachment, desk| attachment.close(desk, close));
+                self.about(Subject::Session(close.session), close.epoch, |attachment, desk| {
+                    attachment.close(desk, close)
+                });
             }
             Message::Ping(ping) => {
                 let pong = Pong { nonce: ping.nonce, attachments: self.population.get() };
@@ -62,11 +66,8 @@ impl<G: Game> Peer<G> {
             Message::Hello(_) | Message::Welcome(_) => {
                 return Err(LinkEnd::Fault(Fault::new(Rule::Handshake, "a second HELLO, or a WELCOME")));
             }
-            Message::Attached(_)
-            | Message::Refused(_)
-            | Message::Join(_)
-            | Message::Drain(_)
-            | Message::Undrain => {
+            Message::Refused(refused) => return self.refused(refused),
+            Message::Attached(_) | Message::Join(_) | Message::Drain(_) | Message::Undrain => {
                 let text = "a message that only a backend may send";
                 return Err(LinkEnd::Fault(Fault::new(Rule::Unexpected, text)));
             }
@@ -76,21 +77,20 @@ impl<G: Game> Peer<G> {
 
     /// A session that isn't here at all can't do what it is asked to, and the proxy waits for it: it is told.
     fn expect(&mut self, subject: Subject, epoch: Epoch, message: &str) {
-        let is_here = matches!(subject, Subject::Session(session) if self.attachments.contains_key(&session));
-        if !is_here {
+        if !self.attachments.contains_key(&subject) {
             self.desk.say_fault(subject, epoch, &Fault::unexpected(message, "not attached"));
         }
     }
 
-    /// Runs something on the session's attachment if `epoch` is the current one.
-    fn current(
+    /// Runs something on the attachment if `epoch` is the current one.
+    fn about(
         &mut self,
-        session: SessionId,
+        subject: Subject,
         epoch: Epoch,
         action: impl FnOnce(&mut Attachment<G::Session>, &mut Desk) -> Result<Next, Fault>,
     ) {
-        if self.attachments.get(&session).is_some_and(|attachment| attachment.epoch() == epoch) {
-            self.with(session, |attachment, desk| {
+        if self.attachments.get(&subject).is_some_and(|attachment| attachment.epoch() == epoch) {
+            self.with(subject, |attachment, desk| {
                 attachment.relink(desk);
                 action(attachment, desk)
             });
@@ -99,17 +99,19 @@ impl<G: Game> Peer<G> {
         }
     }
 
-    fn about(
-        &mut self,
-        subject: Subject,
-        epoch: Epoch,
-        action: impl FnOnce(&mut Attachment<G::Session>, &mut Desk) -> Result<Next, Fault>,
-    ) {
-        match subject {
-            Subject::Session(session) => self.current(session, epoch, action),
-            // A group is never attached, so whatever is said about one is stale.
-            Subject::Group(_) => self.counts.stale += 1,
+    /// A session's wish for a group can't be met.
+    fn refused(&mut self, refused: &Refused<'_>) -> Result<(), LinkEnd> {
+        if matches!(refused.subject, Subject::Group(_)) {
+            let text = "REFUSED of a group: only a session asks for anything";
+            return Err(LinkEnd::Fault(Fault::new(Rule::Unexpected, text)));
         }
+        let mut is_asked = true;
+        self.about(refused.subject, refused.epoch, |attachment, desk| {
+            is_asked = attachment.wishes();
+            attachment.wish_refused(desk, refused.reason)
+        });
+        self.counts.stale += u64::from(!is_asked);
+        Ok(())
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) {
@@ -124,10 +126,8 @@ impl<G: Game> Peer<G> {
     }
 
     fn thaw(&mut self, thaw: &Thaw) {
-        let Subject::Session(session) = thaw.subject else {
-            return self.refuse(thaw.subject, thaw.epoch, false, "groups aren't served");
-        };
-        let Some(epoch) = self.attachments.get(&session).map(Attachment::epoch) else {
+        let subject = thaw.subject;
+        let Some(epoch) = self.attachments.get(&subject).map(Attachment::epoch) else {
             return self.refuse(thaw.subject, thaw.epoch, false, "no such attachment");
         };
         if thaw.epoch < epoch {
@@ -135,14 +135,14 @@ impl<G: Game> Peer<G> {
             return;
         }
         let is_loading =
-            self.attachments.get(&session).is_some_and(|had| had.link_phase() == AttachmentPhase::Loading);
+            self.attachments.get(&subject).is_some_and(|had| had.link_phase() == AttachmentPhase::Loading);
         if is_loading && epoch == thaw.old_epoch {
-            self.remove(session, Next::Forget);
+            self.remove(subject, Next::Forget);
         }
         if is_loading || epoch != thaw.old_epoch && epoch != thaw.epoch {
             return self.refuse(thaw.subject, thaw.epoch, false, "no such attachment");
         }
-        self.with(session, |attachment, desk| attachment.thaw(desk, thaw));
+        self.with(subject, |attachment, desk| attachment.thaw(desk, thaw));
     }
 
     fn state(&mut self, state: &State<'_>) {
@@ -151,14 +151,14 @@ impl<G: Game> Peer<G> {
             is_whole = attachment.collect(state)?;
             Ok(Next::Stay)
         });
-        if let (true, Subject::Session(session)) = (is_whole, state.subject) {
-            self.open(session);
+        if is_whole {
+            self.open(state.subject);
         }
     }
 
     /// Lets the game open a session whose state is there, and answers.
-    pub(super) fn open(&mut self, session: SessionId) {
-        let Some(attachment) = self.attachments.get_mut(&session) else { return };
+    pub(super) fn open(&mut self, subject: Subject) {
+        let Some(attachment) = self.attachments.get_mut(&subject) else { return };
         let epoch = attachment.epoch();
         self.loading_bytes = self.loading_bytes.saturating_sub(attachment.loading_bytes());
         match attachment.open(&*self.game, &mut self.desk) {
@@ -167,10 +167,10 @@ impl<G: Game> Peer<G> {
                 self.desk.say(&answer);
             }
             Ok(Opened::Refused(refusal)) => {
-                self.remove(session, Next::Forget);
-                self.refuse(Subject::Session(session), epoch, refusal.retry, &refusal.reason);
+                self.remove(subject, Next::Forget);
+                self.refuse(subject, epoch, refusal.retry, &refusal.reason);
             }
-            Err(fault) => self.fail(session, &fault),
+            Err(fault) => self.fail(subject, &fault),
         }
     }
 

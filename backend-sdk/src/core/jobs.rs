@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use holdfast_protocol::SessionId;
+use holdfast_protocol::message::Subject;
 
 use crate::context::Work;
 use crate::game::Tag;
@@ -61,16 +61,16 @@ pub enum JobOrder {
 
 #[derive(Default)]
 pub(crate) struct Jobs {
-    owners: HashMap<JobId, (SessionId, Tag)>,
+    owners: HashMap<JobId, (Subject, Tag)>,
     orders: Vec<JobOrder>,
     numbers: u64,
 }
 
 impl Jobs {
-    pub fn begin(&mut self, session: SessionId, tag: Tag, work: Work) -> JobId {
+    pub fn begin(&mut self, subject: Subject, tag: Tag, work: Work) -> JobId {
         self.numbers += 1;
         let id = JobId(self.numbers);
-        self.owners.insert(id, (session, tag));
+        self.owners.insert(id, (subject, tag));
         self.orders.push(JobOrder::Begin(id, work));
         id
     }
@@ -82,8 +82,8 @@ impl Jobs {
     }
 
     /// Whose it was.
-    pub fn ended(&mut self, id: JobId) -> Option<SessionId> {
-        self.owners.remove(&id).map(|(session, _)| session)
+    pub fn ended(&mut self, id: JobId) -> Option<Subject> {
+        self.owners.remove(&id).map(|(subject, _)| subject)
     }
 
     pub fn tag(&self, id: JobId) -> Option<Tag> {

@@ -4,7 +4,7 @@
 //! window and have no sequence number yet. Invariant: a frame leaves only by an ack or with the session.
 
 use holdfast_protocol::message::{Close, Data, Subject};
-use holdfast_protocol::{Epoch, Message, Seq, SessionId, TraceContext, encode};
+use holdfast_protocol::{Epoch, Message, Seq, TraceContext, encode};
 
 use super::fault::Fault;
 use super::frames::{Entry, FrameQueue, Kind, Pool, cost, footprint};
@@ -13,7 +13,7 @@ use holdfast_protocol::message::Rule;
 /// What each DATA says besides its frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Head {
-    pub session: SessionId,
+    pub subject: Subject,
     pub epoch: Epoch,
     /// Last client frame that the game has processed.
     pub ack: Seq,
@@ -37,6 +37,9 @@ pub(crate) struct Outbox {
     /// The window is for frames after this one: the proxy had it when it last told the window.
     base: Seq,
     window: usize,
+    /// Frames with which a member leaves a group, not acked: the seq that each has or will have, and the client seq
+    /// after which it leaves.
+    departures: Vec<(Seq, Seq)>,
 }
 
 impl Outbox {
@@ -52,6 +55,7 @@ impl Outbox {
             acked: last,
             base: last,
             window,
+            departures: Vec::new(),
         }
     }
 
@@ -78,16 +82,37 @@ impl Outbox {
         self.sent_cost += cost(frame_bytes);
     }
 
+    /// The frame that was pushed last takes a member out of its group, after that client frame.
+    pub fn mark_departure(&mut self, after: Seq) {
+        let count = self.queue.as_ref().map_or(0, |queue| queue.len());
+        self.departures.push((Seq(self.acked.0.saturating_add(count as u64)), after));
+    }
+
+    /// Whether a departure has never been on a link.
+    pub fn has_unwritten_departure(&self) -> bool {
+        self.departures.last().is_some_and(|&(seq, _)| seq > self.last_sent())
+    }
+
+    /// The client frame that no ack may pass, until its departure is acked.
+    pub fn ack_limit(&self) -> Option<Seq> {
+        self.departures.first().map(|&(_, after)| after)
+    }
+
     /// Whether one more input may begin that sends inside a record.
     pub fn has_window(&self) -> bool {
         self.sent_cost == 0 || self.sent_cost < self.window
     }
 
     /// Writes frames while the window has room; one may exceed it when nothing is in flight. Says whether it wrote.
-    pub fn pump(&mut self, head: Head, out: &mut Vec<u8>) -> bool {
+    /// `departures`: only those, and what stands before them.
+    pub fn pump(&mut self, head: Head, departures: bool, out: &mut Vec<u8>) -> bool {
         let Some(queue) = &self.queue else { return false };
         let before = self.sent;
+        let last = self.departures.last().map_or(Seq::NONE, |&(seq, _)| seq);
         while let Some((entry, frame)) = queue.at(self.sent, self.sent_bytes) {
+            if departures && Seq(self.acked.0.saturating_add(self.sent as u64)) >= last {
+                break;
+            }
             if self.sent_cost > 0 && self.sent_cost + entry.cost() > self.window {
                 break;
             }
@@ -128,6 +153,8 @@ impl Outbox {
             }
             self.footprint -= footprint(entry.bytes);
         }
+        let acked = self.acked;
+        self.departures.retain(|&(departure, _)| departure > acked);
         if queue.is_empty() {
             self.recycle(pool);
         }
@@ -158,19 +185,19 @@ impl Outbox {
         if let Some(queue) = self.queue.take() {
             pool.give(queue);
         }
+        self.departures.clear();
         (self.sent, self.sent_bytes, self.sent_cost, self.footprint) = (0, 0, 0, 0);
     }
 }
 
 fn write(head: Head, seq: Seq, again: bool, entry: Entry, frame: &[u8], out: &mut Vec<u8>) {
-    let Head { session, epoch, ack, record } = head;
+    let Head { subject, epoch, ack, record } = head;
     let trace = entry.trace;
     let message = match entry.kind {
-        Kind::Data { .. } => {
-            let subject = Subject::Session(session);
-            Message::Data(Data { subject, epoch, seq, ack, record, again, trace, frame })
-        }
+        Kind::Data { .. } => Message::Data(Data { subject, epoch, seq, ack, record, again, trace, frame }),
         Kind::Close { half } => {
+            // A group has none.
+            let Subject::Session(session) = subject else { return };
             let reason = "closed by the game";
             Message::Close(Close { session, epoch, seq, ack, record, half, again, reason })
         }

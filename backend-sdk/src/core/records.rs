@@ -3,8 +3,8 @@
 //!
 //! Invariant: while records are still to be given, none is made; so given and made ones are one sequence.
 
-use holdfast_protocol::message::{Record, RecordKind, Rule};
-use holdfast_protocol::{Epoch, Message, Seq, SessionId, TraceContext, encode};
+use holdfast_protocol::message::{Record, RecordKind, Rule, Subject};
+use holdfast_protocol::{Epoch, Message, Seq, TraceContext, encode};
 
 use super::fault::Fault;
 use super::frames::{FrameQueue, Kind, Pool, footprint};
@@ -101,11 +101,11 @@ impl Records {
     }
 
     /// Writes what no link has seen; says whether there was any. Records wait for no window.
-    pub fn pump(&mut self, session: SessionId, epoch: Epoch, out: &mut Vec<u8>) -> bool {
+    pub fn pump(&mut self, subject: Subject, epoch: Epoch, out: &mut Vec<u8>) -> bool {
         let Some(queue) = &self.queue else { return false };
         let before = self.sent;
         while let Some((entry, bytes)) = queue.at(self.sent, self.sent_bytes) {
-            write(session, epoch, entry.kind, false, bytes, out);
+            write(subject, epoch, entry.kind, false, bytes, out);
             self.sent += 1;
             self.sent_bytes += entry.bytes;
         }
@@ -113,11 +113,11 @@ impl Records {
     }
 
     /// Writes once more what was written and comes after `had`.
-    pub fn resend(&self, session: SessionId, epoch: Epoch, had: Seq, out: &mut Vec<u8>) {
+    pub fn resend(&self, subject: Subject, epoch: Epoch, had: Seq, out: &mut Vec<u8>) {
         let Some(queue) = &self.queue else { return };
         for (entry, bytes) in queue.from(0, 0).take(self.sent) {
             if matches!(entry.kind, Kind::Record { seq, .. } if seq > had) {
-                write(session, epoch, entry.kind, true, bytes, out);
+                write(subject, epoch, entry.kind, true, bytes, out);
             }
         }
     }
@@ -163,9 +163,8 @@ impl Records {
     }
 }
 
-fn write(session: SessionId, epoch: Epoch, kind: Kind, again: bool, bytes: &[u8], out: &mut Vec<u8>) {
+fn write(subject: Subject, epoch: Epoch, kind: Kind, again: bool, bytes: &[u8], out: &mut Vec<u8>) {
     let Kind::Record { kind, seq, after } = kind else { return };
-    let subject = holdfast_protocol::message::Subject::Session(session);
     let record = Record { subject, epoch, seq, after_client_seq: after, kind, member: None, again, bytes };
     encode(&Message::Record(record), out);
 }

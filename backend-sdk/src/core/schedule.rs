@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::SessionId;
-
 use super::fault::Fault;
 use crate::context::TimerChange;
 use crate::game::Tag;
-use holdfast_protocol::message::Rule;
+use holdfast_protocol::message::{Rule, Subject};
 
 /// Shortest period: a shorter one would starve the other sessions.
 const MIN_PERIOD: Duration = Duration::from_millis(1);
@@ -27,7 +25,7 @@ pub(crate) struct Due {
 /// Timers in the order in which they are due.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
-    due: BTreeMap<Due, SessionId>,
+    due: BTreeMap<Due, Subject>,
     numbers: u64,
 }
 
@@ -37,15 +35,15 @@ impl Schedule {
     }
 
     /// Takes the first timer that is due at `now`.
-    pub fn pop(&mut self, now: Instant) -> Option<(Due, SessionId)> {
+    pub fn pop(&mut self, now: Instant) -> Option<(Due, Subject)> {
         let entry = self.due.first_entry()?;
         (entry.key().at <= now).then(|| entry.remove_entry())
     }
 
-    fn arm(&mut self, session: SessionId, at: Instant) -> Due {
+    fn arm(&mut self, subject: Subject, at: Instant) -> Due {
         self.numbers += 1;
         let due = Due { at, number: self.numbers };
-        self.due.insert(due, session);
+        self.due.insert(due, subject);
         due
     }
 
@@ -102,10 +100,10 @@ impl Timers {
     }
 
     /// Arms what is stopped.
-    pub fn start(&mut self, session: SessionId, now: Instant, schedule: &mut Schedule) {
+    pub fn start(&mut self, subject: Subject, now: Instant, schedule: &mut Schedule) {
         for timer in &mut self.timers {
             if let Wait::Stopped(left) = timer.wait {
-                timer.wait = Wait::Armed(schedule.arm(session, now + left));
+                timer.wait = Wait::Armed(schedule.arm(subject, now + left));
             }
         }
     }
@@ -132,7 +130,7 @@ impl Timers {
     pub fn fired(
         &mut self,
         fired: Due,
-        session: SessionId,
+        subject: Subject,
         now: Instant,
         schedule: &mut Schedule,
     ) -> Option<Tag> {
@@ -143,7 +141,7 @@ impl Timers {
         if let Some(period) = timer.period {
             let next = fired.at + period;
             let next = if next > now { next } else { now + period };
-            timer.wait = Wait::Armed(schedule.arm(session, next));
+            timer.wait = Wait::Armed(schedule.arm(subject, next));
         } else {
             self.timers.swap_remove(at);
         }
@@ -157,10 +155,10 @@ impl Timers {
     }
 
     /// Puts a timer that was due but can't run now off until `at`.
-    pub fn postpone(&mut self, due: Due, session: SessionId, at: Instant, schedule: &mut Schedule) {
+    pub fn postpone(&mut self, due: Due, subject: Subject, at: Instant, schedule: &mut Schedule) {
         for timer in &mut self.timers {
             if matches!(timer.wait, Wait::Armed(armed) if armed == due) {
-                timer.wait = Wait::Armed(schedule.arm(session, at));
+                timer.wait = Wait::Armed(schedule.arm(subject, at));
             }
         }
     }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use holdfast_protocol::message::Recovery;
-use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext};
+use holdfast_protocol::message::{Recovery, Subject};
+use holdfast_protocol::{Epoch, GroupId, Seq, SessionId, TraceContext};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -65,12 +65,18 @@ struct Player {
     work: JoinSet<(Tag, Vec<u8>)>,
     output: Vec<u8>,
     closes: bool,
+    /// The group that it asked for: there is none without a proxy.
+    wish: Option<GroupId>,
 }
 
 impl<G: Game> Connection<G> {
     pub fn new(game: Arc<G>, settings: Arc<Settings>, stream: TcpStream, address: SocketAddr) -> Self {
         let session = SessionId(fastrand::u128(..).to_be_bytes());
-        let place = Place { session, client: address.to_string().into(), service: "".into() };
+        let place = Place {
+            subject: Subject::Session(session),
+            client: address.to_string().into(),
+            service: "".into(),
+        };
         let player = Player {
             place,
             inputs: 0,
@@ -82,12 +88,13 @@ impl<G: Game> Connection<G> {
             work: JoinSet::new(),
             output: Vec::new(),
             closes: false,
+            wish: None,
         };
         Self { game, settings, stream, input: Vec::new(), player }
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
-        let session = self.player.place.session;
+        let session = self.player.place.id();
         match self.open() {
             Ok(Ok(mut open)) => {
                 let end = tokio::select! {
@@ -115,6 +122,12 @@ impl<G: Game> Connection<G> {
     /// Until the session ends. What all handlers of a batch sent leaves in one write.
     async fn play(&mut self, session: &mut G::Session) -> End {
         loop {
+            if let Some(group) = self.player.wish.take() {
+                let refused = Input::JoinRefused { group, reason: "no proxy" };
+                if let Err(fault) = self.player.run(session, refused) {
+                    return fault.into();
+                }
+            }
             if let Err(error) = self.write().await {
                 return error.into();
             }
@@ -209,6 +222,8 @@ fn player_context<'a>(
         place,
         epoch: Epoch(1),
         input,
+        processed: Seq::NONE,
+        wish: None,
         now: SystemTime::now(),
         asked: std::cell::Cell::new(false),
         recovery: Recovery::None,
@@ -241,7 +256,7 @@ impl Player {
         for change in self.effects.timers.drain(..) {
             self.timers.change(change, &mut self.schedule)?;
         }
-        self.timers.start(self.place.session, std::time::Instant::now(), &mut self.schedule);
+        self.timers.start(self.place.subject, std::time::Instant::now(), &mut self.schedule);
         let mut rest = self.effects.bytes.as_slice();
         for &length in &self.effects.lengths {
             let (frame, after) = rest.split_at(length);
@@ -253,6 +268,7 @@ impl Player {
             self.work.spawn(async move { (tag, work.await) });
         }
         self.closes |= self.effects.close;
+        self.wish = self.effects.join.or(self.wish);
         self.effects.clear();
         Ok(())
     }

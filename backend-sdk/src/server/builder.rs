@@ -83,6 +83,14 @@ impl<G: Game> Builder<G> {
         self
     }
 
+    /// Whether the game has groups: [`Game::open_group`] is implemented, and sessions may [`crate::Context::join`].
+    /// Default: it has none.
+    #[must_use]
+    pub fn groups(mut self, has: bool) -> Self {
+        self.settings.groups = has;
+        self
+    }
+
     /// What must be equal in two builds of the game for a replay to be sure. Default: the version. Builds that differ
     /// in nothing that a session does may share one.
     #[must_use]

@@ -23,7 +23,7 @@ pub(crate) struct Ending {
 impl<S: Session> Attachment<S> {
     /// The player has left (or, with `half`, will send no more).
     pub fn close(&mut self, desk: &mut Desk, close: &Close<'_>) -> Result<Next, Fault> {
-        self.outbox.ack(&mut desk.pool, close.ack)?;
+        self.take_ack(desk, close.ack)?;
         let is_new = self.take_seq(desk, "CLOSE", close.seq, close.again, 0)?;
         if matches!(self.phase, Phase::Frozen(..)) {
             return Ok(Next::Stay);

@@ -7,7 +7,7 @@ use tracing::Span;
 use super::super::desk::Desk;
 use super::super::envelope::{self, Keep};
 use super::super::fault::Fault;
-use super::input::caught;
+use super::super::frames::Kind;
 use super::{Attachment, Held, Next, Phase};
 use crate::game::Session;
 use crate::trace;
@@ -82,12 +82,14 @@ impl<S: Session> Attachment<S> {
         else {
             return Ok(Next::Stay);
         };
-        let span = trace.and_then(|trace| trace::snapshot(self.place.session, trace));
+        let span = trace.and_then(|trace| trace::snapshot(self.place.id(), trace));
         let snapshot = {
             let _entered = span.as_ref().map(Span::enter);
-            caught("snapshot", || session.snapshot())?
+            session.snapshot()?
         };
-        let bytes = envelope::write(&keep, self.outbox.unsent(), &snapshot);
+        let unsent = self.outbox.unsent().filter(|(entry, _)| matches!(entry.kind, Kind::Data { .. }));
+        let unsent = unsent.map(|(entry, frame)| (entry.trace, frame));
+        let bytes = envelope::write(&keep, unsent, &snapshot);
         if let Some(span) = &span {
             span.record("bytes", bytes.len());
         }
@@ -102,7 +104,7 @@ impl<S: Session> Attachment<S> {
             record_seq: self.records.last(),
             _span: span,
         });
-        desk.transfers.push_back(self.place.session);
+        desk.transfers.push_back(self.place.subject);
         Ok(Next::Stay)
     }
 
@@ -123,6 +125,9 @@ impl<S: Session> Attachment<S> {
             close: self.ending.is_some(),
             closed: self.ending.is_some_and(|ending| ending.told),
             work,
+            wish: self.wish,
+            refused: self.refusal.as_deref().cloned(),
+            format: None,
         }
     }
 
@@ -140,7 +145,7 @@ impl<S: Session> Attachment<S> {
         let was_stuck = !sending.can_send();
         sending.credit = sending.credit.saturating_add(bytes);
         if was_stuck && sending.can_send() {
-            desk.transfers.push_back(self.place.session);
+            desk.transfers.push_back(self.place.subject);
         }
     }
 
@@ -187,6 +192,7 @@ impl<S: Session> Attachment<S> {
         if matches!(self.phase, Phase::Frozen(..)) {
             self.activate(desk)?;
         }
+        self.say_wish(desk);
         self.run_waiting(desk)
     }
 
@@ -194,6 +200,7 @@ impl<S: Session> Attachment<S> {
     pub fn resume(&mut self, desk: &mut Desk, attach: &Attach<'_>) -> Result<Next, Fault> {
         self.check_had(attach.server_seq, attach.record_seq)?;
         self.rejoin(desk, attach.server_seq, attach.record_seq, attach.server_window_bytes);
+        self.say_wish(desk);
         self.run_waiting(desk)
     }
 
@@ -231,13 +238,13 @@ impl<S: Session> Attachment<S> {
         if desk.link.is_none() {
             return;
         }
-        self.records.resend(self.place.session, self.epoch, record, &mut desk.out);
+        self.records.resend(self.place.subject, self.epoch, record, &mut desk.out);
         if self.drains() {
             self.pump_records(desk);
         }
         self.outbox.resend(self.head(), had, &mut desk.out);
         if self.needs_link() {
-            self.timers.start(self.place.session, desk.now.at, &mut desk.schedule);
+            self.timers.start(self.place.subject, desk.now.at, &mut desk.schedule);
         }
     }
 

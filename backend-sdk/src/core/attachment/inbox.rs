@@ -45,6 +45,7 @@ impl<S: Session> Attachment<S> {
     fn begin(&mut self, desk: &mut Desk) -> Result<(), Fault> {
         self.activate(desk)?;
         self.pump(desk);
+        self.say_wish(desk);
         self.owe_ack(desk, 0);
         Ok(())
     }
@@ -55,7 +56,7 @@ impl<S: Session> Attachment<S> {
             Phase::Inert(session, held) | Phase::Frozen(session, held) => {
                 self.phase = Phase::Active(session);
                 self.begin_work(desk, held.work)?;
-                self.timers.start(self.place.session, desk.now.at, &mut desk.schedule);
+                self.timers.start(self.place.subject, desk.now.at, &mut desk.schedule);
                 self.try_end(desk)
             }
             other => {
@@ -66,8 +67,8 @@ impl<S: Session> Attachment<S> {
     }
 
     pub fn data(&mut self, desk: &mut Desk, data: &Data<'_>) -> Result<Next, Fault> {
-        self.outbox.ack(&mut desk.pool, data.ack)?;
-        let max = desk.settings.max_frame_bytes as usize;
+        self.take_ack(desk, data.ack)?;
+        let max = self.largest_frame(desk.settings.max_frame_bytes as usize);
         if data.frame.len() > max {
             let text = format!("client frame of {} bytes, the limit is {max}", data.frame.len());
             return Err(Fault::new(Rule::FrameTooLarge, text));
@@ -143,16 +144,17 @@ impl<S: Session> Attachment<S> {
         self.outbox.footprint() + self.records.footprint()
     }
 
-    /// Whether the next client frame must wait for the outbox. As long as nothing may leave, waiting would be for ever.
+    /// Whether the next client frame must wait for the outbox, or for a departure to be on the link: a state that
+    /// covers later frames must not hold it. As long as nothing may leave, waiting would be for ever.
     pub(super) fn must_wait(&self, desk: &Desk) -> bool {
         let is_full = self.drains() && self.footprint() > desk.settings.outbox_bytes;
-        is_full || self.lacks_window(desk)
+        is_full || self.lacks_window(desk) || self.outbox.has_unwritten_departure()
     }
 
     /// Whether every input must wait.
     pub(super) fn must_pause(&self, desk: &Desk) -> bool {
         let is_overfull = self.footprint() > desk.settings.outbox_bytes.saturating_mul(4);
-        is_overfull || self.lacks_window(desk)
+        is_overfull || self.lacks_window(desk) || self.outbox.has_unwritten_departure()
     }
 
     /// At `delta` an input needs a place for what it sends: then nothing is ever unsent.
@@ -194,6 +196,7 @@ impl<S: Session> Attachment<S> {
             }
             self.run_next(desk)?;
         }
+        self.tell_refusal(desk)?;
         self.try_end(desk)?;
         if matches!(self.phase, Phase::Closing) && self.is_gone {
             self.say_ack(desk);

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use holdfast_protocol::message::{Recovery, Rule};
-use holdfast_protocol::{Seq, TraceContext};
+use holdfast_protocol::{GroupId, Seq, TraceContext};
 
 use super::super::desk::Desk;
 use super::super::fault::Fault;
@@ -22,10 +22,24 @@ use crate::trace;
 /// What a session's handlers are called for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Input<'a> {
-    Frame { seq: Seq, frame: &'a [u8], trace: TraceContext, again: bool },
+    Frame {
+        seq: Seq,
+        frame: &'a [u8],
+        trace: TraceContext,
+        again: bool,
+    },
     Timer(Tag),
-    Finished { ordinal: u64, tag: Tag, result: &'a [u8] },
+    Finished {
+        ordinal: u64,
+        tag: Tag,
+        result: &'a [u8],
+    },
     Closed,
+    /// The group that it wanted to be in can't be had.
+    JoinRefused {
+        group: GroupId,
+        reason: &'a str,
+    },
 }
 
 /// Calls the handler that the input is for.
@@ -39,6 +53,7 @@ pub(crate) fn call<S: Session>(
         Input::Timer(tag) => session.timer(tag, context),
         Input::Finished { tag, result, .. } => session.finished(tag, result, context),
         Input::Closed => session.closed(context),
+        Input::JoinRefused { group, reason } => session.join_refused(group, reason, context),
     })
 }
 
@@ -65,11 +80,13 @@ impl<S: Session> Attachment<S> {
             // Given once more: its span was made then.
             Input::Frame { trace, again: true, .. } => (None, trace),
             Input::Frame { seq, trace, .. } => {
-                let span = trace::handle(self.place.session, seq.0, trace);
+                let span = trace::handle(self.place.id(), seq.0, trace);
                 let context = trace::context_of(span.as_ref(), trace);
                 (span, context)
             }
-            Input::Timer(_) | Input::Finished { .. } | Input::Closed => (None, TraceContext::NONE),
+            Input::Timer(_) | Input::Finished { .. } | Input::Closed | Input::JoinRefused { .. } => {
+                (None, TraceContext::NONE)
+            }
         };
         self.inputs += 1;
         let mut effects = std::mem::take(&mut desk.effects);
@@ -77,6 +94,8 @@ impl<S: Session> Attachment<S> {
             place: &self.place,
             epoch: self.epoch,
             input: self.inputs,
+            processed: self.processed,
+            wish: self.wish,
             now: moment.time,
             asked: std::cell::Cell::new(false),
             recovery: self.recovery,
@@ -87,7 +106,7 @@ impl<S: Session> Attachment<S> {
         };
         let outcome = {
             let _entered = span.as_ref().map(tracing::Span::enter);
-            call(session, input, &mut context)
+            session.handle(input, &mut context)
         };
         // What ends a session is told the time then, whether it asks or not.
         let asked = context.asked.get() || effects.close;
@@ -118,7 +137,7 @@ impl<S: Session> Attachment<S> {
                 moment.check(self.processed, asked || moment.source == Source::Given)?;
                 asked
             }
-            Input::Timer(_) | Input::Finished { .. } => true,
+            Input::Timer(_) | Input::Finished { .. } | Input::JoinRefused { .. } => true,
         };
         let mut work = Vec::new();
         for (tag, piece) in effects.work.drain(..) {
@@ -135,6 +154,10 @@ impl<S: Session> Attachment<S> {
         }
         self.place_work(desk, work)?;
         self.pump(desk);
+        if effects.join.is_some() {
+            self.wish = effects.join;
+            self.say_wish(desk);
+        }
         Ok(())
     }
 
@@ -146,7 +169,7 @@ impl<S: Session> Attachment<S> {
                 if held.work.len() > MAX_JOBS { Err(too_much_work()) } else { Ok(()) }
             }
             Phase::Active(_) => {
-                self.timers.start(self.place.session, desk.now.at, &mut desk.schedule);
+                self.timers.start(self.place.subject, desk.now.at, &mut desk.schedule);
                 self.begin_work(desk, work)
             }
             Phase::Loading(_) | Phase::Frozen(..) | Phase::Closing => Ok(()),
@@ -160,15 +183,23 @@ impl<S: Session> Attachment<S> {
         effects: &Effects,
         trace: TraceContext,
     ) -> Result<(), Fault> {
-        let max = desk.max_frame_bytes();
+        let max = self.largest_frame(desk.max_frame_bytes());
         let mut rest = effects.bytes.as_slice();
         for &length in &effects.lengths {
             let (frame, after) = rest.split_at(length);
             rest = after;
             check_frame(length, max)?;
-            self.outbox.push(&mut desk.pool, Kind::NEW, trace, frame);
+            self.push(desk, trace, frame);
         }
         Ok(())
+    }
+
+    /// Puts one frame into the outbox.
+    pub(super) fn push(&mut self, desk: &mut Desk, trace: TraceContext, frame: &[u8]) {
+        self.outbox.push(&mut desk.pool, Kind::NEW, trace, frame);
+        if self.is_departure(frame) {
+            self.outbox.mark_departure(self.processed);
+        }
     }
 
     pub(super) fn begin_work(
@@ -180,7 +211,7 @@ impl<S: Session> Attachment<S> {
             if self.jobs.len() >= MAX_JOBS {
                 return Err(too_much_work());
             }
-            let id = desk.jobs.begin(self.place.session, tag, work);
+            let id = desk.jobs.begin(self.place.subject, tag, work);
             self.jobs.push(Job { id, ordinal, tag });
         }
         Ok(())
@@ -190,14 +221,15 @@ impl<S: Session> Attachment<S> {
     pub fn timer(&mut self, desk: &mut Desk, due: Due) -> Result<Next, Fault> {
         if self.must_pause(desk) {
             let later = desk.now.at + ACK_DELAY;
-            self.timers.postpone(due, self.place.session, later, &mut desk.schedule);
+            self.timers.postpone(due, self.place.subject, later, &mut desk.schedule);
             return Ok(Next::Stay);
         }
-        let fired = self.timers.fired(due, self.place.session, desk.now.at, &mut desk.schedule);
+        let fired = self.timers.fired(due, self.place.subject, desk.now.at, &mut desk.schedule);
         if let Some(tag) = fired.filter(|_| self.is_playing()) {
             let moment = self.moment_between(desk);
             self.run(desk, Input::Timer(tag), moment)?;
         }
+        self.tell_refusal(desk)?;
         Ok(Next::Stay)
     }
 

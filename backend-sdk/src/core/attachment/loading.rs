@@ -5,20 +5,21 @@
 
 use std::time::SystemTime;
 
-use holdfast_protocol::message::{Attach, Recovery, Rule, State};
-use holdfast_protocol::{Epoch, TraceContext};
+use holdfast_protocol::message::{Attach, Recovery, Rule, State, Subject};
+use holdfast_protocol::{Epoch, SessionId, TraceContext};
 use tracing::Span;
 
+use super::super::crowd::{Actor, Roster, open_crowd};
 use super::super::desk::Desk;
 use super::super::envelope::{self, Envelope};
 use super::super::fault::Fault;
-use super::super::frames::Kind;
 use super::closing::Ending;
 use super::input::caught;
 use super::moment::Moment;
 use super::{Attachment, Held, Phase};
 use crate::context::{Context, Effects};
 use crate::game::{Game, Opening, Refusal};
+use crate::group::GroupContext;
 use crate::random::Random;
 use crate::trace;
 
@@ -55,9 +56,13 @@ const INPUTS_PER_SEQ_BITS: u32 = 16;
 const MAX_FORMAT_BYTES: usize = 256;
 
 impl Loading {
-    pub fn state(session: holdfast_protocol::SessionId, total: usize, attach: &Attach<'_>) -> Self {
+    pub fn state(total: usize, attach: &Attach<'_>) -> Self {
+        let id = match attach.subject {
+            Subject::Session(session) => session,
+            Subject::Group(group) => SessionId(group.0),
+        };
         let format = attach.format.chars().take(MAX_FORMAT_BYTES).collect();
-        let span = trace::restore(session, attach.trace);
+        let span = trace::restore(id, attach.trace);
         let (bytes, recovered) = (Vec::new(), attach.lost);
         Self::State(Arriving { bytes, total, format, span, recovered })
     }
@@ -172,11 +177,13 @@ impl<S: crate::game::Session> Attachment<S> {
         if !is_heard {
             effects.bytes.clear();
             effects.lengths.clear();
+            effects.join = None;
         }
         for change in effects.timers.drain(..) {
             self.timers.change(change, &mut desk.schedule)?;
         }
         self.claim_work(effects.work.drain(..))?;
+        self.wish = effects.join.or(self.wish);
         if self.recovery == Recovery::Delta {
             self.record_opening(desk, effects)?;
         } else {
@@ -193,12 +200,12 @@ impl<S: crate::game::Session> Attachment<S> {
         game: &G,
         desk: &mut Desk,
         opening: Opening<'_>,
-    ) -> Result<(S, Held), Refusal> {
+    ) -> Result<(Actor<S>, Held), Refusal> {
         if !is_exact(self.recovery) {
             self.opened = desk.now.wall;
         }
         let now = self.opened;
-        Ok((self.call_open(game, desk, opening, "", now)?, Held::default()))
+        Ok((self.call_open(game, desk, (opening, Roster::default()), "", now)?, Held::default()))
     }
 
     fn open_state<G: Game<Session = S>>(
@@ -206,7 +213,7 @@ impl<S: crate::game::Session> Attachment<S> {
         game: &G,
         desk: &mut Desk,
         state: &Arriving,
-    ) -> Result<(S, Held), Refusal> {
+    ) -> Result<(Actor<S>, Held), Refusal> {
         let parsed = envelope::parse(&state.bytes);
         let Envelope { keep, unsent, snapshot } =
             parsed.map_err(|error| Refusal::for_good(error.to_string()))?;
@@ -217,8 +224,20 @@ impl<S: crate::game::Session> Attachment<S> {
             self.ending = Some(Ending { moment: Moment::clock(keep.time), told: keep.closed });
         }
         for (trace, frame) in unsent {
-            self.outbox.push(&mut desk.pool, Kind::NEW, trace, frame);
+            self.push(desk, trace, frame);
         }
+        (self.wish, self.refusal) = (keep.wish, keep.refused.map(Box::new));
+        let format = keep.format.as_deref().unwrap_or(&state.format);
+        if !desk.settings.reads(format) {
+            let reads = desk.settings.reads_list();
+            return Err(Refusal::for_good(format!("state format {format:?} isn't one of {reads:?}")));
+        }
+        let (roster, snapshot) = match self.place.subject {
+            Subject::Session(_) => (Roster::default(), snapshot),
+            Subject::Group(_) => {
+                Roster::parse(snapshot).map_err(|error| Refusal::for_good(error.to_string()))?
+            }
+        };
         let (mut opening, mut now) = (Opening::State(snapshot), desk.now.wall);
         if state.recovered {
             opening = Opening::Recovered(snapshot);
@@ -227,7 +246,7 @@ impl<S: crate::game::Session> Attachment<S> {
             now = keep.time;
         }
         self.opened = now;
-        let session = self.call_open(game, desk, opening, &state.format, now)?;
+        let session = self.call_open(game, desk, (opening, roster), format, now)?;
         self.random = Random::with_state(keep.random);
         Ok((session, Held { unclaimed: keep.work, ..Held::default() }))
     }
@@ -236,14 +255,16 @@ impl<S: crate::game::Session> Attachment<S> {
         &mut self,
         game: &G,
         desk: &mut Desk,
-        opening: Opening<'_>,
+        (opening, roster): (Opening<'_>, Roster),
         format: &str,
         now: SystemTime,
-    ) -> Result<S, Refusal> {
+    ) -> Result<Actor<S>, Refusal> {
         let mut context = Context {
             place: &self.place,
             epoch: self.epoch,
             input: self.inputs,
+            processed: self.processed,
+            wish: self.wish,
             now,
             asked: std::cell::Cell::new(false),
             recovery: self.recovery,
@@ -252,8 +273,16 @@ impl<S: crate::game::Session> Attachment<S> {
             random: &mut self.random,
             effects: &mut desk.effects,
         };
-        caught("open", || game.open(opening, &mut context))
-            .unwrap_or_else(|fault| Err(Refusal::for_good(fault.text)))
+        match self.place.subject {
+            Subject::Session(_) => caught("open", || game.open(opening, &mut context))
+                .unwrap_or_else(|fault| Err(Refusal::for_good(fault.text)))
+                .map(Actor::Alone),
+            Subject::Group(group) => {
+                let open = |context: &mut GroupContext<'_>| game.open_group(opening, context);
+                open_crowd(group, roster, &desk.settings, &mut context, open)
+                    .map(|crowd| Actor::Crowd(Box::new(crowd)))
+            }
+        }
     }
 
     /// Beyond all inputs that an earlier attachment had; where the session can be replayed from here, the same then.

@@ -35,6 +35,7 @@ impl<S: Session> Attachment<S> {
                     Input::Timer(tag) => (Cause::Timer(tag), effects.close),
                     Input::Finished { ordinal, .. } => (Cause::Finished(ordinal), effects.close),
                     Input::Closed => (Cause::Closed, true),
+                    Input::JoinRefused { .. } => (Cause::JoinRefused, effects.close),
                 };
                 let change = Change {
                     cause,
@@ -44,6 +45,8 @@ impl<S: Session> Attachment<S> {
                     random: self.random.state(),
                     work: work.iter().map(|spawned| (spawned.ordinal, spawned.tag)).collect(),
                     timers: effects.timers.clone(),
+                    wish: effects.join,
+                    roster: &effects.roster,
                     game: &effects.change,
                 };
                 self.record_delta(desk, effects, &change, trace)
@@ -60,6 +63,9 @@ impl<S: Session> Attachment<S> {
             Input::Timer(tag) => (RecordKind::Input, Recorded::Timer(tag)),
             Input::Finished { ordinal, tag, result } => {
                 (RecordKind::Input, Recorded::Finished { tag, ordinal, result })
+            }
+            Input::JoinRefused { group, reason } => {
+                (RecordKind::Input, Recorded::JoinRefused { group, reason })
             }
         };
         let mut bytes = std::mem::take(&mut desk.scratch.record);
@@ -96,6 +102,8 @@ impl<S: Session> Attachment<S> {
             random: self.random.state(),
             work: Vec::new(),
             timers: Vec::new(),
+            wish: None,
+            roster: &[],
             game: &[],
         };
         self.record_delta(desk, &all, &change, TraceContext::NONE)
@@ -108,7 +116,7 @@ impl<S: Session> Attachment<S> {
         change: &Change<'_>,
         trace: TraceContext,
     ) -> Result<(), Fault> {
-        let max = desk.max_frame_bytes();
+        let max = self.largest_frame(desk.max_frame_bytes());
         let mut scratch = std::mem::take(&mut desk.scratch);
         scratch.change.clear();
         change::write(change, &mut scratch.change);
@@ -125,8 +133,14 @@ impl<S: Session> Attachment<S> {
             .and_then(|()| self.push_record(desk, RecordKind::Delta, &scratch.record));
         desk.scratch = scratch;
         outcome?;
+        let mut begin = 0;
         for &length in &effects.lengths {
+            let frame = &effects.bytes[begin..begin + length];
+            begin += length;
             self.outbox.push_recorded(&mut desk.pool, trace, length);
+            if self.is_departure(frame) {
+                self.outbox.mark_departure(self.processed);
+            }
         }
         Ok(())
     }
@@ -145,7 +159,7 @@ impl<S: Session> Attachment<S> {
     /// Writes records that no link has seen.
     pub(super) fn pump_records(&mut self, desk: &mut Desk) {
         if self.linked && desk.link.is_some() {
-            let wrote = self.records.pump(self.place.session, self.epoch, &mut desk.out);
+            let wrote = self.records.pump(self.place.subject, self.epoch, &mut desk.out);
             if wrote && self.recovery == Recovery::Delta {
                 // A change acks the client frames that it covers.
                 self.unacked = 0;

@@ -12,7 +12,7 @@ use super::super::frames::Kind;
 use super::super::jobs::{MAX_JOBS, Spawned};
 use super::super::values::{self, Recorded};
 use super::closing::Ending;
-use super::input::{Input, caught, too_much_work};
+use super::input::{Input, too_much_work};
 use super::moment::Moment;
 use super::{Attachment, Next, Phase};
 use crate::context::{Context, Work};
@@ -97,8 +97,12 @@ impl<S: Session> Attachment<S> {
                 self.values = Some((given.seq, time));
                 return Ok(());
             }
-            Recorded::Timer(_) | Recorded::Finished { .. } if given.kind == RecordKind::Input => {}
-            Recorded::Time | Recorded::Timer(_) | Recorded::Finished { .. } => {
+            Recorded::Timer(_) | Recorded::Finished { .. } | Recorded::JoinRefused { .. }
+                if given.kind == RecordKind::Input => {}
+            Recorded::Time
+            | Recorded::Timer(_)
+            | Recorded::Finished { .. }
+            | Recorded::JoinRefused { .. } => {
                 return Err(Fault::new(Rule::Diverged, format!("record {} is of another kind", given.seq)));
             }
         }
@@ -116,6 +120,10 @@ impl<S: Session> Attachment<S> {
                 self.forget_work(ordinal);
                 self.run(desk, Input::Finished { ordinal, tag, result }, Moment::given(time))
             }
+            Recorded::JoinRefused { group, reason } => {
+                (self.wish, self.refusal) = (None, None);
+                self.run(desk, Input::JoinRefused { group, reason }, Moment::given(time))
+            }
         }
     }
 
@@ -132,7 +140,9 @@ impl<S: Session> Attachment<S> {
             Cause::Other | Cause::Closed => {}
             Cause::Timer(tag) => self.timers.fired_before(tag),
             Cause::Finished(ordinal) => self.forget_work(ordinal),
+            Cause::JoinRefused => (self.wish, self.refusal) = (None, None),
         }
+        self.wish = change.wish.or(self.wish);
         for &timer in &change.timers {
             self.timers.change(timer, &mut desk.schedule)?;
         }
@@ -140,7 +150,7 @@ impl<S: Session> Attachment<S> {
             held.unclaimed.extend_from_slice(&change.work);
             self.ordinals.handlers += change.work.len() as u64;
         }
-        if !change.game.is_empty() {
+        if !change.game.is_empty() || !change.roster.is_empty() {
             self.apply_change(desk, change)?;
         }
         self.random = Random::with_state(change.random);
@@ -160,6 +170,8 @@ impl<S: Session> Attachment<S> {
             place: &self.place,
             epoch: self.epoch,
             input: self.inputs,
+            processed: self.processed,
+            wish: self.wish,
             now: change.time,
             asked: std::cell::Cell::new(false),
             recovery: self.recovery,
@@ -168,7 +180,7 @@ impl<S: Session> Attachment<S> {
             random: &mut self.random,
             effects: &mut effects,
         };
-        let outcome = caught("apply", || session.apply(change.game, &mut context));
+        let outcome = session.apply(change.roster, change.game, &mut context);
         let outcome = outcome.and_then(|()| {
             for timer in effects.timers.drain(..) {
                 self.timers.change(timer, &mut desk.schedule)?;
