@@ -5,6 +5,8 @@
 //! or put out of order in either direction can't hide.
 
 pub mod arena;
+pub mod battle;
 pub mod hero;
 pub mod players;
 pub mod wire;
+pub mod world;

@@ -10,17 +10,21 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use holdfast_backend::GroupId;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::task::JoinSet;
 
 use crate::players::bot::{Bot, Brought, Inner, Registry};
-use crate::players::checker::Faults;
+use crate::players::checker::{Checker, Faults};
 use crate::players::control::{self, Output};
 use crate::players::event::{Event, measure};
+use crate::players::matches::{MatchRules, Matches};
 use crate::players::mischief::Floods;
 use crate::players::report::{BackendShare, Progress, Verdict, millis, percentile};
 use crate::players::target::Target;
 use crate::players::timeline::Timeline;
+use crate::players::worlds::{Seen, Worlds};
+use crate::wire::Ask;
 
 /// Connects under way at once: well below a listener's usual backlog of 128.
 const CONNECTS_AT_ONCE: usize = 50;
@@ -55,6 +59,8 @@ pub struct Settings {
     pub play: Option<Duration>,
     /// How long replies may take after the last frame before they count as lost.
     pub grace: Duration,
+    /// Players play in matches; None: each alone.
+    pub matches: Option<MatchRules>,
 }
 
 /// Plays to the end, or until `stop`, taking orders on the way if there are any.
@@ -95,6 +101,9 @@ pub(super) struct Swarm {
     disconnects: Cell<u64>,
     connect_failures: Cell<u64>,
     pub floods: Floods,
+    pub matches: Matches,
+    worlds: Worlds,
+    joins: Cell<u64>,
     pub left: Cell<u64>,
     notes: RefCell<Vec<String>>,
     joined: Cell<usize>,
@@ -111,6 +120,11 @@ impl Registry for Swarm {
         backends.push((instance, version.to_owned()));
         backends.len() - 1
     }
+
+    fn world(&self, name: u64) -> Rc<Seen> {
+        count(&self.joins, 1);
+        self.worlds.watch(name)
+    }
 }
 
 fn count(cell: &Cell<u64>, more: u64) {
@@ -119,6 +133,7 @@ fn count(cell: &Cell<u64>, more: u64) {
 
 impl Swarm {
     fn new(settings: Settings) -> Self {
+        let matches = Matches::new(settings.matches);
         Self {
             settings,
             started: Instant::now(),
@@ -134,6 +149,9 @@ impl Swarm {
             disconnects: Cell::default(),
             connect_failures: Cell::default(),
             floods: Floods::default(),
+            matches,
+            worlds: Worlds::default(),
+            joins: Cell::default(),
             left: Cell::default(),
             notes: RefCell::default(),
             joined: Cell::default(),
@@ -195,7 +213,9 @@ impl Swarm {
         };
         let slot = self.bots.borrow().len();
         self.bots.borrow_mut().push(bot.clone());
-        tokio::task::spawn_local(stay(self.clone(), Seat { slot, target }, bot, reader));
+        let game = self.matches.assign(index, &target.name);
+        self.seek(&bot, game);
+        tokio::task::spawn_local(stay(self.clone(), Seat { slot, target, game }, bot, reader));
         // Spread over the period by the golden ratio, so that any number of bots sends evenly.
         let phase = (index as f64 * 0.618_033_988_75).fract();
         let wait_us = if self.settings.closed_loop { 0 } else { (phase * self.period_us() as f64) as u64 };
@@ -209,7 +229,8 @@ impl Swarm {
         let source =
             (sources > 1).then(|| Ipv4Addr::new(127, 0, 0, 1 + (index % usize::from(sources)) as u8));
         let stream = target.connect(source, self.settings.connect_deadline).await?;
-        let (bot, reader) = Bot::new(index, fastrand::u64(..), self.settings.frame_bytes, stream);
+        let checker = Checker::new(fastrand::u64(..), self.settings.frame_bytes);
+        let (bot, reader) = Bot::new(index, &target.name, checker, stream);
         Ok((Rc::new(bot), reader))
     }
 
@@ -225,6 +246,7 @@ impl Swarm {
             let past = gone.look(Inner::leave);
             self.add_faults(gone, gone.look(|it| it.checker.faults()), before);
             bot.look(|it| it.follow(past));
+            self.seek(&bot, seat.game);
             self.bots.borrow_mut()[seat.slot] = bot.clone();
             self.send(&bot);
             return Some((bot, reader));
@@ -233,11 +255,12 @@ impl Swarm {
     }
 
     pub fn send(&self, bot: &Bot) -> bool {
-        self.send_with_burst(bot, 0)
+        self.rematch(bot);
+        self.send_asking(bot, None)
     }
 
-    pub fn send_with_burst(&self, bot: &Bot, burst: u32) -> bool {
-        let sent = bot.send(self.settings.frame_bytes, self.now_us(), burst);
+    pub fn send_asking(&self, bot: &Bot, ask: Option<Ask>) -> bool {
+        let sent = bot.send(self.settings.frame_bytes, self.now_us(), ask);
         count(&self.sent, u64::from(sent));
         sent
     }
@@ -261,7 +284,10 @@ impl Swarm {
         let mut total = self.faults.get();
         total.add(more);
         self.faults.set(total);
-        self.note(|| format!("player {}: {more}", bot.index));
+        self.note(|| match bot.look(|it| it.refusal.take()) {
+            Some(reason) => format!("player {}: {more}: {reason}", bot.index),
+            None => format!("player {}: {more}", bot.index),
+        });
     }
 
     fn disconnected(&self, bot: &Bot, error: &io::Error) {
@@ -308,6 +334,11 @@ impl Swarm {
         }
     }
 
+    fn in_match(&self) -> u64 {
+        let is_in_match = |bot: &&Rc<Bot>| bot.is_alive() && bot.look(|it| it.checker.watch.is_in_match());
+        self.bots.borrow().iter().filter(is_in_match).count() as u64
+    }
+
     fn by_backend(&self) -> Vec<BackendShare> {
         let mut sessions: BTreeMap<usize, u64> = BTreeMap::new();
         for bot in self.bots.borrow().iter().filter(|bot| bot.is_alive()) {
@@ -348,6 +379,10 @@ impl Swarm {
             connect_failures: self.connect_failures.get(),
             by_backend: self.by_backend(),
             left: self.left.get(),
+            in_match: self.in_match(),
+            joins: self.joins.get(),
+            joins_refused: faults.refused,
+            worlds_diverged: faults.diverged,
             longest_wait_ms: longest.map_or(0, |since| now_us.saturating_sub(since) / 1000),
             answers: None,
         }
@@ -374,6 +409,10 @@ impl Swarm {
             disconnects: self.disconnects.get(),
             mismatched: faults.mismatched,
             connect_failures: self.connect_failures.get(),
+            in_match: self.in_match(),
+            joins: self.joins.get(),
+            joins_refused: faults.refused,
+            worlds_diverged: faults.diverged,
             p50_ms: millis(percentile(&latencies, 0.50)),
             p99_ms: millis(percentile(&latencies, 0.99)),
             max_ms: millis(percentile(&latencies, 1.0)),
@@ -423,6 +462,8 @@ impl PopIfDue for BinaryHeap<Reverse<(u64, usize)>> {
 struct Seat {
     slot: usize,
     target: Target,
+    /// The match that it comes for.
+    game: Option<GroupId>,
 }
 
 /// Until the bot is gone for good.

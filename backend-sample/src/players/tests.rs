@@ -94,6 +94,7 @@ fn settings(address: SocketAddr) -> Settings {
         sources: 2,
         play: Some(Duration::from_millis(600)),
         grace: Duration::from_secs(2),
+        matches: None,
     }
 }
 
