@@ -13,6 +13,8 @@ use super::{Settings, run};
 use crate::hero::Core;
 use crate::wire::{Input, Tag, Tick, encode_reply, split, with_prefix};
 
+mod matches;
+
 /// What the server does wrong, once a session, at its tenth frame.
 #[derive(Clone, Copy, PartialEq)]
 enum Wrong {
