@@ -124,6 +124,9 @@ impl Session {
             self.journal.state = None;
             return self.finish_client_close(env);
         }
+        if self.order.is_some_and(|order| order.otherwise == Otherwise::Board) {
+            return self.board(env);
+        }
         if self.home == Some(link) { self.park(env) } else { self.seek(env) }
     }
 

@@ -41,6 +41,15 @@ const HEADER: usize = 38;
 /// Above this many dead bytes at the front, the buffer is compacted when half of it is dead.
 const COMPACT_BYTES: usize = 32 * 1024;
 
+/// An entry on its way to another session's stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Queued {
+    pub kind: Kind,
+    pub frame: Vec<u8>,
+    pub trace: TraceContext,
+    pub received: u64,
+}
+
 /// Four places in one buffer, in their order: `base` (where a restore would begin), `head` (the first entry that the
 /// present attachment hasn't processed), `next` (the first that it hasn't been given), and the end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -78,10 +87,24 @@ impl Outbound {
         received: u64,
         env: &mut E,
     ) {
+        self.push_after(kind, &[], frame, trace, received, env);
+    }
+
+    /// A frame that `head` stands before.
+    pub fn push_after<E: Effects>(
+        &mut self,
+        kind: Kind,
+        head: &[u8],
+        frame: &[u8],
+        trace: TraceContext,
+        received: u64,
+        env: &mut E,
+    ) {
         if self.bytes.capacity() == 0 {
             self.bytes = env.take_buffer();
         }
-        let length = u32::try_from(frame.len()).expect("framing bounds a frame below 4 GiB");
+        let frame_bytes = head.len() + frame.len();
+        let length = u32::try_from(frame_bytes).expect("framing bounds a frame below 4 GiB");
         let mut header = [0u8; HEADER];
         header[KIND_AT] = kind as u8;
         header[LENGTH_AT..RECEIVED_AT].copy_from_slice(&length.to_le_bytes());
@@ -90,8 +113,9 @@ impl Outbound {
         header[SPAN_ID_AT..SAMPLED_AT].copy_from_slice(&trace.span_id);
         header[SAMPLED_AT] = u8::from(trace.sampled);
         self.bytes.extend_from_slice(&header);
+        self.bytes.extend_from_slice(head);
         self.bytes.extend_from_slice(frame);
-        self.fresh_bytes += HEADER + frame.len();
+        self.fresh_bytes += HEADER + frame_bytes;
         self.queued += 1;
     }
 
@@ -197,6 +221,52 @@ impl Outbound {
         lost
     }
 
+    /// Calls `each` with the entries after `seq`, of those that are kept.
+    pub fn for_each_after(&self, seq: Seq, mut each: impl FnMut(&Entry<'_>)) {
+        let (mut at, mut here) = (self.base, self.base_seq.next());
+        while let Some(entry) = self.entry_at(at, here) {
+            at += HEADER + entry.frame.len();
+            here = here.next();
+            if entry.seq > seq {
+                each(&entry);
+            }
+        }
+    }
+
+    /// Calls `each` with the frames up to and with `seq` that none has processed before, which the present attachment
+    /// is about to have processed.
+    pub fn for_unprocessed(&self, seq: Seq, mut each: impl FnMut(&[u8])) {
+        let (mut at, mut here) = (self.head, self.acked.next());
+        while here <= seq && here <= self.sent {
+            let Some(entry) = self.entry_at(at, here) else { return };
+            at += HEADER + entry.frame.len();
+            if here > self.processed {
+                each(entry.frame);
+            }
+            here = here.next();
+        }
+    }
+
+    /// Takes out all that is kept: nothing is in flight any more. Numbers go on from the highest that was given.
+    pub fn take_all<E: Effects>(&mut self, env: &mut E) -> Vec<Queued> {
+        let mut all = Vec::new();
+        self.for_each_after(Seq::NONE, |entry| {
+            all.push(Queued {
+                kind: entry.kind,
+                frame: entry.frame.to_vec(),
+                trace: entry.trace,
+                received: entry.received,
+            });
+        });
+        let end = self.highest;
+        self.base = self.bytes.len();
+        (self.base_seq, self.acked, self.sent, self.processed) = (end, end, end, end);
+        (self.head, self.next) = (self.base, self.base);
+        (self.in_flight_bytes, self.fresh_bytes, self.queued) = (0, 0, 0);
+        self.tidy(env);
+        all
+    }
+
     /// Throws away what no attachment was given.
     #[cfg(test)]
     pub fn forget_queue(&mut self) {
@@ -220,6 +290,12 @@ impl Outbound {
     #[must_use]
     pub fn sent(&self) -> Seq {
         self.sent
+    }
+
+    /// The seq that the last entry has or will have.
+    #[must_use]
+    pub fn last(&self) -> Seq {
+        Seq(self.sent.0.saturating_add(self.queued as u64))
     }
 
     /// Last seq that a restore would not give again.
