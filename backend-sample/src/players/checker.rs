@@ -143,7 +143,10 @@ impl Checker {
     }
 
     pub fn is_settled(&self) -> bool {
-        self.waiting.is_empty() && self.overtaken.is_empty() && !self.watch.is_waiting()
+        self.waiting.is_empty()
+            && self.overtaken.is_empty()
+            && !self.watch.is_waiting()
+            && self.watch.behind() == 0
     }
 
     /// The oldest frame that may still be answered in order.

@@ -298,6 +298,7 @@ impl Swarm {
         // One that comes back and is turned away has no more to lose.
         let turned_away = self.settings.rejoin && !bot.look(|it| it.is_answered());
         count(if turned_away { &self.connect_failures } else { &self.disconnects }, 1);
+        bot.look(|it| it.checker.watch.cut_off());
         if self.settings.rejoin {
             bot.look(|it| it.cut_off(self.now_us()));
         }

@@ -35,7 +35,7 @@ struct Seat {
     own: Sequence,
     /// The frame that asks to leave.
     leave: Option<u64>,
-    /// What the others saw; None when that was something else, which is said once.
+    /// What the others saw; None when that was something else, which is said once, or is no matter any more.
     seen: Option<Rc<Seen>>,
 }
 
@@ -140,6 +140,18 @@ impl Watch {
         }
     }
 
+    /// Turns that others have seen and this one hasn't yet.
+    pub fn behind(&self) -> u64 {
+        self.seat.as_ref().map_or(0, Seat::behind)
+    }
+
+    /// The connection has ended: what others see from now on isn't for this one.
+    pub fn cut_off(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            seat.seen = None;
+        }
+    }
+
     /// Of a match that is left nothing comes any more.
     fn leave(&mut self, faults: &mut Faults) -> Option<Seat> {
         let mut seat = self.seat.take()?;
@@ -152,6 +164,8 @@ impl Watch {
         faults.lost += u64::from(self.asked.take().is_some());
         if let Some(seat) = &mut self.seat {
             seat.finish(faults);
+            faults.lost += seat.behind();
+            seat.seen = None;
         }
     }
 }
@@ -173,6 +187,10 @@ impl Seat {
         if self.seen.take_if(|seen| !seen.agrees(turn, hash)).is_some() {
             faults.diverged += 1;
         }
+    }
+
+    fn behind(&self) -> u64 {
+        self.seen.as_ref().map_or(0, |seen| seen.last_turn().saturating_sub(self.world.turn))
     }
 
     fn finish(&mut self, faults: &mut Faults) {

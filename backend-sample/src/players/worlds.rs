@@ -31,6 +31,11 @@ impl Worlds {
 }
 
 impl Seen {
+    /// The last that anybody was told of.
+    pub fn last_turn(&self) -> u64 {
+        self.0.borrow().last_key_value().map_or(0, |(turn, _)| *turn)
+    }
+
     /// Whether this is the world's hash after that turn for everybody who has told it so far.
     pub fn agrees(&self, turn: u64, hash: u64) -> bool {
         let mut turns = self.0.borrow_mut();

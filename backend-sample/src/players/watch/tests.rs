@@ -155,6 +155,18 @@ fn a_turn_that_one_player_never_hears_of_is_lost() {
     assert_eq!(game.ends(), [NONE, LOST]);
 }
 
+/// Nothing comes later that would show it.
+#[test]
+fn the_last_turn_is_missed_too() {
+    let mut game = Match::new();
+    let sent = game.send(ADA, Ask::Nothing);
+    let turn = game.turn(ADA, &sent);
+    game.tell(ADA, &turn);
+    game.reply(ADA, &sent);
+    assert!(game.players[ADA].checker.is_settled() && !game.players[BOB].checker.is_settled());
+    assert_eq!(game.players.map(|mut player| player.checker.finish()), [NONE, LOST]);
+}
+
 #[test]
 fn a_turn_that_is_told_twice_is_repeated() {
     let mut game = Match::new();
