@@ -48,7 +48,7 @@ impl Play {
     /// Plays it for the first time.
     pub fn first<G: Game>(game: G, script: &Script, level: Recovery) -> Result<Self, Difference> {
         let mut stage = Stage::new(game, level, FIRST, BEGIN);
-        let mut play = Self { keeper: Keeper::new(SESSION, level), moments: Vec::new() };
+        let mut play = Self { keeper: Keeper::new(Subject::Session(SESSION), level), moments: Vec::new() };
         play.run(&mut stage, script).map_err(|(input, reason)| Difference {
             from: None,
             input: format!("step {input} of the first run"),

@@ -1,5 +1,5 @@
 //! Whatever the inputs, wherever links are cut, whenever the backend is killed: brought back from any checkpoint, the
-//! session says what it said, and its state is what it was.
+//! session says what it said, and its state is what it was. So for a group, whose departures hold acks back besides.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ struct Pair {
 
 impl Pair {
     fn new(level: Recovery) -> Self {
-        let mut pair = Self::around(Keeper::new(session(WHO), level));
+        let mut pair = Self::around(Keeper::new(subject(WHO), level));
         pair.bring_back(None);
         pair
     }
@@ -247,7 +247,7 @@ fn crash(level: Recovery, steps: &[Step]) -> Result<(), TestCaseError> {
 
 /// The proxy sends no more than the client window.
 fn is_stuck(pair: &Pair, step: &Step) -> bool {
-    let Some(attachment) = pair.world.peer.attachments.get(&session(WHO)) else { return true };
+    let Some(attachment) = pair.world.peer.attachments.get(&subject(WHO)) else { return true };
     let is_sent = matches!(step, Step::Frame(_) | Step::Freeze);
     is_sent && attachment.received().since(attachment.processed_seq()) > 20
 }
