@@ -196,6 +196,8 @@ impl Worker {
         self.weigh_group(aboard);
         if self.slots.get(aboard).is_some_and(|slot| slot.session.riders().is_some_and(|r| r.is_empty())) {
             self.drive(aboard, |session, fx| session.end(CloseReason::BackendClose, fx));
+            // Not with the other sessions that end in this turn: who comes later in it would come into a group that is over.
+            self.remove(aboard);
         }
         group
     }
