@@ -19,6 +19,7 @@ pub mod planted;
 pub mod records;
 mod recovery;
 pub mod resume;
+pub mod riders;
 pub mod state;
 mod view;
 
@@ -33,13 +34,14 @@ use std::sync::Arc;
 use holdfast_protocol::message::{
     Ack, Close, Data, Fault, FaultScope, Message, Recovery, Release, Rule, Start, Subject,
 };
-use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext};
+use holdfast_protocol::{Epoch, GroupId, Seq, SessionId, TraceContext};
 
 pub use effects::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use inbound::Inbound;
 use journal::Journal;
 use outbound::{Kind, Outbound};
 use planted::{Bug, Planted};
+use riders::Riders;
 use state::Incoming;
 
 use crate::routing::Service;
@@ -79,6 +81,10 @@ pub enum Phase {
     Closing {
         link: LinkId,
     },
+    /// A group has it: its client's frames are the group's.
+    Aboard,
+    /// The game has ended it, in a group; the client's last bytes are being written.
+    Parting,
     Ended,
 }
 
@@ -106,6 +112,8 @@ pub enum Otherwise {
     Park,
     /// Don't look for another backend at all; wait for this one to come back.
     ParkForHome,
+    /// It isn't to go to a backend, but into a group.
+    Board,
 }
 
 /// An attachment that is frozen on its old backend while the session moves, and where it stands, should it be thawed.
@@ -144,7 +152,9 @@ impl Deref for Rules {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Session {
-    id: SessionId,
+    subject: Subject,
+    /// Of a group: who is in it.
+    riders: Option<Box<Riders>>,
     epoch: Epoch,
     service: Rules,
     client_address: Arc<str>,
@@ -160,6 +170,8 @@ pub struct Session {
     order: Option<Order>,
     /// The backend that a parked session waits for.
     home: Option<LinkId>,
+    /// Where a group would rather be, at first.
+    beside: Option<LinkId>,
     tried: Vec<LinkId>,
     /// A refusal of this attempt was not final.
     may_retry: bool,
@@ -185,9 +197,21 @@ pub struct Session {
 impl Session {
     #[must_use]
     pub fn new(id: SessionId, service: Arc<Service>, client_address: Arc<str>, opened_us: u64) -> Self {
+        Self::of(Subject::Session(id), service, client_address, opened_us)
+    }
+
+    /// A group that nobody is in yet.
+    #[must_use]
+    pub fn new_group(id: GroupId, service: Arc<Service>, opened_us: u64) -> Self {
+        let riders = Some(Box::default());
+        Self { riders, ..Self::of(Subject::Group(id), service, "".into(), opened_us) }
+    }
+
+    fn of(subject: Subject, service: Arc<Service>, client_address: Arc<str>, opened_us: u64) -> Self {
         let client_window_bytes = service.limits.client_window_bytes as usize;
         Self {
-            id,
+            subject,
+            riders: None,
             epoch: Epoch::default(),
             service: Rules(service),
             client_address,
@@ -200,6 +224,7 @@ impl Session {
             resuming: false,
             order: None,
             home: None,
+            beside: None,
             tried: Vec::new(),
             may_retry: false,
             lost: false,
@@ -233,8 +258,10 @@ impl Session {
     /// The client's socket has taken everything that was delivered.
     pub fn handed<E: Effects>(&mut self, env: &mut E) {
         let urgent = self.inbound.handed();
-        if matches!(self.phase, Phase::Closing { .. }) {
-            return self.finish_backend_close(env);
+        match self.phase {
+            Phase::Closing { .. } => return self.finish_backend_close(env),
+            Phase::Parting => return self.end(self.ending.unwrap_or(CloseReason::BackendClose), env),
+            _ => {}
         }
         if urgent {
             self.send_ack(env);
@@ -335,7 +362,7 @@ impl Session {
 
     /// Puts the next entry on the link, if there is one and the window has room.
     fn send_next<E: Effects>(&mut self, link: LinkId, env: &mut E) -> bool {
-        let (session, epoch) = (self.id, self.epoch);
+        let epoch = self.epoch;
         if let Some(record) = self.journal.records.next(self.outbound.sent()) {
             env.send(link, &Message::Record(self.record_again(&record)));
             self.journal.records.mark_given();
@@ -346,7 +373,7 @@ impl Session {
         let (seq, record, again) = (entry.seq, Seq::NONE, entry.again);
         let message = match entry.kind {
             Kind::Frame => Message::Data(Data {
-                subject: self.subject(),
+                subject: self.subject,
                 epoch,
                 seq,
                 ack,
@@ -358,7 +385,7 @@ impl Session {
             Kind::Close | Kind::CloseHalf => {
                 let half = entry.kind == Kind::CloseHalf;
                 Message::Close(Close {
-                    session,
+                    session: self.id(),
                     epoch,
                     seq,
                     ack,
@@ -382,6 +409,9 @@ impl Session {
     fn regulate_reading<E: Effects>(&mut self, env: &mut E) {
         if self.phase == Phase::Ended {
             return;
+        }
+        if self.is_group() {
+            return self.regulate_members(env);
         }
         let bound = self.service.limits.client_window_bytes as usize;
         let queued = self.outbound.fresh_bytes();
@@ -417,11 +447,17 @@ impl Session {
             | Phase::Active { link }
             | Phase::Freezing { link, .. }
             | Phase::Closing { link } => Some(link),
-            Phase::Attaching { .. } | Phase::Thawing { .. } | Phase::Parked | Phase::Ended => None,
+            Phase::Attaching { .. }
+            | Phase::Thawing { .. }
+            | Phase::Parked
+            | Phase::Aboard
+            | Phase::Parting
+            | Phase::Ended => None,
         }
     }
 
-    fn subject(&self) -> Subject {
-        Subject::Session(self.id)
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        self.subject
     }
 }

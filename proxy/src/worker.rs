@@ -14,6 +14,7 @@ mod dial;
 mod drain_report;
 mod drains;
 mod fx;
+pub mod groups;
 mod hub;
 mod link;
 mod link_io;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use holdfast_protocol::InstanceId;
+use holdfast_protocol::{GroupId, InstanceId};
 use slotmap::SlotMap;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,8 @@ use crate::telemetry::counters::Counters;
 use crate::telemetry::tracer::Tracer;
 use command::Command;
 use fx::Fx;
+use groups::directory::Directory;
+use groups::traveller::{Door, Traveller};
 use hub::{ById, Hub};
 use slot::{Seat, SessionKey, Slot};
 
@@ -80,6 +83,11 @@ pub struct WorkerConfig {
     /// Bytes of state that may be on their way into the proxy at once.
     pub transfer_pool_bytes: u64,
     pub close_deadline: Duration,
+    /// Groups of this proxy, at most.
+    pub max_groups: usize,
+    pub groups: Arc<Directory>,
+    /// Where sessions go that another worker is to have, by worker.
+    pub doors: Vec<Door>,
 }
 
 impl WorkerConfig {
@@ -92,6 +100,7 @@ impl WorkerConfig {
 pub struct Worker {
     slots: SlotMap<SessionKey, Slot>,
     by_id: ById,
+    groups: HashMap<GroupId, SessionKey>,
     hub: Hub,
     scratch: Vec<u8>,
     /// Wakes the task that waits for the next due time.
@@ -146,6 +155,7 @@ pub fn run(
     config: WorkerConfig,
     listeners: Vec<accept::Listener>,
     commands: mpsc::Receiver<Command>,
+    arrivals: mpsc::UnboundedReceiver<Traveller>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -157,6 +167,7 @@ pub fn run(
     let worker = Worker {
         slots: SlotMap::with_key(),
         by_id: ById::default(),
+        groups: HashMap::new(),
         hub: Hub::new(Arc::new(config), table),
         scratch: vec![0; SCRATCH_BYTES],
         clock_moved: Arc::clone(&clock_moved),
@@ -171,7 +182,7 @@ pub fn run(
     let broken = BROKEN.with(CancellationToken::clone);
     let whole = runtime.block_on(async {
         tokio::select! {
-            () = control::serve(listeners, commands, clock_moved) => true,
+            () = control::serve(listeners, commands, arrivals, clock_moved) => true,
             () = broken.cancelled() => false,
         }
     });
@@ -200,6 +211,7 @@ impl Worker {
         let mut fx = Fx {
             key,
             id: slot.session.id(),
+            is_group: slot.session.is_group(),
             ratio: self.hub.config.ratio(&service),
             service: &service,
             seat: &mut slot.seat,
@@ -219,6 +231,7 @@ impl Worker {
     /// After every turn: sessions that ended leave their places, new links get their tasks, the clock is set.
     fn after_turn(&mut self) {
         self.keep_below_the_bound();
+        self.do_requests();
         while let Some(key) = self.hub.ended.pop() {
             self.remove(key);
         }
@@ -233,24 +246,35 @@ impl Worker {
     }
 
     fn remove(&mut self, key: SessionKey) {
-        let Some(mut slot) = self.slots.remove(key) else { return };
-        self.by_id.remove(&slot.session.id());
-        self.leave_places(&mut slot.seat);
-        self.hub.leave_recovery(&slot.session.service().name, &mut slot.seat);
-        self.hub.set_unprotected(&mut slot.seat, false);
-        self.hub.counters.sessions.sub(1);
-        self.hub.close_account(&mut slot.seat);
-        if let Some(population) = self.hub.population.get_mut(&slot.session.service().name) {
-            *population -= 1;
-        }
-        if slot.seat.parked {
-            self.hub.counters.parked.sub(1);
-        }
+        self.unclog(key);
+        let Some(mut slot) = self.take_slot(key) else { return };
         if let Some(stream) = slot.seat.stream.take() {
             // What was delivered before the end still goes out.
             self.let_linger(stream, std::mem::take(&mut slot.seat.outbox));
         }
         slot.seat.wake();
+    }
+
+    /// Takes a session out of the worker, and out of all its accounts.
+    fn take_slot(&mut self, key: SessionKey) -> Option<Slot> {
+        let mut slot = self.slots.remove(key)?;
+        self.leave_places(&mut slot.seat);
+        self.hub.leave_recovery(&slot.session.service().name, &mut slot.seat);
+        self.hub.set_unprotected(&mut slot.seat, false);
+        self.hub.close_account(&mut slot.seat);
+        if slot.seat.parked {
+            self.hub.counters.parked.sub(1);
+        }
+        if let Some(group) = slot.session.group() {
+            self.group_removed(group);
+            return Some(slot);
+        }
+        self.by_id.remove(&slot.session.id());
+        self.hub.counters.sessions.sub(1);
+        if let Some(population) = self.hub.population.get_mut(&slot.session.service().name) {
+            *population -= 1;
+        }
+        Some(slot)
     }
 
     fn leave_places(&mut self, seat: &mut Seat) {

@@ -21,7 +21,7 @@ fn arena() -> Arena {
 
 fn frame(seq: u64) -> Vec<u8> {
     let mut frame = Vec::new();
-    Input { seed: 5, seq, sent_us: seq * 1000, burst: 0 }.encode(100, &mut frame);
+    Input { seed: 5, seq, sent_us: seq * 1000, ask: Ask::Nothing }.encode(100, &mut frame);
     frame
 }
 

@@ -126,6 +126,7 @@ fn service_view(service: &Service, backends: usize) -> ServiceView {
         max_journal_bytes: service.limits.max_journal_bytes,
         max_recoveries: service.limits.max_recoveries,
         recoveries_in_flight: service.limits.recoveries_in_flight,
+        max_group_members: service.limits.max_group_members,
         backends: backends as u64,
     }
 }

@@ -124,6 +124,7 @@ pub struct ServiceView {
     pub max_journal_bytes: u64,
     pub max_recoveries: u32,
     pub recoveries_in_flight: u32,
+    pub max_group_members: u32,
     pub backends: u64,
 }
 

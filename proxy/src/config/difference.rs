@@ -125,6 +125,7 @@ impl Keys {
 
     fn put_limits(&mut self, limits: &super::Limits) {
         self.put("limits.max_sessions", limits.max_sessions);
+        self.put("limits.max_groups", limits.max_groups);
         self.put("limits.kept_bytes", limits.kept_bytes);
         self.put("limits.link_outbox_bytes", limits.link_outbox_bytes);
         self.put("limits.transfer_pool_bytes", limits.transfer_pool_bytes);

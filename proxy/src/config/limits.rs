@@ -12,6 +12,8 @@ const GIB: u64 = 1024 * MIB;
 pub struct Limits {
     /// Sessions on one worker, of all services; more are closed when accepted.
     pub max_sessions: u32,
+    /// Groups on all workers together.
+    pub max_groups: u32,
     /// Bytes that one worker holds for its players and backends: frames that wait or are kept, states, unread answers.
     pub kept_bytes: u64,
     /// Bytes that may wait for one backend to read them; above it the players of one worker on it aren't read.
@@ -27,7 +29,9 @@ pub struct Limits {
 impl Limits {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let max_sessions = section.number("max_sessions", 10_000, 1..=1_000_000);
+        let max_groups = section.number("max_groups", 10_000, 0..=1_000_000);
         let limits = Self {
+            max_groups: u32::try_from(max_groups).unwrap_or(u32::MAX),
             max_sessions: u32::try_from(max_sessions).unwrap_or(u32::MAX),
             kept_bytes: section.number("kept_bytes", 256 * MIB, MIB..=1024 * GIB),
             link_outbox_bytes: section.number("link_outbox_bytes", 8 * MIB, 256 * 1024..=GIB),

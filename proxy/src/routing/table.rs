@@ -140,6 +140,8 @@ pub struct Limits {
     pub max_recoveries: u32,
     /// Sessions of one worker that may be on their way to a backend after a crash.
     pub recoveries_in_flight: u32,
+    /// Sessions in one group.
+    pub max_group_members: u32,
 }
 
 /// How sessions leave a draining backend.

@@ -19,6 +19,8 @@ use crate::telemetry::counters::Counters;
 use crate::telemetry::export::Export;
 use crate::telemetry::tracer::Tracer;
 use crate::worker::command::Command;
+use crate::worker::groups::directory::Directory;
+use crate::worker::groups::traveller::{Door, Traveller};
 use crate::worker::{self, WorkerConfig};
 
 /// Commands that a worker may have waiting.
@@ -40,6 +42,9 @@ pub struct Workers {
     receivers: Vec<mpsc::Receiver<Command>>,
     listeners: Vec<(Arc<str>, SocketAddr)>,
     threads: Vec<JoinHandle<std::io::Result<()>>>,
+    groups: Arc<Directory>,
+    doors: Vec<Door>,
+    arrivals: Vec<mpsc::UnboundedReceiver<Traveller>>,
     running: usize,
     ended_sender: mpsc::Sender<u16>,
     ended: mpsc::Receiver<u16>,
@@ -54,6 +59,7 @@ impl Workers {
     ) -> Self {
         let count = usize::from(config.proxy.workers);
         let (senders, receivers) = (0..count).map(|_| mpsc::channel(COMMANDS)).unzip();
+        let (doors, arrivals) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let (ended_sender, ended) = mpsc::channel(count);
         Self {
             config: config.clone(),
@@ -66,6 +72,9 @@ impl Workers {
             receivers,
             listeners,
             threads: Vec::new(),
+            groups: Arc::default(),
+            doors,
+            arrivals,
             running: 0,
             ended_sender,
             ended,
@@ -98,14 +107,16 @@ impl Workers {
     /// # Errors
     /// The system has no thread for one.
     pub fn start(&mut self, mut bound: Bound) -> std::io::Result<()> {
-        for (index, commands) in std::mem::take(&mut self.receivers).into_iter().enumerate() {
+        let arrivals = std::mem::take(&mut self.arrivals);
+        let inlets = std::mem::take(&mut self.receivers).into_iter().zip(arrivals);
+        for (index, (commands, arrivals)) in inlets.enumerate() {
             let index = u16::try_from(index).expect("the config bounds the workers");
             let config = self.worker_config(index);
             let listeners = bound.take_for_worker();
             let ended = self.ended_sender.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _tell = TellEnd { index, ended };
-                worker::run(config, listeners, commands)
+                worker::run(config, listeners, commands, arrivals)
                     .inspect_err(|error| tracing::error!(index, %error, "worker failed"))
             })?;
             self.threads.push(thread);
@@ -131,6 +142,9 @@ impl Workers {
             link_outbox_bytes: self.config.limits.link_outbox_bytes,
             transfer_pool_bytes: self.config.limits.transfer_pool_bytes,
             close_deadline: CLOSE_DEADLINE,
+            max_groups: self.config.limits.max_groups as usize,
+            groups: Arc::clone(&self.groups),
+            doors: self.doors.clone(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use holdfast_protocol::Seq;
 use holdfast_protocol::codec::STATE_CHUNK_BYTES;
-use holdfast_protocol::message::{Attach, AttachMode, Message, Recovery, State, Subject};
+use holdfast_protocol::message::{Attach, AttachMode, Message, Recovery, State};
 
 use super::effects::{Effects, LinkId, Note, Step, Timer, Wanted};
 use super::state::KeptState;
@@ -18,7 +18,10 @@ impl Session {
         let needs = self.needs();
         let logic = self.journal.logic.as_deref().filter(|_| needs != 0);
         let wanted = Wanted { tried: &self.tried, format, home: self.home, needs, logic };
-        match env.pick(wanted) {
+        let beside = self.beside.filter(|link| !self.tried.contains(link));
+        let picked =
+            beside.and_then(|_| env.pick(Wanted { home: beside, ..wanted })).or_else(|| env.pick(wanted));
+        match picked {
             Some(link) => self.attach_to(link, env),
             None => self.nobody_is_left(env),
         }
@@ -27,6 +30,8 @@ impl Session {
     fn nobody_is_left<E: Effects>(&mut self, env: &mut E) {
         let refused_for_good = !self.tried.is_empty() && !self.may_retry && self.is_untouched();
         if refused_for_good {
+            // Who came goes back to what it was.
+            self.dissolve(env);
             return self.end(CloseReason::NoBackend, env);
         }
         self.nobody(env);
@@ -63,7 +68,7 @@ impl Session {
             // It came up with less than it takes to go on from the journal.
             return self.try_next(link, env);
         };
-        self.begin_at(level, env);
+        self.begin_at(level);
         let trace = env.trace(Step::Attach);
         let base = self.journal.base();
         let is_rollback = level == Recovery::Checkpoint && self.is_ahead_of(base);
@@ -75,7 +80,7 @@ impl Session {
             None => (AttachMode::Fresh, 0, ""),
         };
         let attach = Attach {
-            subject: Subject::Session(self.id),
+            subject: self.subject,
             epoch: self.epoch,
             mode,
             lost: self.lost || is_rollback,

@@ -16,9 +16,15 @@ impl Session {
         kept as u64
     }
 
+    /// What may be kept since the last state: of a group, as much for each member.
+    pub(super) fn journal_bound(&self) -> u64 {
+        let clients = self.riders().map_or(1, |riders| riders.len().max(1));
+        self.service.limits.max_journal_bytes.saturating_mul(clients as u64)
+    }
+
     /// So much is kept that the client isn't read until there is a checkpoint.
     pub(super) fn journal_is_full(&self) -> bool {
-        self.journal.is_kept() && self.journal_bytes() >= self.service.limits.max_journal_bytes
+        self.journal.is_kept() && self.journal_bytes() >= self.journal_bound()
     }
 
     /// Something came or went: the clock is set, or a checkpoint asked for at once.
@@ -31,7 +37,7 @@ impl Session {
             self.journal.clock_runs = true;
             env.timer(Timer::Checkpoint, Some(self.first_interval()));
         }
-        let (bytes, bound) = (self.journal_bytes(), self.service.limits.max_journal_bytes);
+        let (bytes, bound) = (self.journal_bytes(), self.journal_bound());
         if self.journal.too_large && bytes >= bound {
             self.give_up_journal(link, env);
         } else if bytes > bound / 2 && self.journal.checkpoint.is_none() {
@@ -41,7 +47,7 @@ impl Session {
 
     /// Sessions that begin (or move) together are to take their checkpoints one after the other.
     fn first_interval(&self) -> Duration {
-        let share = 128 + u32::from(self.id.0[0] ^ self.id.0[15]) / 2;
+        let share = 128 + u32::from(self.id().0[0] ^ self.id().0[15]) / 2;
         self.service.limits.checkpoint_interval * share / 256
     }
 
@@ -150,7 +156,7 @@ impl Session {
     pub(super) fn keep_state<E: Effects>(&mut self, incoming: Incoming, link: LinkId, env: &mut E) {
         let state = incoming.into_kept(env.state_format(link));
         self.outbound.release(state.client_seq, env);
-        self.outbound.trim(state.client_seq, env);
+        self.outbound.trim(state.client_seq);
         self.inbound.trim_hashes(state.server_seq);
         self.journal.records.trim(state.record_seq);
         self.journal.state = Some(state);
@@ -170,7 +176,7 @@ impl Session {
         env.note(Note::Unprotected { link });
         self.journal.gave_up = true;
         self.journal.state = None;
-        self.outbound.set_keeps(false, env);
+        self.outbound.set_keeps(false);
         self.journal.records.forget();
         self.inbound.set_keeps_hashes(false);
         self.regulate_reading(env);

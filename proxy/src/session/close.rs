@@ -46,7 +46,8 @@ impl Session {
     fn leave_word<E: Effects>(&mut self, kind: Kind, reason: CloseReason, env: &mut E) {
         self.ending.get_or_insert(reason);
         match self.phase {
-            Phase::Ended | Phase::Closing { .. } => {}
+            // In a group, the group says it.
+            Phase::Ended | Phase::Closing { .. } | Phase::Aboard | Phase::Parting => {}
             _ => {
                 self.outbound.push(kind, &[], holdfast_protocol::TraceContext::default(), 0, env);
                 if matches!(self.phase, Phase::Active { .. } | Phase::Replaying { .. }) {
@@ -102,7 +103,7 @@ impl Session {
 
     pub(super) fn close_is_late<E: Effects>(&mut self, env: &mut E) {
         match self.phase {
-            Phase::Closing { .. } | Phase::Active { .. } | Phase::Replaying { .. } => {
+            Phase::Closing { .. } | Phase::Parting | Phase::Active { .. } | Phase::Replaying { .. } => {
                 let reason = self.ending.unwrap_or(CloseReason::BackendClose);
                 self.end(reason, env);
             }
@@ -116,6 +117,7 @@ impl Session {
         if self.phase == Phase::Ended {
             return;
         }
+        self.end_riders(reason, env);
         self.drop_reservation(env);
         self.abandon_checkpoint(env);
         if let Some(old) = self.old.take() {

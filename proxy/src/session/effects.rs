@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use holdfast_protocol::message::Rule;
-use holdfast_protocol::{Message, Seq, TraceContext};
+use holdfast_protocol::{GroupId, Message, Seq, SessionId, TraceContext};
 
 use super::outbound::Entry;
+use super::riders::Departed;
 use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult};
 
 /// One of the worker's links, by index.
@@ -179,6 +180,20 @@ pub trait Effects {
     /// The backend's frame breaks the framing.
     fn deliver(&mut self, seq: Seq, frame: &[u8], trace: &TraceContext) -> Result<(), Rule>;
     fn read_client(&mut self, on: bool);
+    /// Of a group: bytes for a member's client.
+    ///
+    /// # Errors
+    /// As [`Self::deliver`].
+    fn deliver_to(&mut self, member: SessionId, frame: &[u8], trace: &TraceContext) -> Result<(), Rule>;
+    fn read_member(&mut self, member: SessionId, on: bool);
+    /// A member goes on alone; see [`Session::disembark`](super::Session::disembark).
+    fn member_departs(&mut self, member: SessionId, departed: Departed);
+    /// A member is in the group no more, and nowhere else; see [`Session::part`](super::Session::part).
+    fn member_is_over(&mut self, member: SessionId, reason: CloseReason);
+    /// Of a session: its game wants it in a group.
+    fn joins(&mut self, group: GroupId);
+    /// Of a session: it is the group's from here on; see [`Session::take_luggage`](super::Session::take_luggage).
+    fn boards(&mut self);
     /// Close the client's connection when all that was delivered has been written.
     fn finish_client(&mut self);
     /// An ack is owed; it may wait for company.

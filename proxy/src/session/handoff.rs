@@ -124,6 +124,9 @@ impl Session {
             self.journal.state = None;
             return self.finish_client_close(env);
         }
+        if self.order.is_some_and(|order| order.otherwise == Otherwise::Board) {
+            return self.board(env);
+        }
         if self.home == Some(link) { self.park(env) } else { self.seek(env) }
     }
 
@@ -155,7 +158,7 @@ impl Session {
     pub(super) fn thaw<E: Effects>(&mut self, env: &mut E) {
         let Some(old) = self.old.take() else { return self.park(env) };
         self.epoch = self.epoch.next();
-        self.hold_to(old.level, env);
+        self.hold_to(old.level);
         self.inbound.attend(old.server_seq);
         self.journal.records.rewind(old.last_to_give);
         self.phase = Phase::Thawing { link: old.link, old_epoch: old.epoch };

@@ -38,6 +38,7 @@ pub struct Inbound {
     unacked_bytes: u32,
     /// A frame came again: its sender waits for an ack it has missed.
     repeat_ack: bool,
+    hurried: bool,
 }
 
 impl Inbound {
@@ -166,10 +167,15 @@ impl Inbound {
         self.is_urgent()
     }
 
-    /// A good part of the window waits for an ack.
+    /// Whoever sent the last frame waits for its ack.
+    pub fn hurry_ack(&mut self) {
+        self.hurried = true;
+    }
+
+    /// A good part of the window waits for an ack, or somebody does.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        self.unacked_bytes > self.window_bytes / 4
+        self.hurried || self.unacked_bytes > self.window_bytes / 4
     }
 
     /// What the current attachment may be told: no more than it has sent.
@@ -186,7 +192,7 @@ impl Inbound {
     pub fn take_ack(&mut self) -> Seq {
         self.acked = self.done();
         self.unacked_bytes = 0;
-        self.repeat_ack = false;
+        (self.repeat_ack, self.hurried) = (false, false);
         self.acked
     }
 

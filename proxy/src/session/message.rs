@@ -1,22 +1,23 @@
 //! A message from a backend, checked against the session's phase and epoch, then acted on.
 
+use holdfast_protocol::codec::capability::GROUPS;
 use holdfast_protocol::codec::delta::Delta;
 use holdfast_protocol::message::{
     Data, FaultScope, Message, Record, RecordKind, Recovery, Refused, Rule, Subject,
 };
-use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext};
+use holdfast_protocol::{Epoch, GroupId, Seq, TraceContext};
 
 use super::effects::{Effects, LinkId, Note, Timer};
 use super::inbound::Arrival;
 use super::planted::Bug;
 use super::{Client, Phase, Session};
 
-/// The session that a message is about; `None` for those of the link as a whole, or of a group.
+/// What a message is about, if not the link as a whole.
 #[must_use]
-pub fn session_of(message: &Message<'_>) -> Option<SessionId> {
-    let subject = match message {
-        Message::Close(close) => return Some(close.session),
-        Message::Join(join) => return Some(join.session),
+pub fn subject_of(message: &Message<'_>) -> Option<Subject> {
+    Some(match message {
+        Message::Close(close) => Subject::Session(close.session),
+        Message::Join(join) => Subject::Session(join.session),
         Message::Data(data) => data.subject,
         Message::Attached(attached) => attached.subject,
         Message::Refused(refused) => refused.subject,
@@ -29,11 +30,7 @@ pub fn session_of(message: &Message<'_>) -> Option<SessionId> {
             FaultScope::Link => return None,
         },
         _ => return None,
-    };
-    match subject {
-        Subject::Session(id) => Some(id),
-        Subject::Group(_) => None,
-    }
+    })
 }
 
 impl Session {
@@ -65,8 +62,7 @@ impl Session {
                 Ok(())
             }
             Message::Record(record) => self.record(record, env),
-            // Groups come with an ability that this proxy doesn't announce.
-            Message::Join(_) => Err(Rule::Group),
+            Message::Join(join) => self.joins(link, join.group, env),
             _ => Err(Rule::Unexpected),
         };
         self.broken(link, outcome, env);
@@ -115,11 +111,27 @@ impl Session {
         trace: &TraceContext,
         env: &mut E,
     ) -> Result<(), Rule> {
+        if self.is_group() {
+            return self.deliver_addressed(frame, trace, env);
+        }
         if self.client == Client::Gone {
             self.handed(env);
             return Ok(());
         }
         env.deliver(seq, frame, trace)
+    }
+
+    /// Its game wants it in a group. Who is on the move is asked for again where it arrives.
+    fn joins<E: Effects>(&mut self, link: LinkId, group: GroupId, env: &mut E) -> Result<(), Rule> {
+        if env.capabilities(link) & GROUPS == 0 {
+            return Err(Rule::Group);
+        }
+        match self.phase {
+            Phase::Active { .. } => env.joins(group),
+            Phase::Attaching { .. } | Phase::Replaying { .. } => return Err(Rule::Unexpected),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// An input that no client sent, or a change of state: kept before anything that depends on it is handed on.
@@ -164,8 +176,9 @@ impl Session {
             self.inbound.arrive_in_record(seq, frame, seq == delta.server_seq.next())?;
             self.deliver(seq, frame, &delta.trace, env)?;
         }
+        self.members_processed(covers, env);
         self.outbound.release(covers, env);
-        self.outbound.trim(covers, env);
+        self.outbound.trim(covers);
         self.recovery_goes_on(env);
         // The ack that follows says nothing new: what waited for it goes on here.
         self.finish_client_close(env);
@@ -181,7 +194,7 @@ impl Session {
         }
         // The client's frames are the client's; they stop by its not being read.
         let recorded = self.journal.records.kept_bytes() as u64;
-        let bound = self.service.limits.max_journal_bytes.saturating_mul(2);
+        let bound = self.journal_bound().saturating_mul(2);
         if recorded > bound { Err(Rule::WindowExceeded) } else { Ok(()) }
     }
 
@@ -230,9 +243,10 @@ impl Session {
             return Err(Rule::AckBeyondSent);
         }
         if seq > self.outbound.acked() {
+            self.members_processed(seq, env);
             self.outbound.release(seq, env);
             if self.planted.is(Bug::TrimOnAck) {
-                self.outbound.trim(seq, env);
+                self.outbound.trim(seq);
             }
             self.confirm(epoch);
             if matches!(self.phase, Phase::Replaying { .. }) {
@@ -280,7 +294,9 @@ impl Session {
     }
 }
 
-fn epoch_of(message: &Message<'_>) -> Option<Epoch> {
+/// The epoch that a message names.
+#[must_use]
+pub fn epoch_of(message: &Message<'_>) -> Option<Epoch> {
     Some(match message {
         Message::Data(data) => data.epoch,
         Message::Close(close) => close.epoch,

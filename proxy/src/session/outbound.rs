@@ -1,8 +1,8 @@
 //! Client frames on their way to the backend: those that a restore would need, those sent and not yet processed, then
 //! those that wait.
 //!
-//! All stand in one buffer in their order. A seq is given when a frame is sent; after a rewind the same frame gets
-//! the same seq again, because seqs are consecutive and nothing in between can be removed.
+//! A seq is given when a frame is sent; after a rewind the same frame gets the same seq again, because seqs are
+//! consecutive and nothing in between can be removed.
 
 use holdfast_protocol::{Seq, TraceContext};
 
@@ -41,14 +41,27 @@ const HEADER: usize = 38;
 /// Above this many dead bytes at the front, the buffer is compacted when half of it is dead.
 const COMPACT_BYTES: usize = 32 * 1024;
 
-/// Four places in one buffer, in their order: `base` (where a restore would begin), `head` (the first entry that the
-/// present attachment hasn't processed), `next` (the first that it hasn't been given), and the end.
+/// An entry on its way to another session's stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Queued {
+    pub kind: Kind,
+    pub frame: Vec<u8>,
+    pub trace: TraceContext,
+    pub received: u64,
+}
+
+/// Two buffers, one after the other: what is processed and kept for a restore, and what isn't processed. The second is
+/// small and always in the caches; the first is only written to, until there is a crash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Outbound {
-    bytes: Vec<u8>,
-    /// Offset of the oldest entry that is kept; it follows `base_seq`.
+    /// Entries that are acked, oldest first.
+    kept: Vec<u8>,
+    /// Offset in it of the oldest entry that a restore would need; it follows `base_seq`.
     base: usize,
     base_seq: Seq,
+    /// What was kept at the last trim: so much is likely to be kept again.
+    kept_before: usize,
+    bytes: Vec<u8>,
     /// Offset of the oldest entry that isn't acked.
     head: usize,
     /// Offset of the oldest entry that isn't sent.
@@ -78,10 +91,24 @@ impl Outbound {
         received: u64,
         env: &mut E,
     ) {
+        self.push_after(kind, &[], frame, trace, received, env);
+    }
+
+    /// A frame that `head` stands before.
+    pub fn push_after<E: Effects>(
+        &mut self,
+        kind: Kind,
+        head: &[u8],
+        frame: &[u8],
+        trace: TraceContext,
+        received: u64,
+        env: &mut E,
+    ) {
         if self.bytes.capacity() == 0 {
             self.bytes = env.take_buffer();
         }
-        let length = u32::try_from(frame.len()).expect("framing bounds a frame below 4 GiB");
+        let frame_bytes = head.len() + frame.len();
+        let length = u32::try_from(frame_bytes).expect("framing bounds a frame below 4 GiB");
         let mut header = [0u8; HEADER];
         header[KIND_AT] = kind as u8;
         header[LENGTH_AT..RECEIVED_AT].copy_from_slice(&length.to_le_bytes());
@@ -90,16 +117,17 @@ impl Outbound {
         header[SPAN_ID_AT..SAMPLED_AT].copy_from_slice(&trace.span_id);
         header[SAMPLED_AT] = u8::from(trace.sampled);
         self.bytes.extend_from_slice(&header);
+        self.bytes.extend_from_slice(head);
         self.bytes.extend_from_slice(frame);
-        self.fresh_bytes += HEADER + frame.len();
+        self.fresh_bytes += HEADER + frame_bytes;
         self.queued += 1;
     }
 
     /// Whether acked entries are to stay until `trim`.
-    pub fn set_keeps<E: Effects>(&mut self, keeps: bool, env: &mut E) {
+    pub fn set_keeps(&mut self, keeps: bool) {
         self.keeps = keeps;
         if !keeps {
-            self.trim(self.acked, env);
+            self.trim(self.acked);
         }
     }
 
@@ -129,6 +157,7 @@ impl Outbound {
     /// Entries up to and with `seq`, which must have been sent, are processed: they leave the window, and the buffer
     /// too unless they are kept.
     pub fn release<E: Effects>(&mut self, seq: Seq, env: &mut E) {
+        let begin = self.head;
         while self.acked < seq && self.acked < self.sent {
             let Some(entry) = self.entry_at(self.head, self.acked.next()) else { break };
             let length = entry.frame.len();
@@ -140,19 +169,34 @@ impl Outbound {
             self.in_flight_bytes -= HEADER + length;
             self.acked = self.acked.next();
         }
-        if !self.keeps {
-            self.trim(self.acked, env);
+        if self.keeps {
+            if self.kept.capacity() == 0 {
+                self.kept.reserve_exact(self.kept_before.max(self.head - begin));
+            }
+            self.kept.extend_from_slice(&self.bytes[begin..self.head]);
+        } else {
+            self.base_seq = self.acked;
         }
+        self.tidy(env);
     }
 
     /// A restore wouldn't need the entries up to and with `seq`: forgets those of them that are acked.
-    pub fn trim<E: Effects>(&mut self, seq: Seq, env: &mut E) {
-        while self.base_seq < seq && self.base < self.head {
-            let Some(length) = self.length_at(self.base) else { break };
+    pub fn trim(&mut self, seq: Seq) {
+        let before = self.kept.len() - self.base;
+        while self.base_seq < seq && self.base_seq < self.acked {
+            let Some(length) = length_at(&self.kept, self.base) else { break };
             self.base += HEADER + length;
             self.base_seq = self.base_seq.next();
         }
-        self.tidy(env);
+        if self.base == self.kept.len() {
+            if before > 0 {
+                self.kept_before = before;
+            }
+            (self.kept, self.base) = (Vec::new(), 0);
+        } else if self.base > COMPACT_BYTES && self.base > self.kept.len() / 2 {
+            self.kept.drain(..self.base);
+            self.base = 0;
+        }
     }
 
     /// Everything that isn't acked is to be sent again.
@@ -167,7 +211,13 @@ impl Outbound {
     pub fn rewind_to_base(&mut self) {
         self.queued += usize::try_from(self.sent.since(self.base_seq)).unwrap_or(usize::MAX);
         self.in_flight_bytes = 0;
-        (self.head, self.next) = (self.base, self.base);
+        if self.base < self.kept.len() {
+            let mut all = std::mem::take(&mut self.kept);
+            all.drain(..self.base);
+            all.extend_from_slice(&self.bytes[self.head..]);
+            (self.bytes, self.head, self.base) = (all, 0, 0);
+        }
+        self.next = self.head;
         (self.acked, self.sent) = (self.base_seq, self.base_seq);
     }
 
@@ -189,12 +239,61 @@ impl Outbound {
             lost += u64::from(entry.kind == Kind::Frame && entry.seq > self.processed);
             self.mark_sent();
         }
-        (self.base, self.head) = (self.next, self.next);
+        self.head = self.next;
         (self.base_seq, self.acked) = (self.sent, self.sent);
         self.in_flight_bytes = 0;
         self.processed = self.sent.max(self.processed);
         self.tidy(env);
         lost
+    }
+
+    /// Calls `each` with the entries after `seq`, of those that are here.
+    pub fn for_each_after(&self, seq: Seq, mut each: impl FnMut(&Entry<'_>)) {
+        let mut here = self.base_seq.next();
+        for (bytes, mut at) in [(&self.kept, self.base), (&self.bytes, self.head)] {
+            while let Some(entry) = entry_in(bytes, at, here, self.highest) {
+                at += HEADER + entry.frame.len();
+                here = here.next();
+                if entry.seq > seq {
+                    each(&entry);
+                }
+            }
+        }
+    }
+
+    /// Calls `each` with the frames up to and with `seq` that none has processed before, which the present attachment
+    /// is about to have processed.
+    pub fn for_unprocessed(&self, seq: Seq, mut each: impl FnMut(&[u8])) {
+        let (mut at, mut here) = (self.head, self.acked.next());
+        while here <= seq && here <= self.sent {
+            let Some(entry) = self.entry_at(at, here) else { return };
+            at += HEADER + entry.frame.len();
+            if here > self.processed {
+                each(entry.frame);
+            }
+            here = here.next();
+        }
+    }
+
+    /// Takes out all that is kept: nothing is in flight any more. Numbers go on from the highest that was given.
+    pub fn take_all<E: Effects>(&mut self, env: &mut E) -> Vec<Queued> {
+        let mut all = Vec::new();
+        self.for_each_after(Seq::NONE, |entry| {
+            all.push(Queued {
+                kind: entry.kind,
+                frame: entry.frame.to_vec(),
+                trace: entry.trace,
+                received: entry.received,
+            });
+        });
+        let end = self.highest;
+        (self.kept, self.base) = (Vec::new(), 0);
+        self.head = self.bytes.len();
+        (self.base_seq, self.acked, self.sent, self.processed) = (end, end, end, end);
+        self.next = self.head;
+        (self.in_flight_bytes, self.fresh_bytes, self.queued) = (0, 0, 0);
+        self.tidy(env);
+        all
     }
 
     /// Throws away what no attachment was given.
@@ -220,6 +319,12 @@ impl Outbound {
     #[must_use]
     pub fn sent(&self) -> Seq {
         self.sent
+    }
+
+    /// The seq that the last entry has or will have.
+    #[must_use]
+    pub fn last(&self) -> Seq {
+        Seq(self.sent.0.saturating_add(self.queued as u64))
     }
 
     /// Last seq that a restore would not give again.
@@ -283,45 +388,53 @@ impl Outbound {
 
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
-        self.bytes.len() - self.base
+        self.kept.len() - self.base + self.unprocessed_bytes()
     }
 
     /// Hands the buffer back when nothing is in it, so that an idle session holds none.
     fn tidy<E: Effects>(&mut self, env: &mut E) {
-        if self.base == self.bytes.len() {
-            (self.base, self.head, self.next) = (0, 0, 0);
+        if self.head == self.bytes.len() {
+            (self.head, self.next) = (0, 0);
             let mut buffer = std::mem::take(&mut self.bytes);
             buffer.clear();
             env.give_buffer(buffer);
-        } else if self.base > COMPACT_BYTES && self.base > self.bytes.len() / 2 {
-            self.bytes.drain(..self.base);
-            self.head -= self.base;
-            self.next -= self.base;
-            self.base = 0;
+        } else if self.head > COMPACT_BYTES && self.head > self.bytes.len() / 2 {
+            self.bytes.drain(..self.head);
+            self.next -= self.head;
+            self.head = 0;
         }
     }
 
     fn length_at(&self, at: usize) -> Option<usize> {
-        let field = self.bytes.get(at + LENGTH_AT..at + RECEIVED_AT)?;
-        let length = u32::from_le_bytes(field.try_into().ok()?);
-        usize::try_from(length).ok()
+        length_at(&self.bytes, at)
     }
 
     fn entry_at(&self, at: usize, seq: Seq) -> Option<Entry<'_>> {
-        let length = self.length_at(at)?;
-        let header: &[u8; HEADER] = self.bytes.get(at..at + HEADER)?.try_into().ok()?;
-        let frame = self.bytes.get(at + HEADER..at + HEADER + length)?;
-        let mut trace = TraceContext { sampled: header[SAMPLED_AT] != 0, ..TraceContext::default() };
-        trace.trace_id.copy_from_slice(&header[TRACE_ID_AT..SPAN_ID_AT]);
-        trace.span_id.copy_from_slice(&header[SPAN_ID_AT..SAMPLED_AT]);
-        let mut received = [0u8; 8];
-        received.copy_from_slice(&header[RECEIVED_AT..TRACE_ID_AT]);
-        let kind = match header[KIND_AT] {
-            0 => Kind::Frame,
-            1 => Kind::CloseHalf,
-            _ => Kind::Close,
-        };
-        let received = u64::from_le_bytes(received);
-        Some(Entry { kind, seq, trace, received, again: seq <= self.highest, frame })
+        entry_in(&self.bytes, at, seq, self.highest)
     }
+}
+
+fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
+    let field = bytes.get(at + LENGTH_AT..at + RECEIVED_AT)?;
+    let length = u32::from_le_bytes(field.try_into().ok()?);
+    usize::try_from(length).ok()
+}
+
+/// The entry at that place, which has (or will have) that seq.
+fn entry_in(bytes: &[u8], at: usize, seq: Seq, highest: Seq) -> Option<Entry<'_>> {
+    let length = length_at(bytes, at)?;
+    let header: &[u8; HEADER] = bytes.get(at..at + HEADER)?.try_into().ok()?;
+    let frame = bytes.get(at + HEADER..at + HEADER + length)?;
+    let mut trace = TraceContext { sampled: header[SAMPLED_AT] != 0, ..TraceContext::default() };
+    trace.trace_id.copy_from_slice(&header[TRACE_ID_AT..SPAN_ID_AT]);
+    trace.span_id.copy_from_slice(&header[SPAN_ID_AT..SAMPLED_AT]);
+    let mut received = [0u8; 8];
+    received.copy_from_slice(&header[RECEIVED_AT..TRACE_ID_AT]);
+    let kind = match header[KIND_AT] {
+        0 => Kind::Frame,
+        1 => Kind::CloseHalf,
+        _ => Kind::Close,
+    };
+    let received = u64::from_le_bytes(received);
+    Some(Entry { kind, seq, trace, received, again: seq <= highest, frame })
 }

@@ -1,6 +1,7 @@
 //! Going on after a crash: what level of recovery holds, the way back to the last state, and input that is poison.
 
-use holdfast_protocol::message::{Record, Recovery, Subject};
+use holdfast_protocol::codec::capability::GROUPS;
+use holdfast_protocol::message::{Record, Recovery};
 use holdfast_protocol::{Seq, TraceContext};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -31,17 +32,34 @@ impl Session {
         // Client frames alone are what any handoff gives again.
         let made_something =
             self.inbound.had() > base.server_seq || self.journal.records.had() > base.record_seq;
-        match self.journal.level {
-            Recovery::Replay | Recovery::Delta if made_something && self.journal.is_kept() => {
-                self.journal.level.needs()
-            }
+        let replays = made_something && self.journal.is_kept();
+        let level = match self.journal.level {
+            Recovery::Replay | Recovery::Delta if replays => self.journal.level.needs(),
             _ => 0,
+        };
+        level | self.needs_to_move()
+    }
+
+    /// The same for one whose state covers all that it did.
+    #[must_use]
+    pub fn needs_to_move(&self) -> u64 {
+        if self.is_group() { GROUPS } else { 0 }
+    }
+
+    /// A group goes back to no checkpoint: who came and left since would be where the game doesn't expect them.
+    fn wanted_level(&self) -> Recovery {
+        match self.service.recovery {
+            Recovery::Checkpoint if self.is_group() => Recovery::None,
+            level => level,
         }
     }
 
     /// What holds on that link, if the session can go on there at all.
     pub(super) fn level_at<E: Effects>(&self, link: LinkId, env: &mut E) -> Option<Recovery> {
-        let (wanted, has) = (self.service.recovery, env.capabilities(link));
+        let (wanted, has) = (self.wanted_level(), env.capabilities(link));
+        if self.is_group() && has & GROUPS == 0 {
+            return None;
+        }
         if has & wanted.needs() == wanted.needs() {
             return Some(wanted);
         }
@@ -53,10 +71,10 @@ impl Session {
     }
 
     /// An attachment is to begin where the kept state ends.
-    pub(super) fn begin_at<E: Effects>(&mut self, level: Recovery, env: &mut E) {
+    pub(super) fn begin_at(&mut self, level: Recovery) {
         let base = self.journal.base();
         self.outbound.rewind_to_base();
-        self.hold_to(level, env);
+        self.hold_to(level);
         let last = self.journal.records.had();
         self.journal.records.rewind(last);
         let replays = level == Recovery::Replay;
@@ -64,16 +82,16 @@ impl Session {
     }
 
     /// From here on, what that level needs is kept, and no more.
-    pub(super) fn hold_to<E: Effects>(&mut self, level: Recovery, env: &mut E) {
+    pub(super) fn hold_to(&mut self, level: Recovery) {
         self.journal.level = level;
         (self.journal.too_large, self.journal.gave_up) = (false, false);
-        self.outbound.set_keeps(level != Recovery::None, env);
+        self.outbound.set_keeps(level != Recovery::None);
         self.inbound.set_keeps_hashes(level == Recovery::Replay);
     }
 
     pub(super) fn record_again<'a>(&self, entry: &records::Entry<'a>) -> Record<'a> {
         Record {
-            subject: Subject::Session(self.id),
+            subject: self.subject,
             epoch: self.epoch,
             seq: entry.seq,
             after_client_seq: entry.after_client_seq,
@@ -112,6 +130,10 @@ impl Session {
         }
         match self.service.on_crash {
             OnCrash::Close => self.end(CloseReason::Crash, env),
+            OnCrash::Fresh if self.is_group() => {
+                self.dissolve(env);
+                self.end(CloseReason::Crash, env);
+            }
             OnCrash::Fresh => {
                 // A backend that fails whatever it is given would be asked again for ever.
                 self.journal.recoveries += 1;
@@ -206,7 +228,7 @@ impl Session {
     fn begin_anew<E: Effects>(&mut self, env: &mut E) {
         let frames = self.outbound.lose_sent(env);
         env.note(Note::FramesLost(frames));
-        self.outbound.set_keeps(false, env);
+        self.outbound.set_keeps(false);
         // Nothing of the earlier ones is left: they are numbered from 1 again.
         self.journal.records = Records::default();
         self.inbound.set_keeps_hashes(false);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use holdfast_protocol::message::Subject;
 use holdfast_protocol::{Epoch, Seq, SessionId};
 
 use super::{Client, LinkId, Phase, Session};
@@ -9,8 +10,12 @@ use crate::routing::Service;
 
 impl Session {
     #[must_use]
+    /// Of a group: the group's.
     pub fn id(&self) -> SessionId {
-        self.id
+        match self.subject {
+            Subject::Session(id) => id,
+            Subject::Group(id) => SessionId(id.0),
+        }
     }
 
     #[must_use]
@@ -31,6 +36,17 @@ impl Session {
     #[must_use]
     pub fn client(&self) -> Client {
         self.client
+    }
+
+    /// A group has it.
+    #[must_use]
+    pub fn is_aboard(&self) -> bool {
+        self.phase == Phase::Aboard
+    }
+
+    #[must_use]
+    pub fn is_client_gone(&self) -> bool {
+        self.client == Client::Gone
     }
 
     #[must_use]
@@ -87,7 +103,7 @@ impl Session {
             | Phase::Freezing { link, .. }
             | Phase::Thawing { link, .. }
             | Phase::Closing { link } => Some(link),
-            Phase::Parked | Phase::Ended => None,
+            Phase::Parked | Phase::Aboard | Phase::Parting | Phase::Ended => None,
         }
     }
 
@@ -120,7 +136,8 @@ impl Session {
             Phase::Freezing { .. } => "freezing",
             Phase::Thawing { .. } => "thawing",
             Phase::Parked => "parked",
-            Phase::Closing { .. } => "closing",
+            Phase::Closing { .. } | Phase::Parting => "closing",
+            Phase::Aboard => "in a group",
             Phase::Ended => "ended",
         }
     }

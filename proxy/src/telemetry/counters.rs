@@ -105,10 +105,12 @@ pub enum HandoffCause {
     Crash,
     /// `rebalance` in the service's document.
     Rebalance,
+    /// Its game wants it in a group.
+    Group,
 }
 
 impl HandoffCause {
-    pub const ALL: [Self; 4] = [Self::Operator, Self::Backend, Self::Crash, Self::Rebalance];
+    pub const ALL: [Self; 5] = [Self::Operator, Self::Backend, Self::Crash, Self::Rebalance, Self::Group];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -117,6 +119,7 @@ impl HandoffCause {
             Self::Backend => "backend",
             Self::Crash => "crash",
             Self::Rebalance => "rebalance",
+            Self::Group => "group",
         }
     }
 }
@@ -203,19 +206,21 @@ impl Kept {
 #[repr(usize)]
 pub enum Limit {
     MaxSessions,
+    MaxGroups,
     KeptBytes,
     LinkOutboxBytes,
     TransferPoolBytes,
 }
 
 impl Limit {
-    pub const ALL: [Self; 4] =
-        [Self::MaxSessions, Self::KeptBytes, Self::LinkOutboxBytes, Self::TransferPoolBytes];
+    pub const ALL: [Self; 5] =
+        [Self::MaxSessions, Self::MaxGroups, Self::KeptBytes, Self::LinkOutboxBytes, Self::TransferPoolBytes];
 
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::MaxSessions => "max_sessions",
+            Self::MaxGroups => "max_groups",
             Self::KeptBytes => "kept_bytes",
             Self::LinkOutboxBytes => "link_outbox_bytes",
             Self::TransferPoolBytes => "transfer_pool_bytes",
@@ -307,4 +312,9 @@ pub struct Counters {
     pub poisoned: Cell,
     /// Sessions whose backend can't do what their service's `recovery` asks for.
     pub unprotected: Cell,
+    /// Groups, and sessions in them.
+    pub groups: Cell,
+    pub group_members: Cell,
+    /// Requests to be in a group that couldn't be met.
+    pub joins_refused: Cell,
 }

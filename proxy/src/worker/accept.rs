@@ -119,7 +119,7 @@ impl Worker {
             return self.turn_away(listener, client, CloseReason::Shutdown);
         }
         let of_service = self.hub.population.get(&service.name).copied().unwrap_or(0);
-        let crowded = self.slots.len() as u64 >= self.hub.config.max_sessions
+        let crowded = self.hub.counters.sessions.get() >= self.hub.config.max_sessions
             || of_service >= service.limits.max_sessions
             || self.hub.pressure.is_full();
         if crowded {

@@ -42,17 +42,27 @@ impl Worker {
             let ratio = self.hub.config.ratio(&service);
             seat.life = Some(Box::new(SessionTrace::begin(&mut self.hub.ids, ratio, self.hub.now)));
         }
-        let wall = self.hub.clock.wall(self.hub.now);
-        let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let opened_us = u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX);
+        let opened_us = self.now_us();
         let session = Session::new(id, service, client.to_string().into(), opened_us);
         let key = self.slots.insert(Slot { session, seat });
         self.by_id.insert(id, key);
         self.hub.counters.sessions.add(1);
         self.hub.counters.sessions_opened.add(1);
         tracing::debug!(session = %id, %client, "session opened");
-        tokio::spawn(unconstrained(poll_fn(move |cx| with_worker(|worker| worker.poll_client(key, cx)))));
+        self.serve_client(key);
         self.drive(key, |session, fx| session.open(fx));
+    }
+
+    /// Gives a client its task.
+    pub(super) fn serve_client(&self, key: SessionKey) {
+        tokio::spawn(unconstrained(poll_fn(move |cx| with_worker(|worker| worker.poll_client(key, cx)))));
+    }
+
+    /// Now, in microseconds of Unix time.
+    pub(super) fn now_us(&self) -> u64 {
+        let wall = self.hub.clock.wall(self.hub.now);
+        let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// The turn of a client's task: ready when the client is gone.
@@ -112,6 +122,10 @@ impl Worker {
             tracing::debug!(session = %slot.session.id(), bytes = slot.seat.partial.len(),
                 "the client ended within a frame");
         }
+        let member = self.slots.get(key).map(|slot| slot.session.id());
+        if let (Some(group), Some(member)) = (self.aboard(key), member) {
+            self.drive(group, |session, fx| session.member_finished(member, fx));
+        }
         self.drive(key, |session, fx| session.client_finished(fx));
     }
 
@@ -128,13 +142,21 @@ impl Worker {
 
     /// The client's connection ends now; the game is still told.
     pub(super) fn dismiss_client(&mut self, key: SessionKey, reason: CloseReason) {
+        if self.slots.get(key).is_some_and(|slot| slot.session.is_group()) {
+            return self.members_of(key).into_iter().for_each(|member| self.dismiss_client(member, reason));
+        }
+        self.unclog(key);
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.seat.stream = None;
         // Nobody will take or finish them: their memory goes now.
         slot.seat.outbox = Outbox::default();
         slot.seat.partial = Vec::new();
         slot.seat.wake();
+        let member = slot.session.id();
         self.drive(key, |session, fx| session.client_gone(reason, fx));
+        if let Some(group) = self.aboard(key) {
+            self.drive(group, |session, fx| session.member_gone(member, reason, fx));
+        }
     }
 
     fn client_bytes(&mut self, key: SessionKey, bytes: &[u8]) {
@@ -166,16 +188,24 @@ impl Worker {
     /// Gives every whole frame to the session. Returns the bytes consumed, and how many of the rest hold no frame's
     /// end; `None`: the client is dismissed.
     fn cut_frames(&mut self, key: SessionKey, bytes: &[u8], mut searched: usize) -> Option<(usize, usize)> {
+        // Who has left its group in this turn sends for itself.
+        self.do_requests();
         let mut at = 0;
         let received = self.hub.clock.stamp(self.hub.now);
-        let outcome = self.drive(key, |session, fx| {
+        let member = self.slots.get(key)?.session.id();
+        let aboard = self.aboard(key);
+        let outcome = self.drive(aboard.unwrap_or(key), |session, fx| {
             while at < bytes.len() {
                 let Some(cut) = fx.service.framing.cut_resumed(&bytes[at..], searched)? else {
                     searched = bytes.len() - at;
                     return Ok(());
                 };
                 let trace = fx.hub.ids.root(fx.ratio);
-                session.frame(&bytes[at + cut.frame.start..at + cut.frame.end], trace, received, fx);
+                let frame = &bytes[at + cut.frame.start..at + cut.frame.end];
+                match aboard {
+                    None => session.frame(frame, trace, received, fx),
+                    Some(_) => session.member_frame(member, frame, trace, received, fx),
+                }
                 at += cut.consumed;
                 searched = 0;
             }
@@ -225,6 +255,7 @@ impl Worker {
             }
         }
         self.hub.give_buffer(buffer);
+        self.unclog(key);
         self.drive(key, |session, fx| session.handed(fx));
     }
 

@@ -78,6 +78,7 @@ impl Worker {
             self.look_for_hangups();
             self.look_at_memory();
             self.look_after_parked();
+            self.look_after_groups();
             self.look_at_stop();
         }
     }

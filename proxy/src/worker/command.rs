@@ -57,6 +57,9 @@ pub struct SessionView {
     pub client: String,
     /// `service/name`; absent while parked.
     pub backend: Option<String>,
+    /// The group that it is in: backend and phase are then the group's.
+    #[serde(default)]
+    pub group: Option<String>,
     /// attaching, active, freezing, moving, thawing, parked, resuming, closing
     pub phase: String,
     pub epoch: u64,

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::accept::{self, Listener};
 use super::command::Command;
+use super::groups::traveller::{self, Traveller};
 use super::link::LinkState;
 use super::{Worker, clock, with_worker};
 use crate::routing::BackendId;
@@ -32,6 +33,7 @@ pub struct Stopping {
 pub async fn serve(
     listeners: Vec<Listener>,
     mut commands: mpsc::Receiver<Command>,
+    arrivals: mpsc::UnboundedReceiver<Traveller>,
     clock_moved: Arc<Notify>,
 ) {
     let stop_accepting = CancellationToken::new();
@@ -39,6 +41,7 @@ pub async fn serve(
         tokio::spawn(accept::run(listener, stop_accepting.clone()));
     }
     tokio::spawn(unconstrained(clock::run(clock_moved)));
+    tokio::spawn(traveller::receive(arrivals));
     with_worker(Worker::table_changed);
     while let Some(command) = commands.recv().await {
         match command {

@@ -19,7 +19,8 @@ use crate::routing::BackendAddress;
 use crate::session::LinkId;
 
 /// What this proxy can do, as HELLO says it.
-pub(super) const OFFERED: u64 = capability::REPLAY | capability::DELTA | capability::CHECKPOINTS;
+pub(super) const OFFERED: u64 =
+    capability::REPLAY | capability::DELTA | capability::CHECKPOINTS | capability::GROUPS;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 /// The same while sessions wait to hear whether their backend is still there: a process that was killed may take a dial

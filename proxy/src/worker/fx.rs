@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use holdfast_protocol::codec::addressed::Addressed;
 use holdfast_protocol::message::{Message, Rule};
-use holdfast_protocol::{Seq, TraceContext, codec};
+use holdfast_protocol::{GroupId, Seq, SessionId, TraceContext, codec};
 
+use super::groups::Request;
 use super::hub::{ACK_DELAY, Hub};
 use super::link::LinkState;
 use super::slot::{Seat, SessionKey, timer_index};
@@ -12,6 +14,7 @@ use super::trace::{HandoffTrace, frame_span};
 use crate::routing::pick::{Candidate, pick};
 use crate::routing::{BackendId, Service};
 use crate::session::outbound::{Entry, Kind};
+use crate::session::riders::Departed;
 use crate::session::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult, PAUSE_BUCKETS};
 
@@ -21,7 +24,8 @@ const CHECKPOINTS_TOGETHER: Duration = Duration::from_millis(10);
 /// The world of one session, for the length of one input.
 pub struct Fx<'a> {
     pub key: SessionKey,
-    pub id: holdfast_protocol::SessionId,
+    pub id: SessionId,
+    pub is_group: bool,
     pub ratio: f64,
     pub service: &'a Service,
     pub seat: &'a mut Seat,
@@ -87,10 +91,10 @@ impl Effects for Fx<'_> {
     fn settled(&mut self, link: Option<LinkId>) {
         if let Some(before) = self.seat.link.take() {
             let link = self.hub.link_mut(before);
-            link.sessions = link.sessions.saturating_sub(1);
+            link.sessions = link.sessions.saturating_sub(self.seat.weight);
         }
         if let Some(link) = link {
-            self.hub.link_mut(link).sessions += 1;
+            self.hub.link_mut(link).sessions += self.seat.weight;
         }
         self.seat.link = link;
         // Where the link isn't up the session learns it later, and says so.
@@ -138,6 +142,30 @@ impl Effects for Fx<'_> {
         if on {
             self.seat.wake();
         }
+    }
+
+    fn deliver_to(&mut self, member: SessionId, frame: &[u8], _trace: &TraceContext) -> Result<(), Rule> {
+        self.relay_to(member, frame)
+    }
+
+    fn read_member(&mut self, member: SessionId, on: bool) {
+        self.hub.requests.push(Request::Read(member, on));
+    }
+
+    fn member_departs(&mut self, member: SessionId, departed: Departed) {
+        self.hub.requests.push(Request::Departs(member, departed));
+    }
+
+    fn member_is_over(&mut self, member: SessionId, reason: CloseReason) {
+        self.hub.requests.push(Request::Over(member, reason));
+    }
+
+    fn joins(&mut self, group: GroupId) {
+        self.hub.requests.push(Request::Joins(self.key, group));
+    }
+
+    fn boards(&mut self) {
+        self.hub.requests.push(Request::Boards(self.key));
     }
 
     fn finish_client(&mut self) {
@@ -192,7 +220,10 @@ impl Effects for Fx<'_> {
         }
         let took_us = self.hub.clock.stamp(self.hub.now).saturating_sub(entry.received);
         if entry.trace.sampled || u128::from(took_us) >= self.service.trace.slow_frame.as_micros() {
-            let span = frame_span(entry, self.id.to_string(), &self.hub.clock, self.hub.now);
+            let member =
+                if self.is_group { Addressed::parse(entry.frame).map(|one| one.member) } else { None };
+            let session = member.unwrap_or(self.id).to_string();
+            let span = frame_span(entry, session, &self.hub.clock, self.hub.now);
             self.hub.tracer.end(span);
         }
     }
@@ -237,7 +268,9 @@ impl Effects for Fx<'_> {
     }
 
     fn ended(&mut self, reason: CloseReason) {
-        self.hub.counters.sessions_closed[reason as usize].add(1);
+        if !self.is_group {
+            self.hub.counters.sessions_closed[reason as usize].add(1);
+        }
         for timer in super::slot::TIMERS {
             self.timer(timer, None);
         }

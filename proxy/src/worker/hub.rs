@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use holdfast_protocol::SessionId;
 
 use super::WorkerConfig;
+use super::groups::Request;
 use super::link::{Link, LinkState};
 use super::pressure::Pressure;
 use super::recovery::Recoveries;
@@ -80,6 +81,9 @@ pub struct Hub {
     pub dirty_links: Vec<LinkId>,
     /// Sessions that ended during this turn.
     pub ended: Vec<SessionKey>,
+    /// What groups asked for in this turn, and the bytes for members' clients.
+    pub requests: Vec<Request>,
+    pub relay: Vec<u8>,
     /// Sessions have been parked in this turn.
     pub parked_anew: bool,
     /// Parked sessions that may look for a backend again, and how many of them are attaching.
@@ -120,6 +124,8 @@ impl Hub {
             dirty_clients: Vec::new(),
             dirty_links: Vec::new(),
             ended: Vec::new(),
+            requests: Vec::new(),
+            relay: Vec::new(),
             parked_anew: false,
             returning: std::collections::VecDeque::new(),
             returning_in_flight: 0,

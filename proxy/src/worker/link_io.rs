@@ -10,7 +10,7 @@ use tokio::io::ReadBuf;
 use super::Worker;
 use super::link::{LinkState, OwnDrain};
 use crate::session::LinkId;
-use crate::session::message::session_of;
+use crate::session::message::{epoch_of, subject_of};
 
 /// Reads of one link before others get their turn.
 const READS_A_TURN: usize = 2;
@@ -100,21 +100,16 @@ impl Worker {
     }
 
     fn message(&mut self, id: LinkId, message: &Message<'_>) -> Result<(), String> {
-        if let Some(session) = session_of(message) {
-            match self.by_id.get(&session).copied() {
+        if let Some(subject) = subject_of(message) {
+            match self.key_of(subject) {
                 Some(key) => {
                     if matches!(message, Message::Record(_)) {
                         self.hub.counters.records.add(1);
                     }
                     self.drive(key, |session, fx| session.message(id, message, fx));
                 }
-                // It has ended here; its RELEASE is on the way.
-                None => self.hub.counters.stale_messages.add(1),
+                None => self.unowned(id, subject, message),
             }
-            return Ok(());
-        }
-        if let Some((group, epoch)) = group_of(message) {
-            self.group_fault(id, group, epoch);
             return Ok(());
         }
         match message {
@@ -139,10 +134,6 @@ impl Worker {
                 self.hub.link_mut(id).causes.own = None;
                 self.review_drain(id);
             }
-            // It gives up a group that it doesn't have.
-            Message::Fault(Fault { scope: FaultScope::Attachment(..), .. }) => {
-                self.hub.counters.stale_messages.add(1);
-            }
             Message::Fault(fault) => {
                 let now = self.hub.now;
                 self.hub.link_mut(id).faults.add(now);
@@ -158,6 +149,17 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// What isn't here (any more) is spoken for.
+    fn unowned(&mut self, id: LinkId, subject: Subject, message: &Message<'_>) {
+        match (subject, epoch_of(message)) {
+            (Subject::Group(group), Some(epoch)) if !matches!(message, Message::Fault(_)) => {
+                self.group_fault(id, group, epoch);
+            }
+            // It has ended here; its RELEASE is on the way.
+            _ => self.hub.counters.stale_messages.add(1),
+        }
     }
 
     /// No group of this proxy's is on that link: the peer is told, and nobody's session suffers.
@@ -228,22 +230,5 @@ impl Worker {
                 self.hub.link_mut(id).transfers.push_back(key);
             }
         }
-    }
-}
-
-/// The group that a message from a backend speaks for.
-fn group_of(message: &Message<'_>) -> Option<(GroupId, Epoch)> {
-    let (subject, epoch) = match message {
-        Message::Attached(attached) => (attached.subject, attached.epoch),
-        Message::Refused(refused) => (refused.subject, refused.epoch),
-        Message::State(state) => (state.subject, state.epoch),
-        Message::Ack(ack) => (ack.subject, ack.epoch),
-        Message::Credit(credit) => (credit.subject, credit.epoch),
-        Message::Record(record) => (record.subject, record.epoch),
-        _ => return None,
-    };
-    match subject {
-        Subject::Group(group) => Some((group, epoch)),
-        Subject::Session(_) => None,
     }
 }

@@ -187,7 +187,7 @@ impl Worker {
             attachments.iter().map(|entry| (entry.subject, entry)).collect();
         for key in self.keys_on(id) {
             self.drive(key, |session, fx| {
-                let entry = entries.get(&Subject::Session(session.id())).copied();
+                let entry = entries.get(&session.subject()).copied();
                 let waits =
                     matches!(session.phase(), Phase::Attaching { link, asked: false, .. } if *link == id);
                 if waits {
@@ -217,10 +217,7 @@ impl Worker {
 
     /// The backend keeps something for a session that has ended here, or is elsewhere by now.
     fn release_unknown(&mut self, id: LinkId, entry: &AttachmentEntry) {
-        let slot = match entry.subject {
-            Subject::Session(session) => self.by_id.get(&session).and_then(|key| self.slots.get(*key)),
-            Subject::Group(_) => None,
-        };
+        let slot = self.key_of(entry.subject).and_then(|key| self.slots.get(key));
         if !slot.is_some_and(|slot| slot.session.concerns(id)) {
             self.send_on_link(id, &Message::Release(Release { subject: entry.subject, epoch: entry.epoch }));
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use slotmap::new_key_type;
 
+use super::groups::Company;
 use super::pressure::Holding;
 use super::recovery::Place;
 use super::stream::{Outbox, Stream};
@@ -72,12 +73,20 @@ pub struct Seat {
     /// Since when it has held more than its share of a worker whose memory is short.
     pub over_since: Option<Instant>,
     pub parked: bool,
+    /// What it counts on its link: of a group, its members.
+    pub weight: u64,
+    pub company: Company,
 }
 
 impl Seat {
     pub fn new(stream: Stream, client: SocketAddr, route: Arc<Route>, now: Instant) -> Self {
+        Self { stream: Some(stream), ..Self::empty(client, route, now) }
+    }
+
+    /// The seat of nobody's socket: a group's.
+    pub fn empty(client: SocketAddr, route: Arc<Route>, now: Instant) -> Self {
         Self {
-            stream: Some(stream),
+            stream: None,
             client,
             route,
             opened: now,
@@ -104,6 +113,8 @@ impl Seat {
             unread_since: None,
             over_since: None,
             parked: false,
+            weight: 1,
+            company: Company::default(),
         }
     }
 

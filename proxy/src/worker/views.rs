@@ -5,23 +5,27 @@ use super::command::{DrainProgress, DrainRow, DrainRows, LinkView, SessionView};
 use super::link::{Link, LinkState};
 use super::slot::Slot;
 use crate::drain::progress::{Progress, State};
-use crate::session::LinkId;
+use crate::session::{LinkId, Session};
 
 impl Worker {
     pub(super) fn session_views(&self, limit: usize) -> Vec<SessionView> {
-        self.slots.values().take(limit).map(|slot| self.session_view(slot)).collect()
+        let sessions = self.slots.values().filter(|slot| !slot.session.is_group());
+        sessions.take(limit).map(|slot| self.session_view(slot)).collect()
     }
 
     fn session_view(&self, slot: &Slot) -> SessionView {
         let session = &slot.session;
+        let group = slot.seat.company.aboard.and_then(|key| self.slots.get(key)).map(|slot| &slot.session);
+        let attached = group.unwrap_or(session);
         SessionView {
             id: session.id().to_string(),
             worker: self.hub.config.index,
             service: session.service().name.to_string(),
             route: slot.seat.route.name.to_string(),
             client: slot.seat.client.to_string(),
-            backend: session.link().map(|link| self.hub.link(link).backend.id.to_string()),
-            phase: session.phase_name().to_owned(),
+            group: group.and_then(Session::group).map(|group| group.to_string()),
+            backend: attached.link().map(|link| self.hub.link(link).backend.id.to_string()),
+            phase: if session.is_aboard() { attached } else { session }.phase_name().to_owned(),
             epoch: session.epoch().0,
             client_seq: session.client_seq().0,
             server_seq: session.server_seq().0,

@@ -63,6 +63,7 @@ pub(crate) fn published(table: Table) -> Published {
 
 fn session(worker: u16, number: usize) -> SessionView {
     SessionView {
+        group: None,
         id: format!("{number:032x}"),
         worker,
         service: "arena".into(),

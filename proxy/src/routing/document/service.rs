@@ -72,6 +72,7 @@ pub struct RawLimits {
     pub max_journal_bytes: Option<u64>,
     pub max_recoveries: u64,
     pub recoveries_in_flight: u64,
+    pub max_group_members: u64,
 }
 
 impl Default for RawLimits {
@@ -93,6 +94,7 @@ impl Default for RawLimits {
             max_journal_bytes: None,
             max_recoveries: 3,
             recoveries_in_flight: 256,
+            max_group_members: 256,
         }
     }
 }
@@ -222,6 +224,7 @@ impl RawLimits {
             .map(Duration::from_millis)?,
             max_recoveries: count("limits.max_recoveries", self.max_recoveries)?,
             recoveries_in_flight: count("limits.recoveries_in_flight", self.recoveries_in_flight)?,
+            max_group_members: count("limits.max_group_members", self.max_group_members)?,
         })
     }
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use holdfast_protocol::message::{Message, Rule};
-use holdfast_protocol::{Epoch, Seq, TraceContext, encode};
+use holdfast_protocol::{Epoch, GroupId, Seq, SessionId, TraceContext, encode};
 
 use crate::session::outbound::{Entry, Kind};
+use crate::session::riders::Departed;
 use crate::session::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use crate::telemetry::counters::{CloseReason, HandoffResult};
 
@@ -239,6 +240,20 @@ impl Effects for Fx<'_> {
         self.seat.largest_backlog = self.seat.largest_backlog.max(backlog);
         Ok(())
     }
+
+    fn deliver_to(&mut self, _: SessionId, _: &[u8], _: &TraceContext) -> Result<(), Rule> {
+        unreachable!("no group plays here")
+    }
+
+    fn read_member(&mut self, _: SessionId, _: bool) {}
+
+    fn member_departs(&mut self, _: SessionId, _: Departed) {}
+
+    fn member_is_over(&mut self, _: SessionId, _: CloseReason) {}
+
+    fn joins(&mut self, _: GroupId) {}
+
+    fn boards(&mut self) {}
 
     fn read_client(&mut self, on: bool) {
         assert_ne!(self.seat.paused, !on, "told once");

@@ -18,7 +18,7 @@ use crate::framing::{Framing, RawFraming};
 use crate::routing::Service;
 use crate::routing::table::{DrainPolicy, Limits, OnCrash, OnDeadline, OnSigterm, Recovery, TracePolicy};
 use crate::session::handoff::Begun;
-use crate::session::message::session_of;
+use crate::session::message::subject_of;
 use crate::session::{LinkId, Order, Otherwise, Phase, Session};
 use crate::telemetry::counters::{CloseReason, HandoffCause};
 
@@ -70,6 +70,7 @@ pub fn limits() -> Limits {
         checkpoint_interval: CHECKPOINT_INTERVAL,
         max_recoveries: 3,
         recoveries_in_flight: 100,
+        max_group_members: 8,
     }
 }
 
@@ -383,7 +384,7 @@ impl World {
 
     /// A message reaches the proxy.
     pub fn give(&mut self, link: LinkId, message: &Message<'_>) {
-        let id = session_of(message).unwrap_or_else(|| panic!("{message:?}"));
+        let Some(Subject::Session(id)) = subject_of(message) else { panic!("{message:?}") };
         let index = usize::from(id.0[15]);
         if self.seats[index].ended.is_none() {
             self.drive(index, |session, fx| session.message(link, message, fx));

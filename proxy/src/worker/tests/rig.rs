@@ -58,6 +58,7 @@ impl Rig {
     ) -> Self {
         let table = Arc::new(ArcSwap::from_pointee(table(recovery, services, limits)));
         let counters: Arc<Counters> = Arc::default();
+        let (door, arrivals) = mpsc::unbounded_channel();
         let mut config = WorkerConfig {
             index: 0,
             proxy_id: "proxy".to_owned(),
@@ -74,6 +75,9 @@ impl Rig {
             link_outbox_bytes: 8 << 20,
             transfer_pool_bytes: 1 << 20,
             close_deadline: Duration::from_secs(1),
+            max_groups: 100,
+            groups: Arc::default(),
+            doors: vec![door],
         };
         adjust(&mut config);
         let bind = |name: &&str| {
@@ -90,7 +94,7 @@ impl Rig {
         let listeners =
             bound.iter().map(|one| (Arc::clone(&one.name), one.socket.local_addr().unwrap())).collect();
         let (commands, receiver) = mpsc::channel(16);
-        let thread = std::thread::spawn(move || crate::worker::run(config, bound, receiver));
+        let thread = std::thread::spawn(move || crate::worker::run(config, bound, receiver, arrivals));
         Self { counters, table, commands, listeners, thread: Some(thread) }
     }
 

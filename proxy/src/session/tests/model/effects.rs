@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use holdfast_protocol::message::{Message, Rule};
-use holdfast_protocol::{Seq, TraceContext};
+use holdfast_protocol::{GroupId, Seq, SessionId, TraceContext};
 
 use super::backend::Backend;
 use super::game::Player;
 use super::ghost::{Ghost, Wrong};
 use super::queue::Queue;
 use crate::session::outbound::{Entry, Kind};
+use crate::session::riders::Departed;
 use crate::session::{Effects, LinkId, Note, Otherwise, Step, Suspicion, Timer, Wanted};
 use crate::telemetry::counters::CloseReason;
 
@@ -176,6 +177,20 @@ impl Effects for Fx<'_> {
         self.seat.unhanded = true;
         Ok(())
     }
+
+    fn deliver_to(&mut self, _: SessionId, _: &[u8], _: &TraceContext) -> Result<(), Rule> {
+        unreachable!("no group plays here")
+    }
+
+    fn read_member(&mut self, _: SessionId, _: bool) {}
+
+    fn member_departs(&mut self, _: SessionId, _: Departed) {}
+
+    fn member_is_over(&mut self, _: SessionId, _: CloseReason) {}
+
+    fn joins(&mut self, _: GroupId) {}
+
+    fn boards(&mut self) {}
 
     fn read_client(&mut self, _on: bool) {
         // Windows are larger than all that a model's player sends.

@@ -309,6 +309,7 @@ fn service(r: &mut Rng) -> Service {
         // Kills come as often as they like, and are nobody's input's doing.
         max_recoveries: 10_000,
         recoveries_in_flight: *r.choice(&[1, 100]).expect("not empty"),
+        max_group_members: 8,
     };
     Service {
         name: "arena".into(),

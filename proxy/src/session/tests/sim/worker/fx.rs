@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast_protocol::message::{Message, Rule};
-use holdfast_protocol::{Seq, SessionId, TraceContext};
+use holdfast_protocol::{GroupId, Seq, SessionId, TraceContext};
 
 use super::super::io::Io;
 use super::hub::Hub;
@@ -11,6 +11,7 @@ use super::seat::{ACK_DELAY, Seat, timer_index};
 use crate::routing::pick::{Candidate, pick};
 use crate::routing::table::Prefer;
 use crate::session::outbound::{Entry, Kind};
+use crate::session::riders::Departed;
 use crate::session::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use crate::telemetry::counters::{CloseReason, HandoffResult};
 
@@ -115,6 +116,20 @@ impl Effects for Fx<'_> {
         self.mark_client();
         Ok(())
     }
+
+    fn deliver_to(&mut self, _: SessionId, _: &[u8], _: &TraceContext) -> Result<(), Rule> {
+        unreachable!("no group plays here")
+    }
+
+    fn read_member(&mut self, _: SessionId, _: bool) {}
+
+    fn member_departs(&mut self, _: SessionId, _: Departed) {}
+
+    fn member_is_over(&mut self, _: SessionId, _: CloseReason) {}
+
+    fn joins(&mut self, _: GroupId) {}
+
+    fn boards(&mut self) {}
 
     fn read_client(&mut self, on: bool) {
         assert_ne!(self.seat.reading, on, "told once");

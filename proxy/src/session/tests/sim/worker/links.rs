@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_protocol::message::{Message, Pong};
+use holdfast_protocol::message::{Message, Pong, Subject};
 use holdfast_protocol::{MAX_MESSAGE_BYTES, decode};
 
 use super::super::io::{ConnId, Io, Read, Written};
@@ -10,7 +10,7 @@ use super::Worker;
 use super::fx::brief;
 use super::hub::{OwnDrain, Task};
 use crate::session::LinkId;
-use crate::session::message::session_of;
+use crate::session::message::subject_of;
 
 const CHUNKS_BELOW_BYTES: usize = 64 * 1024;
 /// The proxy's end of a link.
@@ -56,7 +56,10 @@ impl Worker {
     }
 
     fn message(&mut self, id: LinkId, message: &Message<'_>, io: &mut Io) {
-        let key = session_of(message).map(|session| self.by_id.get(&session).copied());
+        let key = subject_of(message).map(|subject| match subject {
+            Subject::Session(session) => self.by_id.get(&session).copied(),
+            Subject::Group(_) => None,
+        });
         let numbers = [u64::from(id.0), key.flatten().map_or(u64::MAX, |key| key as u64)];
         let name = message.type_name();
         io.trace.event(io.now, name, &numbers, || {

@@ -1,0 +1,417 @@
+//! Groups on this worker: sessions come into them and go, and their clients' frames with them.
+//!
+//! A group has a slot as a session has, without a client; its members keep theirs, with their sockets, and their
+//! machines rest meanwhile. A group lives on one worker: who is to be in it and sits on another is taken over there,
+//! socket and all.
+
+pub mod directory;
+pub mod traveller;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_protocol::message::{Message, Refused, Rule, Subject};
+use holdfast_protocol::{GroupId, SessionId};
+
+use super::Worker;
+use super::fx::Fx;
+use super::hub::Hub;
+use super::slot::{Seat, SessionKey, Slot};
+use crate::session::handoff::Begun;
+use crate::session::riders::Departed;
+use crate::session::{LinkId, Order, Otherwise, Phase, Session};
+use crate::telemetry::counters::{CloseReason, HandoffCause};
+use directory::Owner;
+
+/// A session whose way into its group failed waits so long before it is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// A member who takes nothing holds up its whole group for no longer than this.
+const CLOGGED_FOR: Duration = Duration::from_secs(1);
+
+/// What a group, or a session that is to be in one, asks of its worker. Done in order, after the input that asked.
+pub enum Request {
+    /// So many bytes of the hub's relay are for that member.
+    Deliver(SessionKey, SessionId, usize),
+    Read(SessionId, bool),
+    Departs(SessionId, Departed),
+    Over(SessionId, CloseReason),
+    Joins(SessionKey, GroupId),
+    Boards(SessionKey),
+}
+
+/// A session's part in a group.
+#[derive(Debug, Default)]
+pub struct Company {
+    /// The group that it is in.
+    pub aboard: Option<SessionKey>,
+    /// The group that it is to be in, as its game asks.
+    pub wanted: Option<GroupId>,
+    /// When the way there may be tried (again).
+    pub not_before: Option<std::time::Instant>,
+    /// Where it was when it left for the group.
+    pub from: Option<LinkId>,
+    /// A group that it can't be in, and the reason: its game is told when it asks again.
+    pub barred: Option<(GroupId, &'static str)>,
+    /// It holds up its group since then: its socket doesn't take what is for it.
+    pub clogs_since: Option<std::time::Instant>,
+    /// Of a group: how many members hold it up.
+    pub clogged: u32,
+}
+
+impl Worker {
+    /// What groups asked for in this turn. Doing it may make them ask for more.
+    pub(super) fn do_requests(&mut self) {
+        if self.hub.requests.is_empty() {
+            return;
+        }
+        let mut acked = Vec::new();
+        let mut at = 0;
+        while !self.hub.requests.is_empty() {
+            let relay = std::mem::take(&mut self.hub.relay);
+            for request in std::mem::take(&mut self.hub.requests) {
+                match request {
+                    Request::Deliver(group, member, bytes) => {
+                        self.relay(group, member, &relay[at..at + bytes]);
+                        at += bytes;
+                        if acked.last() != Some(&group) {
+                            acked.push(group);
+                        }
+                    }
+                    Request::Read(member, on) => self.read_member(member, on),
+                    Request::Departs(member, departed) => self.departs(member, departed),
+                    Request::Over(member, reason) => self.over(member, reason),
+                    Request::Joins(key, group) => self.joins(key, group),
+                    Request::Boards(key) => self.boards(key),
+                }
+            }
+            at = 0;
+            self.hub.give_relay(relay);
+        }
+        for group in acked {
+            self.group_handed(group);
+        }
+    }
+
+    /// A member's bytes go to its client.
+    fn relay(&mut self, group: SessionKey, member: SessionId, bytes: &[u8]) {
+        let Some(key) = self.by_id.get(&member).copied() else { return };
+        let now = self.hub.now;
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let window = slot.session.service().limits.server_window_bytes as usize;
+        let seat = &mut slot.seat;
+        if seat.company.aboard != Some(group) || seat.stream.is_none() {
+            return;
+        }
+        if seat.outbox.bytes.capacity() == 0 {
+            seat.outbox.bytes = self.hub.take_buffer();
+        }
+        seat.outbox.bytes.extend_from_slice(bytes);
+        if !seat.dirty {
+            seat.dirty = true;
+            self.hub.dirty_clients.push(key);
+            self.hub.unflushed_since.get_or_insert(now);
+        }
+        let clogs = seat.outbox.waiting() > window && seat.company.clogs_since.is_none();
+        if clogs {
+            seat.company.clogs_since = Some(now);
+        }
+        self.hub.account_session(&slot.session, &mut slot.seat);
+        if clogs && let Some(slot) = self.slots.get_mut(group) {
+            slot.seat.company.clogged += 1;
+        }
+    }
+
+    /// A member's socket has taken all that was for it, or the member is gone.
+    pub(super) fn unclog(&mut self, key: SessionKey) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let company = &mut slot.seat.company;
+        if company.clogs_since.take().is_some()
+            && let Some(group) = company.aboard
+            && let Some(slot) = self.slots.get_mut(group)
+        {
+            slot.seat.company.clogged = slot.seat.company.clogged.saturating_sub(1);
+            self.group_handed(group);
+        }
+    }
+
+    /// Who takes nothing for too long has to go: the others play on.
+    pub(super) fn look_after_groups(&mut self) {
+        let now = self.hub.now;
+        let mut slow = Vec::new();
+        let mut waiting = Vec::new();
+        for (key, slot) in &self.slots {
+            let company = &slot.seat.company;
+            let late = |since| now.saturating_duration_since(since) >= CLOGGED_FOR;
+            if company.clogs_since.is_some_and(late) {
+                slow.push(key);
+            } else if company.wanted.is_some() {
+                waiting.push(key);
+            }
+        }
+        for key in slow {
+            if let Some(slot) = self.slots.get(key) {
+                tracing::warn!(session = %slot.session.id(), client = %slot.seat.client, reason = "slow_player",
+                    "closed: it doesn't read, and holds up its group");
+            }
+            self.dismiss_client(key, CloseReason::SlowPlayer);
+        }
+        for key in waiting {
+            self.try_board(key);
+        }
+    }
+
+    fn group_handed(&mut self, group: SessionKey) {
+        let clogged = self.slots.get(group).is_none_or(|slot| slot.seat.company.clogged > 0);
+        if !clogged {
+            self.drive(group, |session, fx| session.handed(fx));
+        }
+    }
+
+    fn read_member(&mut self, member: SessionId, on: bool) {
+        let Some(slot) = self.by_id.get(&member).and_then(|key| self.slots.get_mut(*key)) else { return };
+        self.hub.account_reading(&mut slot.seat, on);
+        if on {
+            slot.seat.wake();
+        }
+    }
+
+    /// A member goes on alone.
+    fn departs(&mut self, member: SessionId, departed: Departed) {
+        let Some(key) = self.by_id.get(&member).copied() else { return };
+        let group = self.disembarks(key);
+        if let (Some(reason), Some(group), Some(slot)) = (departed.came_back, group, self.slots.get_mut(key))
+        {
+            slot.seat.company.barred = Some((group, reason));
+        }
+        self.read_member(member, true);
+        self.drive(key, |session, fx| session.disembark(departed, fx));
+    }
+
+    /// The session is in no group any more. Returns the one that it was in.
+    fn disembarks(&mut self, key: SessionKey) -> Option<GroupId> {
+        self.unclog(key);
+        let aboard = self.slots.get_mut(key)?.seat.company.aboard.take()?;
+        let group = self.slots.get(aboard).and_then(|slot| slot.session.group());
+        self.hub.counters.group_members.sub(1);
+        self.weigh_group(aboard);
+        if self.slots.get(aboard).is_some_and(|slot| slot.session.riders().is_some_and(|r| r.is_empty())) {
+            self.drive(aboard, |session, fx| session.end(CloseReason::BackendClose, fx));
+        }
+        group
+    }
+
+    fn over(&mut self, member: SessionId, reason: CloseReason) {
+        let Some(key) = self.by_id.get(&member).copied() else { return };
+        self.disembarks(key);
+        self.drive(key, |session, fx| session.part(reason, fx));
+    }
+
+    /// A session's game wants it in a group.
+    fn joins(&mut self, key: SessionKey, group: GroupId) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if let Some((barred, reason)) = slot.seat.company.barred
+            && barred == group
+        {
+            slot.seat.company.barred = None;
+            return self.refuse_join(key, reason);
+        }
+        slot.seat.company.wanted = Some(group);
+        self.try_board(key);
+    }
+
+    /// The request can't be met, now or later.
+    fn refuse_join(&mut self, key: SessionKey, reason: &'static str) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.seat.company.wanted = None;
+        self.hub.counters.joins_refused.add(1);
+        let (subject, epoch) = (slot.session.subject(), slot.session.epoch());
+        tracing::info!(session = %slot.session.id(), reason, "a session can't be in the group that its game wants");
+        if let Phase::Active { link } = *slot.session.phase() {
+            self.send_on_link(link, &Message::Refused(Refused { subject, epoch, retry: false, reason }));
+        }
+    }
+
+    /// Begins to freeze a session that is to be in a group, if nothing stands against it.
+    fn try_board(&mut self, key: SessionKey) {
+        let now = self.hub.now;
+        let Some(slot) = self.slots.get(key) else { return };
+        let company = &slot.seat.company;
+        let (Some(group), &Phase::Active { link }) = (company.wanted, slot.session.phase()) else { return };
+        if company.not_before.is_some_and(|time| now < time) || slot.seat.leaving.is_some() {
+            return;
+        }
+        if let Some(reason) = self.bars(slot, group) {
+            return self.refuse_join(key, reason);
+        }
+        // Nobody leaves a backend to wait for one.
+        let here = self.groups.get(&group).and_then(|key| self.slots.get(*key));
+        if here.is_some_and(|slot| !matches!(slot.session.phase(), Phase::Active { .. })) {
+            return;
+        }
+        let order = Order { cause: HandoffCause::Group, otherwise: Otherwise::Board };
+        let begun = self.drive(key, |session, fx| {
+            fx.seat.company.not_before = Some(fx.hub.now + AGAIN_AFTER);
+            fx.seat.company.from = Some(link);
+            session.leave(order, fx)
+        });
+        if begun == Some(Begun::NotNow)
+            && let Some(slot) = self.slots.get_mut(key)
+        {
+            slot.seat.company.not_before = None;
+        }
+    }
+
+    /// Why that session can't be in that group.
+    fn bars(&self, slot: &Slot, group: GroupId) -> Option<&'static str> {
+        let service = slot.session.service();
+        let here = self.groups.get(&group).and_then(|key| self.slots.get(*key));
+        if let Some(here) = here {
+            let members = here.session.riders().map_or(0, |riders| riders.len());
+            if here.session.service().name != service.name {
+                return Some("the group is another service's");
+            }
+            if members >= service.limits.max_group_members as usize {
+                return Some("the group is full: limits.max_group_members");
+            }
+        } else if self.hub.config.groups.count() >= self.hub.config.max_groups {
+            return Some("there are too many groups: limits.max_groups");
+        }
+        None
+    }
+
+    /// A session's state is here, and is to go into its group.
+    fn boards(&mut self, key: SessionKey) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.seat.company.not_before = None;
+        let Some(group) = slot.seat.company.wanted else {
+            return self.go_alone(key, "it isn't wanted any more");
+        };
+        match self.hub.config.groups.claim(group, self.hub.config.index) {
+            Owner::Me => self.embark(key, group),
+            Owner::Other(worker) => self.send_over(key, group, worker),
+        }
+    }
+
+    /// The session becomes a member of a group that is here, or begins here.
+    pub(super) fn embark(&mut self, key: SessionKey, group: GroupId) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.seat.company.wanted = Some(group);
+        let beside = slot.seat.company.from;
+        let Some(slot) = self.slots.get(key) else { return };
+        if let Some(reason) = self.bars(slot, group) {
+            if !self.groups.contains_key(&group) {
+                self.hub.config.groups.release(group, self.hub.config.index);
+            }
+            return self.go_alone(key, reason);
+        }
+        let (aboard, is_new) = match self.groups.get(&group) {
+            Some(here) => (*here, false),
+            None => (self.found_group(key, group), true),
+        };
+        let Some(boarding) = self.drive(key, |session, fx| session.take_luggage(fx)) else { return };
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.seat.company.aboard = Some(aboard);
+        slot.seat.company.wanted = None;
+        let member = slot.session.id();
+        self.hub.counters.group_members.add(1);
+        self.drive(aboard, |session, fx| session.admit(member, &boarding, fx));
+        if is_new {
+            self.drive(aboard, |session, fx| session.open_beside(beside, fx));
+        }
+        self.weigh_group(aboard);
+    }
+
+    fn found_group(&mut self, first: SessionKey, group: GroupId) -> SessionKey {
+        let opened_us = self.now_us();
+        let slot = &self.slots[first];
+        let (service, route) = (Arc::clone(slot.session.service()), Arc::clone(&slot.seat.route));
+        let seat = Seat::empty(slot.seat.client, route, self.hub.now);
+        let session = Session::new_group(group, service, opened_us);
+        let key = self.slots.insert(Slot { session, seat });
+        self.groups.insert(group, key);
+        self.hub.counters.groups.add(1);
+        tracing::debug!(%group, "group formed");
+        key
+    }
+
+    /// It can't be in the group, and its state is here: it goes on as it was, wherever there is place.
+    fn go_alone(&mut self, key: SessionKey, reason: &'static str) {
+        let Some(boarding) = self.drive(key, |session, fx| session.take_luggage(fx)) else { return };
+        if let Some(slot) = self.slots.get_mut(key)
+            && let Some(group) = slot.seat.company.wanted.take()
+        {
+            slot.seat.company.barred = Some((group, reason));
+        }
+        let departed = boarding.back(reason);
+        self.drive(key, |session, fx| session.disembark(departed, fx));
+    }
+
+    /// A group counts on its link for as many as are in it.
+    fn weigh_group(&mut self, key: SessionKey) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let weight = slot.session.riders().map_or(1, |riders| riders.len() as u64);
+        let before = std::mem::replace(&mut slot.seat.weight, weight);
+        if let Some(link) = slot.seat.link {
+            let link = self.hub.link_mut(link);
+            link.sessions = (link.sessions + weight).saturating_sub(before);
+        }
+    }
+
+    /// The group's slot is gone.
+    pub(super) fn group_removed(&mut self, group: GroupId) {
+        self.groups.remove(&group);
+        self.hub.config.groups.release(group, self.hub.config.index);
+        self.hub.counters.groups.sub(1);
+        tracing::debug!(%group, "group ended");
+    }
+
+    /// The session or group of this subject.
+    pub(super) fn key_of(&self, subject: Subject) -> Option<SessionKey> {
+        match subject {
+            Subject::Session(session) => self.by_id.get(&session).copied(),
+            Subject::Group(group) => self.groups.get(&group).copied(),
+        }
+    }
+
+    /// The group whose stream takes this session's frames.
+    pub(super) fn aboard(&self, key: SessionKey) -> Option<SessionKey> {
+        self.slots.get(key)?.seat.company.aboard
+    }
+
+    /// All members of a group.
+    pub(super) fn members_of(&self, key: SessionKey) -> Vec<SessionKey> {
+        let riders = self.slots.get(key).and_then(|slot| slot.session.riders());
+        riders
+            .into_iter()
+            .flat_map(|riders| riders.ids())
+            .filter_map(|id| self.by_id.get(&id).copied())
+            .collect()
+    }
+}
+
+impl Fx<'_> {
+    /// Bytes for a member's client, framed.
+    pub fn relay_to(&mut self, member: SessionId, frame: &[u8]) -> Result<(), Rule> {
+        let before = self.hub.relay.len();
+        if let Err(error) = self.service.framing.write(frame, &mut self.hub.relay) {
+            self.hub.relay.truncate(before);
+            tracing::warn!(session = %member, %error, "the backend's frame can't be written to the client");
+            let large = frame.len() > self.service.framing.max_frame_bytes();
+            return Err(if large { Rule::FrameTooLarge } else { Rule::Malformed });
+        }
+        let bytes = self.hub.relay.len() - before;
+        self.hub.counters.frames_to_client.add(1);
+        self.hub.counters.bytes_to_client.add(frame.len() as u64);
+        self.hub.requests.push(Request::Deliver(self.key, member, bytes));
+        Ok(())
+    }
+}
+
+impl Hub {
+    fn give_relay(&mut self, mut relay: Vec<u8>) {
+        if self.relay.is_empty() {
+            relay.clear();
+            self.relay = relay;
+        }
+    }
+}
