@@ -127,7 +127,7 @@ impl Session for Puppet {
 
     fn join_refused(&mut self, group: GroupId, reason: &str, context: &mut Context<'_>) {
         let text = format!("no group {}: {reason}", group.0[0]);
-        assert_eq!(context.wish(), None);
+        assert_ne!(context.wish(), Some(group));
         self.log.extend_from_slice(b" ");
         self.log.extend_from_slice(text.as_bytes());
         context.change(format!(" {text}").as_bytes());
