@@ -2,19 +2,24 @@
 //!
 //! It asks nothing but its context, so it can be replayed. Who serves the player stands in every reply and is another
 //! process each time, so it comes in as the result of work: an input like any other, which is replayed as it was.
+//!
+//! A player who asks for a match goes on there with the same hero: see [`Battle`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use holdfast_backend::{Context, Game, Opening, Refusal, Session, Tag as Timer};
+use holdfast_backend::{
+    Context, Game, Group, GroupContext, GroupId, Opening, Refusal, Session, Tag as Timer,
+};
 
+use crate::battle::Battle;
 use crate::hero::{Core, Hero};
-use crate::wire::{Fields, Input, Tag, Tick, encode_reply};
+use crate::wire::{Ask, Fields, Input, Refused, Tag, encode_reply};
 
-const TICK: Timer = Timer(1);
+pub(crate) const TICK: Timer = Timer(1);
 /// Work: who serves the player from here on.
-const SERVED: Timer = Timer(2);
+pub(crate) const SERVED: Timer = Timer(2);
 
 /// What a change of a player's state begins with, at level `delta`.
 const CHANGED_CORE: u8 = 1;
@@ -78,10 +83,17 @@ impl Game for Arena {
         let is_first = !self.has_first.swap(true, Ordering::Relaxed);
         let first_bytes = self.rules.first_state_bytes.filter(|_| is_first);
         let state_bytes = first_bytes.unwrap_or(self.rules.state_bytes);
-        let mut served_by = Vec::new();
-        self.rules.tag.save(&mut served_by);
+        let served_by = self.rules.served_by();
         context.spawn(SERVED, async move { served_by });
         Ok(Player { rules: self.rules.clone(), hero, state_bytes, out: Vec::new() })
+    }
+
+    fn open_group(
+        &self,
+        opening: Opening<'_>,
+        context: &mut GroupContext<'_>,
+    ) -> Result<Box<dyn Group>, Refusal> {
+        Ok(Box::new(Battle::open(self.rules.clone(), opening, context)?))
     }
 }
 
@@ -112,9 +124,13 @@ impl Session for Player {
         context.send(&self.out);
         self.tell(CHANGED_CORE, context, |hero, out| hero.core.encode(out));
         let close = close_at == Some(self.hero.core.count);
-        if input.burst > 0 {
-            (0..input.burst).for_each(|_| self.tick(context));
-            self.tell(CHANGED_TICKS, context, |hero, out| out.extend(hero.ticks.to_be_bytes()));
+        match input.ask {
+            Ask::Burst(ticks) => {
+                (0..ticks).for_each(|_| self.tick(context));
+                self.tell(CHANGED_TICKS, context, |hero, out| out.extend(hero.ticks.to_be_bytes()));
+            }
+            Ask::Match(game) => context.join(game),
+            Ask::Nothing | Ask::Leave => {}
         }
         if close {
             context.close();
@@ -133,6 +149,12 @@ impl Session for Player {
             self.hero.served_by = served_by;
             self.tell(CHANGED_SERVER, context, |hero, out| hero.served_by.save(out));
         }
+    }
+
+    fn join_refused(&mut self, game: GroupId, reason: &str, context: &mut Context<'_>) {
+        self.out.clear();
+        Refused { game, reason }.encode(&mut self.out);
+        context.send(&self.out);
     }
 
     fn apply(&mut self, change: &[u8], _: &mut Context<'_>) {
@@ -166,10 +188,8 @@ impl Session for Player {
 
 impl Player {
     fn tick(&mut self, context: &mut Context<'_>) {
-        self.hero.ticks += 1;
-        let Core { count, chain, .. } = self.hero.core;
         self.out.clear();
-        Tick { number: self.hero.ticks, count, chain }.encode(&mut self.out);
+        self.hero.tick().encode(&mut self.out);
         context.send(&self.out);
     }
 
@@ -185,8 +205,15 @@ impl Player {
 }
 
 impl Rules {
-    fn tick_ms(&self) -> u32 {
+    pub(crate) fn tick_ms(&self) -> u32 {
         self.tick.map_or(0, |period| period.as_millis() as u32)
+    }
+
+    /// The result of [`SERVED`].
+    pub(crate) fn served_by(&self) -> Vec<u8> {
+        let mut served_by = Vec::new();
+        self.tag.save(&mut served_by);
+        served_by
     }
 }
 

@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::wire::{Fields, Tag, WireError, fill};
+use crate::wire::{Fields, Tag, Tick, WireError, fill};
 
 /// Stands at the front of a saved hero; the last digit is the layout's number.
 const MAGIC: u32 = 0x4152_4e32;
@@ -91,8 +91,8 @@ pub enum BadState {
 impl std::fmt::Display for BadState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Layout(reason) => write!(f, "not a hero's state: {reason}"),
-            Self::Corrupt => write!(f, "the state's bytes don't follow from its chain"),
+            Self::Layout(reason) => write!(f, "not a saved state: {reason}"),
+            Self::Corrupt => write!(f, "some of the saved bytes have changed"),
         }
     }
 }
@@ -111,6 +111,11 @@ impl Hero {
         let name = name[..end.unwrap_or(0)].to_owned();
         let served_by = Tag { instance: 0, version: String::new() };
         Self { core: Core::default(), ticks: 0, name, served_by }
+    }
+
+    pub fn tick(&mut self) -> Tick {
+        self.ticks += 1;
+        Tick { number: self.ticks, count: self.core.count, chain: self.core.chain }
     }
 
     /// The state in `size` bytes (more if the fields need them); what the fields leave is filled from the chain.

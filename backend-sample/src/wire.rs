@@ -3,7 +3,13 @@
 //! Every byte of a player's frame is a function of (seed, seq, send time, size), so that the checker can make it
 //! anew when the reply comes and compare the echo byte by byte, instead of keeping a copy.
 
+use holdfast_backend::GroupId;
+
 use crate::hero::Core;
+
+mod matches;
+
+pub use self::matches::{Joined, Refused, Turn};
 
 /// Length prefix: 4 bytes, big-endian, not counting itself.
 pub const PREFIX_BYTES: usize = 4;
@@ -16,6 +22,11 @@ const KIND_INPUT: u8 = 1;
 const KIND_REPLY: u8 = 2;
 const KIND_TICK: u8 = 3;
 const KIND_BURST: u8 = 4;
+const KIND_MATCH: u8 = 5;
+const KIND_LEAVE: u8 = 6;
+const KIND_JOINED: u8 = 7;
+const KIND_WORLD: u8 = 8;
+const KIND_REFUSED: u8 = 9;
 
 /// What went wrong with a frame; always the fault of who sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +57,20 @@ pub struct Input {
     pub seq: u64,
     /// Microseconds since the bots' start.
     pub sent_us: u64,
-    /// Ticks that the arena is asked to push at once, behind the reply.
-    pub burst: u32,
+    pub ask: Ask,
+}
+
+/// What an input asks of the arena, besides its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ask {
+    #[default]
+    Nothing,
+    /// So many ticks at once, behind the reply.
+    Burst(u32),
+    /// To be in this match; nothing, if the player is in one.
+    Match(GroupId),
+    /// To leave the match: this input is the last of the player's that it sees.
+    Leave,
 }
 
 /// Most ticks that one input may ask for: a burst well above a session's usual window.
@@ -57,12 +80,19 @@ impl Input {
     /// Appends the frame of `size` bytes (at least its head), without prefix.
     pub fn encode(&self, size: usize, out: &mut Vec<u8>) {
         let end = out.len() + size;
-        out.push(if self.burst > 0 { KIND_BURST } else { KIND_INPUT });
+        out.push(match self.ask {
+            Ask::Nothing => KIND_INPUT,
+            Ask::Burst(_) => KIND_BURST,
+            Ask::Match(_) => KIND_MATCH,
+            Ask::Leave => KIND_LEAVE,
+        });
         out.extend(self.seed.to_be_bytes());
         out.extend(self.seq.to_be_bytes());
         out.extend(self.sent_us.to_be_bytes());
-        if self.burst > 0 {
-            out.extend(self.burst.to_be_bytes());
+        match self.ask {
+            Ask::Nothing | Ask::Leave => {}
+            Ask::Burst(ticks) => out.extend(ticks.to_be_bytes()),
+            Ask::Match(game) => out.extend(game.0),
         }
         fill(self.seed ^ self.seq.rotate_left(32), end, out);
     }
@@ -70,12 +100,17 @@ impl Input {
     pub fn decode(frame: &[u8]) -> Result<Self, WireError> {
         let mut fields = Fields(frame);
         let kind = fields.u8()?;
-        if ![KIND_INPUT, KIND_BURST].contains(&kind) {
+        if ![KIND_INPUT, KIND_BURST, KIND_MATCH, KIND_LEAVE].contains(&kind) {
             return Err(WireError::Kind(kind));
         }
         let (seed, seq, sent_us) = (fields.u64()?, fields.u64()?, fields.u64()?);
-        let burst = if kind == KIND_BURST { fields.u32()?.min(MAX_BURST) } else { 0 };
-        Ok(Self { seed, seq, sent_us, burst })
+        let ask = match kind {
+            KIND_BURST => Ask::Burst(fields.u32()?.min(MAX_BURST)),
+            KIND_MATCH => Ask::Match(GroupId(fields.array()?)),
+            KIND_LEAVE => Ask::Leave,
+            _ => Ask::Nothing,
+        };
+        Ok(Self { seed, seq, sent_us, ask })
     }
 }
 
@@ -92,6 +127,9 @@ pub struct Tag {
 pub enum FromArena<'a> {
     Reply(Reply<'a>),
     Tick(Tick),
+    Joined(Joined),
+    Turn(Turn),
+    Refused(Refused<'a>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +196,9 @@ impl<'a> FromArena<'a> {
             KIND_TICK => {
                 Ok(Self::Tick(Tick { number: fields.u64()?, count: fields.u64()?, chain: fields.u64()? }))
             }
+            KIND_JOINED => Joined::decode(&mut fields).map(Self::Joined),
+            KIND_WORLD => Turn::decode(&mut fields).map(Self::Turn),
+            KIND_REFUSED => Refused::decode(&mut fields).map(Self::Refused),
             kind => Err(WireError::Kind(kind)),
         }
     }
@@ -211,7 +252,7 @@ impl<'a> Fields<'a> {
         Ok(head)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let (head, tail) = self.0.split_first_chunk::<N>().ok_or(WireError::Short)?;
         self.0 = tail;
         Ok(*head)
@@ -236,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_reply_echoes_the_inputs_bytes_behind_its_head() {
-        let input = Input { seed: 7, seq: 3, sent_us: 99, burst: 0 };
+        let input = Input { seed: 7, seq: 3, sent_us: 99, ask: Ask::Nothing };
         let mut frame = Vec::new();
         input.encode(128, &mut frame);
         assert_eq!(frame.len(), 128);
@@ -267,12 +308,14 @@ mod tests {
     }
 
     #[test]
-    fn an_input_may_ask_for_a_bounded_burst() {
-        for (asked, given) in [(0, 0), (1, 1), (MAX_BURST, MAX_BURST), (u32::MAX, MAX_BURST)] {
-            let input = Input { seed: 7, seq: 3, sent_us: 99, burst: asked };
+    fn an_input_may_ask_for_a_match_or_a_bounded_burst() {
+        let unchanged = [Ask::Nothing, Ask::Burst(1), Ask::Match(GroupId([8; 16])), Ask::Leave];
+        let cut = (Ask::Burst(u32::MAX), Ask::Burst(MAX_BURST));
+        for (asked, given) in unchanged.map(|ask| (ask, ask)).into_iter().chain([cut]) {
+            let input = Input { seed: 7, seq: 3, sent_us: 99, ask: asked };
             let mut frame = Vec::new();
             input.encode(PLAYER_HEAD_BYTES, &mut frame);
-            assert_eq!(Input::decode(&frame), Ok(Input { burst: given, ..input }));
+            assert_eq!(Input::decode(&frame), Ok(Input { ask: given, ..input }));
         }
     }
 

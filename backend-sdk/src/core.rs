@@ -37,7 +37,7 @@ use self::attachment::{Attachment, Next};
 #[cfg(feature = "plain")]
 pub(crate) use self::attachment::{Input, call};
 pub use self::bytes::BytesError;
-pub(crate) use self::crowd::{CLOSED_BY_GAME, Roster, depart, departing};
+pub(crate) use self::crowd::{CLOSED_BY_GAME, Roster, depart, departing, lone_state};
 pub use self::desk::Now;
 use self::desk::{Desk, Link};
 pub use self::envelope::EnvelopeError;

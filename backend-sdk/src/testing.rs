@@ -39,19 +39,24 @@
 //! what a handler takes from the clock, from the epoch or from what players share shows. Snapshots are compared byte by
 //! byte: write unordered collections in a fixed order.
 
+mod group_script;
 pub(crate) mod keeper;
 mod play;
 
 use std::fmt;
 use std::time::Duration;
 
+use holdfast_protocol::SessionId;
+use holdfast_protocol::message::{Recovery, Subject};
+
+pub use self::group_script::GroupScript;
 use self::play::Play;
 use crate::game::{Game, Tag};
-use holdfast_protocol::message::Recovery;
 
 /// What happens to a session, in order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Script {
+    subject: Subject,
     steps: Vec<Step>,
 }
 
@@ -61,6 +66,12 @@ enum Step {
     Wait(Duration),
     Finish(Tag, Vec<u8>),
     Close,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self { subject: Subject::Session(SessionId(*b"session-of-tests")), steps: Vec::new() }
+    }
 }
 
 impl Script {
@@ -111,7 +122,8 @@ pub struct Difference {
 /// What is different.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    /// A server frame, by its number; `None`: it was sent in one run only.
+    /// A server frame, by its number; `None`: it was sent in one run only. A group's begins with what it is (a byte) and
+    /// for whom (16 bytes).
     Frame { number: u64, first: Option<Vec<u8>>, again: Option<Vec<u8>> },
     /// What `snapshot` returned after the input.
     State { first: Vec<u8>, again: Vec<u8> },
@@ -160,6 +172,22 @@ pub fn check_replay<G: Game>(game: impl Fn() -> G, script: &Script) -> Result<()
 /// The first difference.
 pub fn check_deltas<G: Game>(game: impl Fn() -> G, script: &Script) -> Result<(), Difference> {
     check(&game, script, Recovery::Delta)
+}
+
+/// As [`check_replay`], for a group.
+///
+/// # Errors
+/// The first difference.
+pub fn check_group_replay<G: Game>(game: impl Fn() -> G, script: &GroupScript) -> Result<(), Difference> {
+    check(&game, &script.0, Recovery::Replay)
+}
+
+/// As [`check_deltas`], for a group.
+///
+/// # Errors
+/// The first difference.
+pub fn check_group_deltas<G: Game>(game: impl Fn() -> G, script: &GroupScript) -> Result<(), Difference> {
+    check(&game, &script.0, Recovery::Delta)
 }
 
 fn check<G: Game>(game: &impl Fn() -> G, script: &Script, level: Recovery) -> Result<(), Difference> {

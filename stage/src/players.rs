@@ -25,6 +25,8 @@ pub struct PlayersSpec {
     pub rate_hz: f64,
     pub frame_bytes: usize,
     pub closed_loop: bool,
+    /// Size of their matches.
+    pub matches: Option<usize>,
     pub flags: Vec<String>,
 }
 
@@ -37,6 +39,7 @@ impl PlayersSpec {
             rate_hz: 20.0,
             frame_bytes: 128,
             closed_loop: false,
+            matches: None,
             flags: Vec::new(),
         }
     }
@@ -49,6 +52,12 @@ impl PlayersSpec {
     #[must_use]
     pub fn closed_loop(self) -> Self {
         Self { closed_loop: true, ..self }
+    }
+
+    /// All of them, in matches of so many.
+    #[must_use]
+    pub fn matches(self, size: usize) -> Self {
+        Self { matches: Some(size), ..self }
     }
 
     #[must_use]
@@ -70,6 +79,7 @@ impl PlayersSpec {
         if self.closed_loop {
             arguments.push("--closed-loop".to_owned());
         }
+        arguments.extend(self.matches.map(|size| format!("--matches={size}")));
         arguments.extend(self.flags.iter().cloned());
         arguments
     }
@@ -89,7 +99,7 @@ enum Answer {
 }
 
 impl Players {
-    /// Returns when all are connected and each has been answered once.
+    /// Returns when all are connected, each has been answered once, and is in its match if it should be.
     pub fn start(stage: &Stage, spec: &PlayersSpec) -> Result<Self> {
         Self::start_as(stage, "players", spec)
     }
@@ -103,9 +113,10 @@ impl Players {
         let answers = read(output, latest.clone());
         let mut players = Self { process, orders: Some(orders), answers, latest, asked: 0 };
         let count = spec.count as u64;
+        let in_matches = if spec.matches.is_some() { count } else { 0 };
         let everybody = |progress: &Progress| {
             let served: u64 = progress.by_backend.iter().map(|share| share.sessions).sum();
-            progress.connected == count && served == count
+            progress.connected == count && served == count && progress.joins >= in_matches
         };
         players.wait_until(
             "all players are in and have been answered",

@@ -99,7 +99,8 @@ fn main() -> anyhow::Result<()> {
         .version(&arguments.version)
         .state_format("arena-1")
         .drain_deadline(Duration::from_secs(arguments.drain_deadline_s))
-        .returns(!arguments.gone_for_good);
+        .returns(!arguments.gone_for_good)
+        .groups(true);
     if arguments.deltas {
         server = server.deltas();
     }

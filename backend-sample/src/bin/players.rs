@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use holdfast_sample::players::control::{self, Output};
+use holdfast_sample::players::matches::MatchRules;
 use holdfast_sample::players::report::table;
 use holdfast_sample::players::target::{Place, resolve};
 use holdfast_sample::players::{Settings, run};
@@ -15,12 +16,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// A day.
 const MAX_WAIT_S: f64 = 86_400.0;
+/// Each frame is told to every member: n players of a match get n times n frames.
+const MAX_MATCH: usize = 100;
 
 /// Bots that check every frame: each recomputes its hash chain, counts and ticks, so that a lost, repeated or
-/// reordered frame in either direction shows.
+/// reordered frame in either direction shows. With --matches, the players of a match share a world, and each checks
+/// that it has its own frames in their order, and that the others see the same world.
 ///
-/// Exit code 0 only if nothing was lost, repeated, reordered or mismatched and nobody was disconnected or turned
-/// away; 1 otherwise; 2 for wrong usage, or a host that has no address. SIGTERM and SIGINT end the run with its verdict.
+/// Exit code 0 only if nothing was lost, repeated, reordered or mismatched, no world has diverged, and nobody was
+/// disconnected or turned away, from a match either; 1 otherwise; 2 for wrong usage, or a host that has no address. SIGTERM and SIGINT end the run with its verdict.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -59,6 +63,15 @@ struct Arguments {
     /// How long to wait for replies after the last frame
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     grace: f64,
+    /// Players play in matches of so many; players of two processes never meet
+    #[arg(long, value_name = "SIZE")]
+    matches: Option<usize>,
+    /// How many of the players play in matches; the others play alone
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, requires = "matches")]
+    match_share: usize,
+    /// Each player leaves its match about so often, and then comes back or goes to another one, at once or later
+    #[arg(long, value_name = "S", requires = "matches")]
+    rematch: Option<f64>,
     /// Take orders on stdin: begin NAME, begin-at INSTANCE NAME, end NAME, add N [ADDR], stats, stop
     #[arg(long)]
     control: bool,
@@ -76,6 +89,19 @@ fn seconds(name: &str, value: f64) -> anyhow::Result<Duration> {
 }
 
 impl Arguments {
+    fn match_rules(&self) -> anyhow::Result<Option<MatchRules>> {
+        let Some(size) = self.matches else { return Ok(None) };
+        ensure!((1..=MAX_MATCH).contains(&size), "--matches {size}: expected 1 to {MAX_MATCH} players");
+        let share_percent = self.match_share;
+        ensure!(share_percent <= 100, "--match-share {share_percent}: expected 0 to 100 percent");
+        let rematch = self.rematch.map(|value| seconds("rematch", value)).transpose()?;
+        ensure!(
+            rematch.is_none_or(|period| !period.is_zero() && period.as_secs_f64() <= MAX_WAIT_S),
+            "--rematch: expected 0 < S <= {MAX_WAIT_S}"
+        );
+        Ok(Some(MatchRules { size, share_percent, rematch }))
+    }
+
     /// All but where to connect, which takes a while to find out.
     fn settings(&self) -> anyhow::Result<Settings> {
         ensure!(self.rate > 0.0 && self.rate <= 10_000.0, "--rate {}: expected 0 < HZ <= 10000", self.rate);
@@ -103,6 +129,7 @@ impl Arguments {
             sources: self.sources,
             play: self.seconds.map(|value| seconds("seconds", value)).transpose()?,
             grace: seconds("grace", self.grace)?,
+            matches: self.match_rules()?,
         })
     }
 }

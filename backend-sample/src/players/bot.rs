@@ -1,9 +1,11 @@
 //! One bot: a connection, its checker and its timeline. It knows nothing of when to send.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
@@ -13,13 +15,16 @@ use tokio::sync::Notify;
 
 use crate::players::checker::{Checker, Faults};
 use crate::players::timeline::Timeline;
-use crate::wire::{FromArena, MAX_FRAME_BYTES, Reply, split, with_prefix};
+use crate::players::worlds::Seen;
+use crate::wire::{Ask, FromArena, MAX_FRAME_BYTES, Reply, split, with_prefix};
 
 /// Unsent bytes beyond which a bot stops making new frames: the other side has stopped reading.
 const MAX_OUTBOX_BYTES: usize = 2 * MAX_FRAME_BYTES;
 
 pub struct Bot {
     pub index: usize,
+    /// Where it connects, as that was named.
+    pub target: String,
     /// None: it has left.
     writer: RefCell<Option<OwnedWriteHalf>>,
     inner: RefCell<Inner>,
@@ -27,12 +32,18 @@ pub struct Bot {
     leaving: Notify,
     /// Until then it doesn't read.
     pub deaf_until_us: Cell<u64>,
+    /// When it leaves its match, or comes back to one.
+    pub rematch_us: Cell<u64>,
 }
 
 /// What only changes while a frame is taken or sent.
 pub struct Inner {
     pub checker: Checker,
     pub timeline: Timeline,
+    /// What its next frames ask for, one each.
+    pub asks: VecDeque<Ask>,
+    /// Why it wasn't let into a match; not told yet.
+    pub refusal: Option<String>,
     outbox: Vec<u8>,
     /// The head of a frame whose rest hasn't come.
     partial: Vec<u8>,
@@ -57,17 +68,23 @@ pub struct Brought {
     pub faults: Faults,
 }
 
-/// What a bot asks of the swarm: a small number for the backend that a reply names.
+/// What a bot asks of the swarm.
 pub trait Registry {
+    /// A small number for the backend that a reply names.
     fn backend(&self, instance: u64, version: &str) -> usize;
+
+    /// What the others have seen of a world.
+    fn world(&self, name: u64) -> Rc<Seen>;
 }
 
 impl Bot {
-    pub fn new(index: usize, seed: u64, frame_bytes: usize, stream: TcpStream) -> (Self, OwnedReadHalf) {
+    pub fn new(index: usize, target: &str, checker: Checker, stream: TcpStream) -> (Self, OwnedReadHalf) {
         let (reader, writer) = stream.into_split();
         let inner = Inner {
-            checker: Checker::new(seed, frame_bytes),
+            checker,
             timeline: Timeline::default(),
+            asks: VecDeque::new(),
+            refusal: None,
             outbox: Vec::new(),
             partial: Vec::new(),
             tick_ms: 0,
@@ -76,11 +93,13 @@ impl Bot {
         };
         let bot = Self {
             index,
+            target: target.to_owned(),
             writer: RefCell::new(Some(writer)),
             inner: RefCell::new(inner),
             alive: Cell::new(true),
             leaving: Notify::new(),
             deaf_until_us: Cell::new(0),
+            rematch_us: Cell::new(u64::MAX),
         };
         (bot, reader)
     }
@@ -114,15 +133,16 @@ impl Bot {
         look(&mut self.inner.borrow_mut())
     }
 
-    /// Makes the next frame, which asks for so many ticks at once, and sends what the socket takes; false if the bot
-    /// had to hold back.
-    pub fn send(&self, frame_bytes: usize, now_us: u64, burst: u32) -> bool {
+    /// Makes the next frame, which asks for this or else what the bot has in mind, and sends what the socket takes; false
+    /// if the bot had to hold back.
+    pub fn send(&self, frame_bytes: usize, now_us: u64, ask: Option<Ask>) -> bool {
         let inner = &mut *self.inner.borrow_mut();
         if inner.outbox.len() > MAX_OUTBOX_BYTES {
             self.flush_outbox(&mut inner.outbox);
             return false;
         }
-        let input = inner.checker.next_input(now_us, burst);
+        let ask = ask.or_else(|| inner.asks.pop_front()).unwrap_or_default();
+        let input = inner.checker.next_input(now_us, ask);
         with_prefix(&mut inner.outbox, |out| input.encode(frame_bytes, out));
         self.flush_outbox(&mut inner.outbox);
         true
@@ -199,6 +219,15 @@ impl Inner {
                     brought.replies += u64::from(self.reply(&reply, now_us, registry));
                 }
                 Ok(FromArena::Tick(tick)) => self.checker.tick(&tick),
+                Ok(FromArena::Turn(turn)) => self.checker.turn(&turn),
+                Ok(FromArena::Joined(joined)) => {
+                    let seen = registry.world(joined.world.name);
+                    self.checker.joined(joined, seen);
+                }
+                Ok(FromArena::Refused(refused)) => {
+                    self.checker.refused(&refused);
+                    self.refusal = Some(refused.reason.to_owned());
+                }
                 Err(error) => wrong = Some(error),
             }
         };

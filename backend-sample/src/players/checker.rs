@@ -3,13 +3,18 @@
 //! After a difference the checker takes over the game's value, so that one fault counts once and not for the rest
 //! of the run. What never came shows at the end, in `finish`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::hero::Core;
-use crate::wire::{Input, Reply, Tick};
+use crate::players::sequence::Sequence;
+use crate::players::watch::Watch;
+use crate::players::worlds::Seen;
+use crate::wire::{Ask, Input, Joined, Refused, Reply, Tick, Turn};
+use crate::world::frame_hash;
 
 /// How often each kind of fault was seen. All zero is the promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,6 +26,10 @@ pub struct Faults {
     pub reordered: u64,
     /// Right place, wrong content.
     pub mismatched: u64,
+    /// A world's hash that doesn't follow from the one before, or isn't what another player of the match saw.
+    pub diverged: u64,
+    /// Matches that the bot asked for and wasn't let into.
+    pub refused: u64,
 }
 
 impl Faults {
@@ -29,6 +38,8 @@ impl Faults {
         self.repeated += other.repeated;
         self.reordered += other.reordered;
         self.mismatched += other.mismatched;
+        self.diverged += other.diverged;
+        self.refused += other.refused;
     }
 
     /// What came on top of `before`.
@@ -38,14 +49,20 @@ impl Faults {
             repeated: self.repeated - before.repeated,
             reordered: self.reordered - before.reordered,
             mismatched: self.mismatched - before.mismatched,
+            diverged: self.diverged - before.diverged,
+            refused: self.refused - before.refused,
         }
     }
 }
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lost, repeated, reordered, mismatched } = self;
-        write!(f, "lost {lost}, repeated {repeated}, reordered {reordered}, mismatched {mismatched}")
+        let Self { lost, repeated, reordered, mismatched, diverged, refused } = self;
+        write!(f, "lost {lost}, repeated {repeated}, reordered {reordered}, mismatched {mismatched}")?;
+        if diverged + refused > 0 {
+            write!(f, ", worlds diverged {diverged}, joins refused {refused}")?;
+        }
+        Ok(())
     }
 }
 
@@ -54,7 +71,7 @@ impl fmt::Display for Faults {
 struct Sent {
     seq: u64,
     sent_us: u64,
-    burst: u32,
+    ask: Ask,
 }
 
 pub struct Checker {
@@ -68,10 +85,10 @@ pub struct Checker {
     waiting: VecDeque<Sent>,
     /// Overtaken by a later reply: late until they come, lost if they never do. By seq.
     overtaken: BTreeMap<u64, Sent>,
-    last_tick: u64,
-    overtaken_ticks: BTreeSet<u64>,
+    ticks: Sequence,
     /// The highest count a tick has shown: a reply that comes later with no more than that was overtaken by it.
     tick_count: u64,
+    pub watch: Watch,
     /// A frame made anew for comparison; kept for its allocation.
     scratch: Vec<u8>,
 }
@@ -87,18 +104,19 @@ impl Checker {
             last_sent: 0,
             waiting: VecDeque::new(),
             overtaken: BTreeMap::new(),
-            last_tick: 0,
-            overtaken_ticks: BTreeSet::new(),
+            ticks: Sequence::after(0),
             tick_count: 0,
+            watch: Watch::default(),
             scratch: Vec::new(),
         }
     }
 
-    /// The next frame to send, which asks the arena for so many ticks at once; from now on a reply is owed.
-    pub fn next_input(&mut self, now_us: u64, burst: u32) -> Input {
+    /// The next frame to send; from now on a reply is owed.
+    pub fn next_input(&mut self, now_us: u64, ask: Ask) -> Input {
         self.last_sent += 1;
-        self.waiting.push_back(Sent { seq: self.last_sent, sent_us: now_us, burst });
-        Input { seed: self.seed, seq: self.last_sent, sent_us: now_us, burst }
+        self.waiting.push_back(Sent { seq: self.last_sent, sent_us: now_us, ask });
+        self.watch.asks(ask, self.last_sent);
+        Input { seed: self.seed, seq: self.last_sent, sent_us: now_us, ask }
     }
 
     pub fn sent(&self) -> u64 {
@@ -106,7 +124,7 @@ impl Checker {
     }
 
     pub fn ticks(&self) -> u64 {
-        self.last_tick
+        self.ticks.last()
     }
 
     pub fn faults(&self) -> Faults {
@@ -125,17 +143,24 @@ impl Checker {
     }
 
     pub fn is_settled(&self) -> bool {
-        self.waiting.is_empty() && self.overtaken.is_empty()
+        self.waiting.is_empty()
+            && self.overtaken.is_empty()
+            && !self.watch.is_waiting()
+            && self.watch.behind() == 0
+    }
+
+    /// The oldest frame that may still be answered in order.
+    fn first_waiting(&self) -> u64 {
+        self.waiting.front().map_or(self.last_sent + 1, |sent| sent.seq)
     }
 
     /// Takes a reply; returns the send time of the frame that it answers, unless it answers none.
     pub fn reply(&mut self, reply: &Reply<'_>) -> Option<u64> {
-        let first = self.waiting.front().map_or(self.last_sent + 1, |sent| sent.seq);
         if reply.seq > self.last_sent || reply.seq == 0 {
             self.faults.mismatched += 1;
             return None;
         }
-        if reply.seq < first {
+        if reply.seq < self.first_waiting() {
             return self.late_or_repeated(reply);
         }
         let overtaken_before = self.overtaken.len();
@@ -153,6 +178,7 @@ impl Checker {
             self.faults.reordered += 1;
         }
         self.check_core(&reply.core, with_skipped, skipped);
+        self.watch.answered(reply.seq, &mut self.faults);
         Some(sent.sent_us)
     }
 
@@ -199,31 +225,42 @@ impl Checker {
 
     fn make_frame(&mut self, sent: Sent) {
         self.scratch.clear();
-        let input = Input { seed: self.seed, seq: sent.seq, sent_us: sent.sent_us, burst: sent.burst };
+        let input = Input { seed: self.seed, seq: sent.seq, sent_us: sent.sent_us, ask: sent.ask };
         input.encode(self.frame_bytes, &mut self.scratch);
     }
 
     pub fn tick(&mut self, tick: &Tick) {
-        if tick.number <= self.last_tick {
-            match self.overtaken_ticks.remove(&tick.number) {
-                true => self.faults.reordered += 1,
-                false => self.faults.repeated += 1,
-            }
+        if !self.ticks.take(tick.number, &mut self.faults) {
             return;
         }
-        // A wild number is one fault, not billions of missing ticks.
-        if tick.number - self.last_tick > MAX_TICK_GAP {
-            self.faults.mismatched += 1;
-            return;
-        }
-        self.overtaken_ticks.extend(self.last_tick + 1..tick.number);
-        self.last_tick = tick.number;
         if tick.count < self.core.count {
             self.faults.reordered += 1;
         } else if tick.count == self.core.count && tick.chain != self.core.chain {
             self.faults.mismatched += 1;
         }
         self.tick_count = self.tick_count.max(tick.count);
+    }
+
+    /// The bot is in a match; `seen` is what others have told of its world.
+    pub fn joined(&mut self, joined: Joined, seen: Rc<Seen>) {
+        let answered = self.first_waiting() - 1;
+        self.watch.joined(joined, answered, seen, &mut self.faults);
+    }
+
+    pub fn refused(&mut self, refused: &Refused<'_>) {
+        self.watch.refused(refused.game, &mut self.faults);
+    }
+
+    /// A turn of the match's world.
+    pub fn turn(&mut self, turn: &Turn) {
+        let index = turn.seq.checked_sub(self.first_waiting()).and_then(|index| usize::try_from(index).ok());
+        let own =
+            index.filter(|_| self.watch.is_own(turn)).and_then(|index| self.waiting.get(index).copied());
+        let own_hash = own.map(|sent| {
+            self.make_frame(sent);
+            frame_hash(&self.scratch)
+        });
+        self.watch.turn(turn, self.last_sent, own_hash, &mut self.faults);
     }
 
     /// A tick was due and didn't come.
@@ -233,16 +270,14 @@ impl Checker {
 
     /// What hasn't come by now is lost.
     pub fn finish(&mut self) -> Faults {
-        let missing = self.waiting.len() + self.overtaken.len() + self.overtaken_ticks.len();
-        self.faults.lost += missing as u64;
+        self.faults.lost += (self.waiting.len() + self.overtaken.len()) as u64;
         self.waiting.clear();
         self.overtaken.clear();
-        self.overtaken_ticks.clear();
+        self.ticks.finish(&mut self.faults);
+        self.watch.finish(&mut self.faults);
         self.faults
     }
 }
-
-const MAX_TICK_GAP: u64 = 100_000;
 
 #[cfg(test)]
 mod tests;

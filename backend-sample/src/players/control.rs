@@ -125,9 +125,11 @@ impl Output {
         if !self.json && std::io::stderr().is_terminal() {
             let Progress { connected, sent, replied, moved, lost, repeated, reordered, .. } = progress;
             let (mismatched, disconnects) = (progress.mismatched, progress.disconnects);
+            let (in_match, diverged) = (progress.in_match, progress.worlds_diverged);
             eprint!(
-                "\r\x1b[K{connected} players, {sent} sent, {replied} answered, {moved} moved | lost {lost}, \
-                 repeated {repeated}, reordered {reordered}, mismatched {mismatched}, disconnects {disconnects}"
+                "\r\x1b[K{connected} players, {in_match} in a match, {sent} sent, {replied} answered, {moved} moved | \
+                 lost {lost}, repeated {repeated}, reordered {reordered}, mismatched {mismatched}, \
+                 disconnects {disconnects}, worlds diverged {diverged}"
             );
         }
         self.say(&Line::Progress(progress));

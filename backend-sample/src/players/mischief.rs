@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use crate::players::bot::Bot;
 use crate::players::swarm::Swarm;
-use crate::wire::MAX_BURST;
+use crate::wire::{Ask, MAX_BURST};
 
-/// Frames that one flood sends at most, however fast they are taken.
+/// Frames that one flood sends at most, however fast they are taken; from within a match, a share of them, as each is
+/// told to every member.
 const FLOOD_FRAMES: u32 = 20_000;
 /// A flood makes no new frames while more than this is unsent: it is held up, and that is the point.
 const FLOOD_UNSENT_BYTES: usize = 64 * 1024;
@@ -83,7 +84,8 @@ impl Swarm {
         let chosen = self.choose(mischief.players, mischief.seed);
         let now_us = self.now_us();
         let flood = |bot: &Rc<Bot>, until_us| {
-            let flood = Flood { bot: bot.clone(), until_us, frames_left: FLOOD_FRAMES };
+            let frames_left = FLOOD_FRAMES / self.told_to(bot);
+            let flood = Flood { bot: bot.clone(), until_us, frames_left };
             self.floods.0.borrow_mut().push(flood);
         };
         for bot in &chosen {
@@ -94,7 +96,7 @@ impl Swarm {
                     flood(bot, until_us);
                 }
                 Kind::Flood(time) => flood(bot, now_us + time.as_micros() as u64),
-                Kind::Burst(ticks) => drop(self.send_with_burst(bot, ticks)),
+                Kind::Burst(ticks) => drop(self.send_asking(bot, Some(Ask::Burst(ticks)))),
                 Kind::Leave => {
                     bot.leave();
                     self.left.set(self.left.get() + 1);

@@ -20,6 +20,17 @@ pub struct Verdict {
     pub disconnects: u64,
     pub mismatched: u64,
     pub connect_failures: u64,
+    /// Players in a match at the end.
+    #[serde(default)]
+    pub in_match: u64,
+    /// How often a player came into a match.
+    #[serde(default)]
+    pub joins: u64,
+    #[serde(default)]
+    pub joins_refused: u64,
+    /// A match's world wasn't one, see [`crate::players::checker::Faults::diverged`].
+    #[serde(default)]
+    pub worlds_diverged: u64,
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub max_ms: f64,
@@ -30,10 +41,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Nothing lost, repeated, out of order or wrong, nobody disconnected, and everybody was let in.
+    /// Nothing lost, repeated, out of order or wrong, nobody disconnected, and everybody was let in, to their match too.
     pub fn is_clean(&self) -> bool {
         let counts = [self.lost, self.repeated, self.reordered, self.mismatched, self.disconnects];
-        counts.iter().all(|&count| count == 0) && self.connect_failures == 0
+        let entries = [self.connect_failures, self.joins_refused, self.worlds_diverged];
+        counts.iter().chain(&entries).all(|&count| count == 0)
     }
 
     /// What is promised to be zero, as scripts know it.
@@ -140,6 +152,15 @@ pub struct Progress {
     /// Told to leave, and left.
     #[serde(default)]
     pub left: u64,
+    /// Players in a match now.
+    #[serde(default)]
+    pub in_match: u64,
+    #[serde(default)]
+    pub joins: u64,
+    #[serde(default)]
+    pub joins_refused: u64,
+    #[serde(default)]
+    pub worlds_diverged: u64,
     /// How long the frame has waited for its reply that waits longest.
     #[serde(default)]
     pub longest_wait_ms: u64,
@@ -166,6 +187,17 @@ pub fn table(verdict: &Verdict) -> String {
     let more = [("mismatched", verdict.mismatched), ("connect failures", verdict.connect_failures)];
     for (name, count) in played.into_iter().chain(verdict.promised()).chain(more) {
         let _ = writeln!(out, "  {name:<17} {count:>12}");
+    }
+    if verdict.joins + verdict.joins_refused > 0 {
+        let counts = [
+            ("in a match", verdict.in_match),
+            ("joins", verdict.joins),
+            ("joins refused", verdict.joins_refused),
+            ("worlds diverged", verdict.worlds_diverged),
+        ];
+        for (name, count) in counts {
+            let _ = writeln!(out, "  {name:<17} {count:>12}");
+        }
     }
     let (p50, p99, max) = (verdict.p50_ms, verdict.p99_ms, verdict.max_ms);
     let _ = writeln!(out, "  reply time        p50 {p50:.2} ms   p99 {p99:.2} ms   max {max:.2} ms");

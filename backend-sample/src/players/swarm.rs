@@ -4,23 +4,28 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use holdfast_backend::GroupId;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::task::JoinSet;
 
 use crate::players::bot::{Bot, Brought, Inner, Registry};
-use crate::players::checker::Faults;
+use crate::players::checker::{Checker, Faults};
 use crate::players::control::{self, Output};
-use crate::players::event::{Event, measure};
+use crate::players::event::Event;
+use crate::players::matches::{MatchRules, Matches};
 use crate::players::mischief::Floods;
-use crate::players::report::{BackendShare, Progress, Verdict, millis, percentile};
+use crate::players::report::Verdict;
 use crate::players::target::Target;
-use crate::players::timeline::Timeline;
+use crate::players::worlds::{Seen, Worlds};
+use crate::wire::Ask;
+
+mod tally;
 
 /// Connects under way at once: well below a listener's usual backlog of 128.
 const CONNECTS_AT_ONCE: usize = 50;
@@ -55,6 +60,8 @@ pub struct Settings {
     pub play: Option<Duration>,
     /// How long replies may take after the last frame before they count as lost.
     pub grace: Duration,
+    /// Players play in matches; None: each alone.
+    pub matches: Option<MatchRules>,
 }
 
 /// Plays to the end, or until `stop`, taking orders on the way if there are any.
@@ -95,6 +102,9 @@ pub(super) struct Swarm {
     disconnects: Cell<u64>,
     connect_failures: Cell<u64>,
     pub floods: Floods,
+    pub matches: Matches,
+    worlds: Worlds,
+    joins: Cell<u64>,
     pub left: Cell<u64>,
     notes: RefCell<Vec<String>>,
     joined: Cell<usize>,
@@ -111,6 +121,11 @@ impl Registry for Swarm {
         backends.push((instance, version.to_owned()));
         backends.len() - 1
     }
+
+    fn world(&self, name: u64) -> Rc<Seen> {
+        count(&self.joins, 1);
+        self.worlds.watch(name)
+    }
 }
 
 fn count(cell: &Cell<u64>, more: u64) {
@@ -119,6 +134,7 @@ fn count(cell: &Cell<u64>, more: u64) {
 
 impl Swarm {
     fn new(settings: Settings) -> Self {
+        let matches = Matches::new(settings.matches);
         Self {
             settings,
             started: Instant::now(),
@@ -134,6 +150,9 @@ impl Swarm {
             disconnects: Cell::default(),
             connect_failures: Cell::default(),
             floods: Floods::default(),
+            matches,
+            worlds: Worlds::default(),
+            joins: Cell::default(),
             left: Cell::default(),
             notes: RefCell::default(),
             joined: Cell::default(),
@@ -195,7 +214,9 @@ impl Swarm {
         };
         let slot = self.bots.borrow().len();
         self.bots.borrow_mut().push(bot.clone());
-        tokio::task::spawn_local(stay(self.clone(), Seat { slot, target }, bot, reader));
+        let game = self.matches.assign(index, &target.name);
+        self.seek(&bot, game);
+        tokio::task::spawn_local(stay(self.clone(), Seat { slot, target, game }, bot, reader));
         // Spread over the period by the golden ratio, so that any number of bots sends evenly.
         let phase = (index as f64 * 0.618_033_988_75).fract();
         let wait_us = if self.settings.closed_loop { 0 } else { (phase * self.period_us() as f64) as u64 };
@@ -209,7 +230,8 @@ impl Swarm {
         let source =
             (sources > 1).then(|| Ipv4Addr::new(127, 0, 0, 1 + (index % usize::from(sources)) as u8));
         let stream = target.connect(source, self.settings.connect_deadline).await?;
-        let (bot, reader) = Bot::new(index, fastrand::u64(..), self.settings.frame_bytes, stream);
+        let checker = Checker::new(fastrand::u64(..), self.settings.frame_bytes);
+        let (bot, reader) = Bot::new(index, &target.name, checker, stream);
         Ok((Rc::new(bot), reader))
     }
 
@@ -225,6 +247,7 @@ impl Swarm {
             let past = gone.look(Inner::leave);
             self.add_faults(gone, gone.look(|it| it.checker.faults()), before);
             bot.look(|it| it.follow(past));
+            self.seek(&bot, seat.game);
             self.bots.borrow_mut()[seat.slot] = bot.clone();
             self.send(&bot);
             return Some((bot, reader));
@@ -233,11 +256,12 @@ impl Swarm {
     }
 
     pub fn send(&self, bot: &Bot) -> bool {
-        self.send_with_burst(bot, 0)
+        self.rematch(bot);
+        self.send_asking(bot, None)
     }
 
-    pub fn send_with_burst(&self, bot: &Bot, burst: u32) -> bool {
-        let sent = bot.send(self.settings.frame_bytes, self.now_us(), burst);
+    pub fn send_asking(&self, bot: &Bot, ask: Option<Ask>) -> bool {
+        let sent = bot.send(self.settings.frame_bytes, self.now_us(), ask);
         count(&self.sent, u64::from(sent));
         sent
     }
@@ -261,7 +285,10 @@ impl Swarm {
         let mut total = self.faults.get();
         total.add(more);
         self.faults.set(total);
-        self.note(|| format!("player {}: {more}", bot.index));
+        self.note(|| match bot.look(|it| it.refusal.take()) {
+            Some(reason) => format!("player {}: {more}: {reason}", bot.index),
+            None => format!("player {}: {more}", bot.index),
+        });
     }
 
     fn disconnected(&self, bot: &Bot, error: &io::Error) {
@@ -271,6 +298,7 @@ impl Swarm {
         // One that comes back and is turned away has no more to lose.
         let turned_away = self.settings.rejoin && !bot.look(|it| it.is_answered());
         count(if turned_away { &self.connect_failures } else { &self.disconnects }, 1);
+        bot.look(|it| it.checker.watch.cut_off());
         if self.settings.rejoin {
             bot.look(|it| it.cut_off(self.now_us()));
         }
@@ -305,81 +333,6 @@ impl Swarm {
             }
             let faults = bot.look(|it| it.finish(self.now_us()));
             self.add_faults(bot, faults, faults_before);
-        }
-    }
-
-    fn by_backend(&self) -> Vec<BackendShare> {
-        let mut sessions: BTreeMap<usize, u64> = BTreeMap::new();
-        for bot in self.bots.borrow().iter().filter(|bot| bot.is_alive()) {
-            if let Some(backend) = bot.look(|it| it.timeline.backend()) {
-                *sessions.entry(backend).or_default() += 1;
-            }
-        }
-        let backends = self.backends.borrow();
-        let share = |(index, sessions): (usize, u64)| {
-            let (instance, version) = &backends[index];
-            BackendShare { instance: format!("{instance:016x}"), version: version.clone(), sessions }
-        };
-        sessions.into_iter().map(share).collect()
-    }
-
-    pub fn progress(&self) -> Progress {
-        let since_us = self.events.borrow().last().map(|event| event.begin_us);
-        let moved = |bot: &&Rc<Bot>| {
-            since_us.is_some_and(|since| bot.look(|it| it.timeline.moved_within(since, u64::MAX)).is_some())
-        };
-        let bots = self.bots.borrow();
-        let faults = self.faults.get();
-        let now_us = self.now_us();
-        let waiting = bots.iter().filter(|bot| bot.is_alive());
-        let longest = waiting.filter_map(|bot| bot.look(|it| it.checker.waits_since())).min();
-        Progress {
-            at_ms: now_us / 1000,
-            connected: bots.iter().filter(|bot| bot.is_alive()).count() as u64,
-            sent: self.sent.get(),
-            received: self.received.get(),
-            replied: self.replied.get(),
-            moved: bots.iter().filter(moved).count() as u64,
-            lost: faults.lost,
-            repeated: faults.repeated,
-            reordered: faults.reordered,
-            mismatched: faults.mismatched,
-            disconnects: self.disconnects.get(),
-            connect_failures: self.connect_failures.get(),
-            by_backend: self.by_backend(),
-            left: self.left.get(),
-            longest_wait_ms: longest.map_or(0, |since| now_us.saturating_sub(since) / 1000),
-            answers: None,
-        }
-    }
-
-    fn verdict(&self) -> Verdict {
-        let until_us = self.now_us();
-        let by_backend = self.by_backend();
-        let bots = self.bots.borrow();
-        let timelines: Vec<Timeline> =
-            bots.iter().map(|bot| bot.look(|it| std::mem::take(&mut it.timeline))).collect();
-        let timelines: Vec<&Timeline> = timelines.iter().collect();
-        let mut latencies: Vec<u32> = Vec::with_capacity(timelines.iter().map(|it| it.len()).sum());
-        timelines.iter().for_each(|timeline| latencies.extend(timeline.latencies_us()));
-        latencies.sort_unstable();
-        let faults = self.faults.get();
-        Verdict {
-            sessions: bots.len() as u64,
-            frames: self.sent.get(),
-            received: self.received.get(),
-            lost: faults.lost,
-            repeated: faults.repeated,
-            reordered: faults.reordered,
-            disconnects: self.disconnects.get(),
-            mismatched: faults.mismatched,
-            connect_failures: self.connect_failures.get(),
-            p50_ms: millis(percentile(&latencies, 0.50)),
-            p99_ms: millis(percentile(&latencies, 0.99)),
-            max_ms: millis(percentile(&latencies, 1.0)),
-            by_backend,
-            events: measure(&self.events.borrow(), &timelines, until_us),
-            notes: self.notes.take(),
         }
     }
 }
@@ -423,6 +376,8 @@ impl PopIfDue for BinaryHeap<Reverse<(u64, usize)>> {
 struct Seat {
     slot: usize,
     target: Target,
+    /// The match that it comes for.
+    game: Option<GroupId>,
 }
 
 /// Until the bot is gone for good.

@@ -13,6 +13,8 @@ use super::{Settings, run};
 use crate::hero::Core;
 use crate::wire::{Input, Tag, Tick, encode_reply, split, with_prefix};
 
+mod matches;
+
 /// What the server does wrong, once a session, at its tenth frame.
 #[derive(Clone, Copy, PartialEq)]
 enum Wrong {
@@ -94,6 +96,7 @@ fn settings(address: SocketAddr) -> Settings {
         sources: 2,
         play: Some(Duration::from_millis(600)),
         grace: Duration::from_secs(2),
+        matches: None,
     }
 }
 

@@ -4,7 +4,7 @@
 //! timer; 8: finished work), `u64` time in nanoseconds, `u64` inputs so far, `u64` random state, `u64` the timer's tag or
 //! the work's ordinal (else 0); `u16` count of work begun, for each `u64` ordinal, `u64` tag; `u16` count of timer
 //! changes, for each `u8` kind (0 every, 1 after, 2 cancel), `u64` tag, `u64` nanoseconds; by flag: (16) the group that
-//! it wants to be in, 16 bytes; (32) of a group `u32` length and the change of its members; then the game's to the end.
+//! it now wants to be in, 16 bytes; (32) of a group `u32` length and the change of its members; then the game's to the end.
 //! Flag 64: the wish for a group was refused.
 
 use std::time::{Duration, SystemTime};

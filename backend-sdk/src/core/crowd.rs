@@ -274,6 +274,11 @@ pub(crate) fn departing(member: &Member, time: SystemTime, state: &[u8]) -> Vec<
     envelope::write(&keep, std::iter::empty(), state)
 }
 
+/// The state of a session that has played alone and done nothing, but that it is this for the game.
+pub(crate) fn lone_state(time: SystemTime, state: &[u8]) -> Vec<u8> {
+    envelope::write(&Keep::at(time), std::iter::empty(), state)
+}
+
 /// Sends a member away with that state.
 pub(crate) fn depart(member: SessionId, state: &[u8], context: &mut Context<'_>) {
     let bytes = Departure { client_seq: context.processed, state }.to_bytes();

@@ -3,6 +3,7 @@
 mod bounds;
 mod crashes;
 mod ending;
+mod groups;
 mod links;
 mod moving;
 mod random;

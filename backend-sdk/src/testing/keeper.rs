@@ -1,4 +1,4 @@
-//! [`Keeper`]: the proxy's memory of one session, in a test: what its backend said, checked, and what another one is to
+//! [`Keeper`]: the proxy's memory of one session or group, in a test: what its backend said, checked, and what another one is to
 //! be given.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use holdfast_protocol::codec::delta::Delta;
 use holdfast_protocol::message::{
     Ack, Attach, AttachMode, Close, Data, Record, RecordKind, Recovery, Start, State, Subject,
 };
-use holdfast_protocol::{Epoch, Message, Seq, SessionId, TraceContext};
+use holdfast_protocol::{Epoch, Message, Seq, TraceContext};
 
 /// What was given, or is to be given again.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +29,7 @@ pub(crate) struct Kept {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper {
-    pub session: SessionId,
+    pub subject: Subject,
     pub level: Recovery,
     /// All of it, in the order in which it is given again.
     pub given: Vec<Given>,
@@ -45,9 +45,9 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(session: SessionId, level: Recovery) -> Self {
+    pub fn new(subject: Subject, level: Recovery) -> Self {
         Self {
-            session,
+            subject,
             level,
             given: Vec::new(),
             frames: BTreeMap::new(),
@@ -57,10 +57,6 @@ impl Keeper {
             ended: None,
             incoming: Vec::new(),
         }
-    }
-
-    fn subject(&self) -> Subject {
-        Subject::Session(self.session)
     }
 
     pub fn last_server_seq(&self) -> Seq {
@@ -175,11 +171,11 @@ impl Keeper {
 
     /// Acks all server frames up to `data`, and all records.
     pub fn ack(&self, epoch: Epoch, data: Seq) -> Message<'static> {
-        Message::Ack(Ack { subject: self.subject(), epoch, data, record: self.records })
+        Message::Ack(Ack { subject: self.subject, epoch, data, record: self.records })
     }
 
     pub fn start(&self, epoch: Epoch) -> Message<'static> {
-        Message::Start(Start { subject: self.subject(), epoch })
+        Message::Start(Start { subject: self.subject, epoch })
     }
 
     /// ATTACH from a state or from nothing, and the state.
@@ -189,7 +185,7 @@ impl Keeper {
         let server_seq = if self.level == Recovery::Delta { self.last_server_seq() } else { base };
         let mode = if from.is_some() { AttachMode::State } else { AttachMode::Fresh };
         let mut messages = vec![Message::Attach(Attach {
-            subject: self.subject(),
+            subject: self.subject,
             epoch,
             mode,
             lost: false,
@@ -208,7 +204,7 @@ impl Keeper {
         })];
         messages.extend(from.map(|state| {
             Message::State(State {
-                subject: self.subject(),
+                subject: self.subject,
                 epoch,
                 is_final: state.is_final,
                 total_bytes: state.bytes.len() as u64,
@@ -235,24 +231,17 @@ impl Keeper {
     }
 
     pub fn message(&self, epoch: Epoch, at: usize, again: bool) -> Message<'_> {
-        let (subject, session) = (self.subject(), self.session);
+        let subject = self.subject;
         let (ack, record) = (Seq::NONE, Seq::NONE);
         match &self.given[at] {
             Given::Frame { seq, bytes } => {
                 let (seq, trace, frame) = (*seq, TraceContext::NONE, bytes.as_slice());
-                Message::Data(Data {
-                    subject: Subject::Session(session),
-                    epoch,
-                    seq,
-                    ack,
-                    record,
-                    again,
-                    trace,
-                    frame,
-                })
+                Message::Data(Data { subject, epoch, seq, ack, record, again, trace, frame })
             }
             Given::Close { seq, half } => {
                 let (seq, half, reason) = (*seq, *half, "client closed");
+                // A group has none.
+                let Subject::Session(session) = subject else { return Message::Undrain };
                 Message::Close(Close { session, epoch, seq, ack, record, half, again, reason })
             }
             Given::Record { seq, kind, after, bytes } => Message::Record(Record {

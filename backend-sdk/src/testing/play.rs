@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use holdfast_protocol::message::{Checkpoint, Hello, RecordKind, Recovery, Subject};
-use holdfast_protocol::{Epoch, InstanceId, MAX_MESSAGE_BYTES, Message, Seq, SessionId, decode};
+use holdfast_protocol::{Epoch, InstanceId, MAX_MESSAGE_BYTES, Message, Seq, decode};
 
 use super::keeper::{Given, Keeper, Kept};
 use super::{Difference, Script, Step, What};
-use crate::core::{JobId, JobOrder, Now, Peer, parse_envelope};
+use crate::core::{JobId, JobOrder, Now, Peer, Roster, parse_envelope};
 use crate::game::{Game, Tag};
 use crate::population::Population;
 use crate::settings::Settings;
 
-const SESSION: SessionId = SessionId(*b"session-of-tests");
 const FIRST: Epoch = Epoch(1);
 const AGAIN: Epoch = Epoch(2);
 /// When the first run begins, in seconds of Unix time, and how much later the others do.
@@ -48,7 +47,7 @@ impl Play {
     /// Plays it for the first time.
     pub fn first<G: Game>(game: G, script: &Script, level: Recovery) -> Result<Self, Difference> {
         let mut stage = Stage::new(game, level, FIRST, BEGIN);
-        let mut play = Self { keeper: Keeper::new(SESSION, level), moments: Vec::new() };
+        let mut play = Self { keeper: Keeper::new(script.subject, level), moments: Vec::new() };
         play.run(&mut stage, script).map_err(|(input, reason)| Difference {
             from: None,
             input: format!("step {input} of the first run"),
@@ -111,7 +110,8 @@ impl Play {
         };
         self.compare_frames(keeper, moment.kept.server_seq)?;
         let kept = stage.look(keeper).map_err(What::Ended)?;
-        let (first, again) = (snapshot(&moment.kept), snapshot(&kept));
+        let subject = keeper.subject;
+        let (first, again) = (snapshot(subject, &moment.kept), snapshot(subject, &kept));
         if first == again { Ok(()) } else { Err(What::State { first, again }) }
     }
 
@@ -151,8 +151,14 @@ fn name(given: &Given) -> String {
     }
 }
 
-fn snapshot(kept: &Kept) -> Vec<u8> {
-    parse_envelope(&kept.bytes).map_or_else(|_| kept.bytes.clone(), |envelope| envelope.snapshot.to_vec())
+/// The game's part of a state; of a group without its members, who are the SDK's.
+fn snapshot(subject: Subject, kept: &Kept) -> Vec<u8> {
+    let Ok(envelope) = parse_envelope(&kept.bytes) else { return kept.bytes.clone() };
+    let bytes = match subject {
+        Subject::Session(_) => envelope.snapshot,
+        Subject::Group(_) => Roster::parse(envelope.snapshot).map_or(envelope.snapshot, |(_, bytes)| bytes),
+    };
+    bytes.to_vec()
 }
 
 impl<G: Game> Stage<G> {
@@ -160,6 +166,7 @@ impl<G: Game> Stage<G> {
         let now = Now { at: Instant::now(), wall: SystemTime::UNIX_EPOCH + since_1970 };
         let settings = Settings {
             deltas: level == Recovery::Delta,
+            groups: true,
             client_window_bytes: ROOM_BYTES,
             outbox_bytes: ROOM_BYTES as usize,
             ..Settings::default()
@@ -253,7 +260,7 @@ impl<G: Game> Stage<G> {
 
     /// Its state between two inputs.
     fn look(&mut self, keeper: &mut Keeper) -> Result<Kept, String> {
-        let (subject, credit_bytes) = (Subject::Session(SESSION), u64::MAX);
+        let (subject, credit_bytes) = (keeper.subject, u64::MAX);
         self.say(&Message::Checkpoint(Checkpoint { subject, epoch: self.epoch, credit_bytes }))?;
         keeper.state = None;
         self.hear(keeper)?;

@@ -235,3 +235,123 @@ fn a_game_that_tells_changes_and_does_not_apply_them_is_told_so() {
     let difference = check_deltas(|| Mute, &Script::new().frame("a")).unwrap_err();
     assert!(difference.to_string().contains("Session::apply is not implemented"), "{difference}");
 }
+
+mod groups {
+    use std::collections::BTreeMap;
+
+    use holdfast_protocol::SessionId;
+
+    use super::*;
+    use crate::group::{Group, GroupContext, Newcomer};
+
+    /// Counts what each member has sent.
+    #[derive(Default)]
+    struct Counts {
+        by_member: BTreeMap<SessionId, u64>,
+        asks_clock: bool,
+        forgets: bool,
+    }
+
+    struct Counting {
+        asks_clock: bool,
+        forgets: bool,
+    }
+
+    impl Game for Counting {
+        type Session = Bag;
+
+        fn open(&self, opening: Opening<'_>, context: &mut Context<'_>) -> Result<Bag, Refusal> {
+            Bags(Sin::None).open(opening, context)
+        }
+
+        fn open_group(
+            &self,
+            opening: Opening<'_>,
+            _: &mut GroupContext<'_>,
+        ) -> Result<Box<dyn Group>, Refusal> {
+            let mut counts =
+                Counts { asks_clock: self.asks_clock, forgets: self.forgets, ..Counts::default() };
+            if let Opening::State(bytes) = opening {
+                counts.read(bytes);
+            }
+            Ok(Box::new(counts))
+        }
+    }
+
+    impl Counts {
+        fn read(&mut self, bytes: &[u8]) {
+            self.by_member = bytes[1..]
+                .chunks(17)
+                .map(|it| (SessionId(it[..16].try_into().unwrap()), it[16].into()))
+                .collect();
+        }
+    }
+
+    impl Group for Counts {
+        fn joined(&mut self, newcomer: Newcomer<'_>, context: &mut GroupContext<'_>) -> Result<(), Refusal> {
+            self.by_member.insert(newcomer.session, newcomer.state.len() as u64);
+            context.broadcast(b"welcome");
+            context.every(TICK, Duration::from_millis(100));
+            context.change(&self.snapshot());
+            Ok(())
+        }
+
+        fn frame(&mut self, member: SessionId, frame: &[u8], context: &mut GroupContext<'_>) {
+            *self.by_member.get_mut(&member).unwrap() += 1;
+            if self.asks_clock {
+                context.broadcast(format!("{:?}", SystemTime::now()).as_bytes());
+            }
+            if frame == b"leave" {
+                let count = self.by_member.remove(&member).unwrap();
+                context.leave(member, &[u8::try_from(count).unwrap()]);
+            }
+            let change = if self.forgets { Vec::new() } else { self.snapshot() };
+            context.change(&change);
+            context.broadcast(frame);
+        }
+
+        fn left(&mut self, member: SessionId, context: &mut GroupContext<'_>) {
+            self.by_member.remove(&member);
+            context.change(&self.snapshot());
+        }
+
+        fn timer(&mut self, _: Tag, context: &mut GroupContext<'_>) {
+            let number = context.random().to_string();
+            context.broadcast(number.as_bytes());
+        }
+
+        fn apply(&mut self, change: &[u8], _: &mut GroupContext<'_>) {
+            self.read(change);
+        }
+
+        fn snapshot(&self) -> Vec<u8> {
+            let one = |(id, count): (&SessionId, &u64)| [id.0.as_slice(), &[*count as u8]].concat();
+            // An empty change would be none.
+            std::iter::once(0).chain(self.by_member.iter().flat_map(one)).collect()
+        }
+    }
+
+    fn script() -> GroupScript {
+        let (a, b) = (SessionId([1; 16]), SessionId([2; 16]));
+        let script = GroupScript::new().join(a, b"abc").frame(a, "x").join(b, &[7; 30]);
+        let script = script.wait(Duration::from_millis(250)).frame(b, "y").frame(a, "leave").frame(a, "z");
+        script.frame(b, "y").left(b).join(a, b"again")
+    }
+
+    #[test]
+    fn a_group_that_asks_only_its_context_is_the_same_each_time() {
+        let game = || Counting { asks_clock: false, forgets: false };
+        assert_eq!(check_group_replay(game, &script()), Ok(()));
+        assert_eq!(check_group_deltas(game, &script()), Ok(()));
+    }
+
+    #[test]
+    fn what_a_group_takes_from_a_clock_of_its_own_or_leaves_out_of_a_change_is_found() {
+        let difference =
+            check_group_replay(|| Counting { asks_clock: true, forgets: false }, &script()).unwrap_err();
+        assert!(matches!(difference.what, What::Frame { .. }), "{difference}");
+        let difference =
+            check_group_deltas(|| Counting { asks_clock: false, forgets: true }, &script()).unwrap_err();
+        assert!(matches!(difference.what, What::State { .. }), "{difference}");
+    }
+}

@@ -68,7 +68,7 @@ impl Session {
             // It came up with less than it takes to go on from the journal.
             return self.try_next(link, env);
         };
-        self.begin_at(level, env);
+        self.begin_at(level);
         let trace = env.trace(Step::Attach);
         let base = self.journal.base();
         let is_rollback = level == Recovery::Checkpoint && self.is_ahead_of(base);

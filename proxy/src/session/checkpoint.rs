@@ -156,7 +156,7 @@ impl Session {
     pub(super) fn keep_state<E: Effects>(&mut self, incoming: Incoming, link: LinkId, env: &mut E) {
         let state = incoming.into_kept(env.state_format(link));
         self.outbound.release(state.client_seq, env);
-        self.outbound.trim(state.client_seq, env);
+        self.outbound.trim(state.client_seq);
         self.inbound.trim_hashes(state.server_seq);
         self.journal.records.trim(state.record_seq);
         self.journal.state = Some(state);
@@ -176,7 +176,7 @@ impl Session {
         env.note(Note::Unprotected { link });
         self.journal.gave_up = true;
         self.journal.state = None;
-        self.outbound.set_keeps(false, env);
+        self.outbound.set_keeps(false);
         self.journal.records.forget();
         self.inbound.set_keeps_hashes(false);
         self.regulate_reading(env);

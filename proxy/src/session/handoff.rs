@@ -158,7 +158,7 @@ impl Session {
     pub(super) fn thaw<E: Effects>(&mut self, env: &mut E) {
         let Some(old) = self.old.take() else { return self.park(env) };
         self.epoch = self.epoch.next();
-        self.hold_to(old.level, env);
+        self.hold_to(old.level);
         self.inbound.attend(old.server_seq);
         self.journal.records.rewind(old.last_to_give);
         self.phase = Phase::Thawing { link: old.link, old_epoch: old.epoch };

@@ -178,7 +178,7 @@ impl Session {
         }
         self.members_processed(covers, env);
         self.outbound.release(covers, env);
-        self.outbound.trim(covers, env);
+        self.outbound.trim(covers);
         self.recovery_goes_on(env);
         // The ack that follows says nothing new: what waited for it goes on here.
         self.finish_client_close(env);
@@ -246,7 +246,7 @@ impl Session {
             self.members_processed(seq, env);
             self.outbound.release(seq, env);
             if self.planted.is(Bug::TrimOnAck) {
-                self.outbound.trim(seq, env);
+                self.outbound.trim(seq);
             }
             self.confirm(epoch);
             if matches!(self.phase, Phase::Replaying { .. }) {

@@ -1,8 +1,8 @@
 //! Client frames on their way to the backend: those that a restore would need, those sent and not yet processed, then
 //! those that wait.
 //!
-//! All stand in one buffer in their order. A seq is given when a frame is sent; after a rewind the same frame gets
-//! the same seq again, because seqs are consecutive and nothing in between can be removed.
+//! A seq is given when a frame is sent; after a rewind the same frame gets the same seq again, because seqs are
+//! consecutive and nothing in between can be removed.
 
 use holdfast_protocol::{Seq, TraceContext};
 
@@ -50,14 +50,18 @@ pub struct Queued {
     pub received: u64,
 }
 
-/// Four places in one buffer, in their order: `base` (where a restore would begin), `head` (the first entry that the
-/// present attachment hasn't processed), `next` (the first that it hasn't been given), and the end.
+/// Two buffers, one after the other: what is processed and kept for a restore, and what isn't processed. The second is
+/// small and always in the caches; the first is only written to, until there is a crash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Outbound {
-    bytes: Vec<u8>,
-    /// Offset of the oldest entry that is kept; it follows `base_seq`.
+    /// Entries that are acked, oldest first.
+    kept: Vec<u8>,
+    /// Offset in it of the oldest entry that a restore would need; it follows `base_seq`.
     base: usize,
     base_seq: Seq,
+    /// What was kept at the last trim: so much is likely to be kept again.
+    kept_before: usize,
+    bytes: Vec<u8>,
     /// Offset of the oldest entry that isn't acked.
     head: usize,
     /// Offset of the oldest entry that isn't sent.
@@ -120,10 +124,10 @@ impl Outbound {
     }
 
     /// Whether acked entries are to stay until `trim`.
-    pub fn set_keeps<E: Effects>(&mut self, keeps: bool, env: &mut E) {
+    pub fn set_keeps(&mut self, keeps: bool) {
         self.keeps = keeps;
         if !keeps {
-            self.trim(self.acked, env);
+            self.trim(self.acked);
         }
     }
 
@@ -153,6 +157,7 @@ impl Outbound {
     /// Entries up to and with `seq`, which must have been sent, are processed: they leave the window, and the buffer
     /// too unless they are kept.
     pub fn release<E: Effects>(&mut self, seq: Seq, env: &mut E) {
+        let begin = self.head;
         while self.acked < seq && self.acked < self.sent {
             let Some(entry) = self.entry_at(self.head, self.acked.next()) else { break };
             let length = entry.frame.len();
@@ -164,19 +169,34 @@ impl Outbound {
             self.in_flight_bytes -= HEADER + length;
             self.acked = self.acked.next();
         }
-        if !self.keeps {
-            self.trim(self.acked, env);
+        if self.keeps {
+            if self.kept.capacity() == 0 {
+                self.kept.reserve_exact(self.kept_before.max(self.head - begin));
+            }
+            self.kept.extend_from_slice(&self.bytes[begin..self.head]);
+        } else {
+            self.base_seq = self.acked;
         }
+        self.tidy(env);
     }
 
     /// A restore wouldn't need the entries up to and with `seq`: forgets those of them that are acked.
-    pub fn trim<E: Effects>(&mut self, seq: Seq, env: &mut E) {
-        while self.base_seq < seq && self.base < self.head {
-            let Some(length) = self.length_at(self.base) else { break };
+    pub fn trim(&mut self, seq: Seq) {
+        let before = self.kept.len() - self.base;
+        while self.base_seq < seq && self.base_seq < self.acked {
+            let Some(length) = length_at(&self.kept, self.base) else { break };
             self.base += HEADER + length;
             self.base_seq = self.base_seq.next();
         }
-        self.tidy(env);
+        if self.base == self.kept.len() {
+            if before > 0 {
+                self.kept_before = before;
+            }
+            (self.kept, self.base) = (Vec::new(), 0);
+        } else if self.base > COMPACT_BYTES && self.base > self.kept.len() / 2 {
+            self.kept.drain(..self.base);
+            self.base = 0;
+        }
     }
 
     /// Everything that isn't acked is to be sent again.
@@ -191,7 +211,13 @@ impl Outbound {
     pub fn rewind_to_base(&mut self) {
         self.queued += usize::try_from(self.sent.since(self.base_seq)).unwrap_or(usize::MAX);
         self.in_flight_bytes = 0;
-        (self.head, self.next) = (self.base, self.base);
+        if self.base < self.kept.len() {
+            let mut all = std::mem::take(&mut self.kept);
+            all.drain(..self.base);
+            all.extend_from_slice(&self.bytes[self.head..]);
+            (self.bytes, self.head, self.base) = (all, 0, 0);
+        }
+        self.next = self.head;
         (self.acked, self.sent) = (self.base_seq, self.base_seq);
     }
 
@@ -213,7 +239,7 @@ impl Outbound {
             lost += u64::from(entry.kind == Kind::Frame && entry.seq > self.processed);
             self.mark_sent();
         }
-        (self.base, self.head) = (self.next, self.next);
+        self.head = self.next;
         (self.base_seq, self.acked) = (self.sent, self.sent);
         self.in_flight_bytes = 0;
         self.processed = self.sent.max(self.processed);
@@ -221,14 +247,16 @@ impl Outbound {
         lost
     }
 
-    /// Calls `each` with the entries after `seq`, of those that are kept.
+    /// Calls `each` with the entries after `seq`, of those that are here.
     pub fn for_each_after(&self, seq: Seq, mut each: impl FnMut(&Entry<'_>)) {
-        let (mut at, mut here) = (self.base, self.base_seq.next());
-        while let Some(entry) = self.entry_at(at, here) {
-            at += HEADER + entry.frame.len();
-            here = here.next();
-            if entry.seq > seq {
-                each(&entry);
+        let mut here = self.base_seq.next();
+        for (bytes, mut at) in [(&self.kept, self.base), (&self.bytes, self.head)] {
+            while let Some(entry) = entry_in(bytes, at, here, self.highest) {
+                at += HEADER + entry.frame.len();
+                here = here.next();
+                if entry.seq > seq {
+                    each(&entry);
+                }
             }
         }
     }
@@ -259,9 +287,10 @@ impl Outbound {
             });
         });
         let end = self.highest;
-        self.base = self.bytes.len();
+        (self.kept, self.base) = (Vec::new(), 0);
+        self.head = self.bytes.len();
         (self.base_seq, self.acked, self.sent, self.processed) = (end, end, end, end);
-        (self.head, self.next) = (self.base, self.base);
+        self.next = self.head;
         (self.in_flight_bytes, self.fresh_bytes, self.queued) = (0, 0, 0);
         self.tidy(env);
         all
@@ -359,45 +388,53 @@ impl Outbound {
 
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
-        self.bytes.len() - self.base
+        self.kept.len() - self.base + self.unprocessed_bytes()
     }
 
     /// Hands the buffer back when nothing is in it, so that an idle session holds none.
     fn tidy<E: Effects>(&mut self, env: &mut E) {
-        if self.base == self.bytes.len() {
-            (self.base, self.head, self.next) = (0, 0, 0);
+        if self.head == self.bytes.len() {
+            (self.head, self.next) = (0, 0);
             let mut buffer = std::mem::take(&mut self.bytes);
             buffer.clear();
             env.give_buffer(buffer);
-        } else if self.base > COMPACT_BYTES && self.base > self.bytes.len() / 2 {
-            self.bytes.drain(..self.base);
-            self.head -= self.base;
-            self.next -= self.base;
-            self.base = 0;
+        } else if self.head > COMPACT_BYTES && self.head > self.bytes.len() / 2 {
+            self.bytes.drain(..self.head);
+            self.next -= self.head;
+            self.head = 0;
         }
     }
 
     fn length_at(&self, at: usize) -> Option<usize> {
-        let field = self.bytes.get(at + LENGTH_AT..at + RECEIVED_AT)?;
-        let length = u32::from_le_bytes(field.try_into().ok()?);
-        usize::try_from(length).ok()
+        length_at(&self.bytes, at)
     }
 
     fn entry_at(&self, at: usize, seq: Seq) -> Option<Entry<'_>> {
-        let length = self.length_at(at)?;
-        let header: &[u8; HEADER] = self.bytes.get(at..at + HEADER)?.try_into().ok()?;
-        let frame = self.bytes.get(at + HEADER..at + HEADER + length)?;
-        let mut trace = TraceContext { sampled: header[SAMPLED_AT] != 0, ..TraceContext::default() };
-        trace.trace_id.copy_from_slice(&header[TRACE_ID_AT..SPAN_ID_AT]);
-        trace.span_id.copy_from_slice(&header[SPAN_ID_AT..SAMPLED_AT]);
-        let mut received = [0u8; 8];
-        received.copy_from_slice(&header[RECEIVED_AT..TRACE_ID_AT]);
-        let kind = match header[KIND_AT] {
-            0 => Kind::Frame,
-            1 => Kind::CloseHalf,
-            _ => Kind::Close,
-        };
-        let received = u64::from_le_bytes(received);
-        Some(Entry { kind, seq, trace, received, again: seq <= self.highest, frame })
+        entry_in(&self.bytes, at, seq, self.highest)
     }
+}
+
+fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
+    let field = bytes.get(at + LENGTH_AT..at + RECEIVED_AT)?;
+    let length = u32::from_le_bytes(field.try_into().ok()?);
+    usize::try_from(length).ok()
+}
+
+/// The entry at that place, which has (or will have) that seq.
+fn entry_in(bytes: &[u8], at: usize, seq: Seq, highest: Seq) -> Option<Entry<'_>> {
+    let length = length_at(bytes, at)?;
+    let header: &[u8; HEADER] = bytes.get(at..at + HEADER)?.try_into().ok()?;
+    let frame = bytes.get(at + HEADER..at + HEADER + length)?;
+    let mut trace = TraceContext { sampled: header[SAMPLED_AT] != 0, ..TraceContext::default() };
+    trace.trace_id.copy_from_slice(&header[TRACE_ID_AT..SPAN_ID_AT]);
+    trace.span_id.copy_from_slice(&header[SPAN_ID_AT..SAMPLED_AT]);
+    let mut received = [0u8; 8];
+    received.copy_from_slice(&header[RECEIVED_AT..TRACE_ID_AT]);
+    let kind = match header[KIND_AT] {
+        0 => Kind::Frame,
+        1 => Kind::CloseHalf,
+        _ => Kind::Close,
+    };
+    let received = u64::from_le_bytes(received);
+    Some(Entry { kind, seq, trace, received, again: seq <= highest, frame })
 }

@@ -32,14 +32,18 @@ impl Session {
         // Client frames alone are what any handoff gives again.
         let made_something =
             self.inbound.had() > base.server_seq || self.journal.records.had() > base.record_seq;
-        let groups = if self.is_group() { GROUPS } else { 0 };
-        groups
-            | match self.journal.level {
-                Recovery::Replay | Recovery::Delta if made_something && self.journal.is_kept() => {
-                    self.journal.level.needs()
-                }
-                _ => 0,
-            }
+        let replays = made_something && self.journal.is_kept();
+        let level = match self.journal.level {
+            Recovery::Replay | Recovery::Delta if replays => self.journal.level.needs(),
+            _ => 0,
+        };
+        level | self.needs_to_move()
+    }
+
+    /// The same for one whose state covers all that it did.
+    #[must_use]
+    pub fn needs_to_move(&self) -> u64 {
+        if self.is_group() { GROUPS } else { 0 }
     }
 
     /// A group goes back to no checkpoint: who came and left since would be where the game doesn't expect them.
@@ -67,10 +71,10 @@ impl Session {
     }
 
     /// An attachment is to begin where the kept state ends.
-    pub(super) fn begin_at<E: Effects>(&mut self, level: Recovery, env: &mut E) {
+    pub(super) fn begin_at(&mut self, level: Recovery) {
         let base = self.journal.base();
         self.outbound.rewind_to_base();
-        self.hold_to(level, env);
+        self.hold_to(level);
         let last = self.journal.records.had();
         self.journal.records.rewind(last);
         let replays = level == Recovery::Replay;
@@ -78,10 +82,10 @@ impl Session {
     }
 
     /// From here on, what that level needs is kept, and no more.
-    pub(super) fn hold_to<E: Effects>(&mut self, level: Recovery, env: &mut E) {
+    pub(super) fn hold_to(&mut self, level: Recovery) {
         self.journal.level = level;
         (self.journal.too_large, self.journal.gave_up) = (false, false);
-        self.outbound.set_keeps(level != Recovery::None, env);
+        self.outbound.set_keeps(level != Recovery::None);
         self.inbound.set_keeps_hashes(level == Recovery::Replay);
     }
 
@@ -224,7 +228,7 @@ impl Session {
     fn begin_anew<E: Effects>(&mut self, env: &mut E) {
         let frames = self.outbound.lose_sent(env);
         env.note(Note::FramesLost(frames));
-        self.outbound.set_keeps(false, env);
+        self.outbound.set_keeps(false);
         // Nothing of the earlier ones is left: they are numbered from 1 again.
         self.journal.records = Records::default();
         self.inbound.set_keeps_hashes(false);

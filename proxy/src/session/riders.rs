@@ -414,7 +414,7 @@ impl Session {
         let arrival = arrival.to_bytes();
         let frames = self.outbound.take_all(env);
         self.journal = super::journal::Journal { origin: self.positions(), ..Default::default() };
-        self.outbound.set_keeps(false, env);
+        self.outbound.set_keeps(false);
         self.inbound.set_keeps_hashes(false);
         if !std::mem::replace(&mut self.reading, true) {
             env.read_client(true);

@@ -206,19 +206,21 @@ impl Kept {
 #[repr(usize)]
 pub enum Limit {
     MaxSessions,
+    MaxGroups,
     KeptBytes,
     LinkOutboxBytes,
     TransferPoolBytes,
 }
 
 impl Limit {
-    pub const ALL: [Self; 4] =
-        [Self::MaxSessions, Self::KeptBytes, Self::LinkOutboxBytes, Self::TransferPoolBytes];
+    pub const ALL: [Self; 5] =
+        [Self::MaxSessions, Self::MaxGroups, Self::KeptBytes, Self::LinkOutboxBytes, Self::TransferPoolBytes];
 
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::MaxSessions => "max_sessions",
+            Self::MaxGroups => "max_groups",
             Self::KeptBytes => "kept_bytes",
             Self::LinkOutboxBytes => "link_outbox_bytes",
             Self::TransferPoolBytes => "transfer_pool_bytes",

@@ -103,6 +103,9 @@ impl MetricsSources {
             }),
         )?;
         page.gauge(&reference::PARKED, self.sum(|c| &c.parked))?;
+        page.gauge(&reference::GROUPS, self.sum(|c| &c.groups))?;
+        page.gauge(&reference::GROUP_MEMBERS, self.sum(|c| &c.group_members))?;
+        page.counter(&reference::JOINS_REFUSED, self.sum(|c| &c.joins_refused))?;
         page.counter(&reference::STATES_DROPPED, self.sum(|c| &c.states_dropped))
     }
 

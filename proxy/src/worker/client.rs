@@ -188,6 +188,8 @@ impl Worker {
     /// Gives every whole frame to the session. Returns the bytes consumed, and how many of the rest hold no frame's
     /// end; `None`: the client is dismissed.
     fn cut_frames(&mut self, key: SessionKey, bytes: &[u8], mut searched: usize) -> Option<(usize, usize)> {
+        // Who has left its group in this turn sends for itself.
+        self.do_requests();
         let mut at = 0;
         let received = self.hub.clock.stamp(self.hub.now);
         let member = self.slots.get(key)?.session.id();

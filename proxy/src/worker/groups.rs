@@ -196,6 +196,8 @@ impl Worker {
         self.weigh_group(aboard);
         if self.slots.get(aboard).is_some_and(|slot| slot.session.riders().is_some_and(|r| r.is_empty())) {
             self.drive(aboard, |session, fx| session.end(CloseReason::BackendClose, fx));
+            // Not with the other sessions that end in this turn: who comes later in it would come into a group that is over.
+            self.remove(aboard);
         }
         group
     }
@@ -243,6 +245,11 @@ impl Worker {
         if let Some(reason) = self.bars(slot, group) {
             return self.refuse_join(key, reason);
         }
+        // Nobody leaves a backend to wait for one.
+        let here = self.groups.get(&group).and_then(|key| self.slots.get(*key));
+        if here.is_some_and(|slot| !matches!(slot.session.phase(), Phase::Active { .. })) {
+            return;
+        }
         let order = Order { cause: HandoffCause::Group, otherwise: Otherwise::Board };
         let begun = self.drive(key, |session, fx| {
             fx.seat.company.not_before = Some(fx.hub.now + AGAIN_AFTER);
@@ -268,7 +275,7 @@ impl Worker {
             if members >= service.limits.max_group_members as usize {
                 return Some("the group is full: limits.max_group_members");
             }
-        } else if self.hub.config.groups.len() >= self.hub.config.max_groups {
+        } else if self.hub.config.groups.count() >= self.hub.config.max_groups {
             return Some("there are too many groups: limits.max_groups");
         }
         None

@@ -88,6 +88,9 @@ impl Pressure {
     pub fn new(config: &WorkerConfig) -> Self {
         let limits = &config.counters.limits;
         limits[Limit::MaxSessions as usize].set(config.max_sessions);
+        // One bound for all workers together.
+        let max_groups = if config.index == 0 { config.max_groups as u64 } else { 0 };
+        limits[Limit::MaxGroups as usize].set(max_groups);
         limits[Limit::KeptBytes as usize].set(config.kept_bytes);
         limits[Limit::LinkOutboxBytes as usize].set(config.link_outbox_bytes);
         limits[Limit::TransferPoolBytes as usize].set(config.transfer_pool_bytes);

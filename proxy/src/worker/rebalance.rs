@@ -98,7 +98,10 @@ impl Worker {
         let format = link.peer.as_ref().map(|peer| peer.writes_format.clone());
         let order = Order { cause: HandoffCause::Rebalance, otherwise: Otherwise::Thaw };
         let look = self.drive(key, |session, fx| {
-            let Some(to) = fx.better_place(from, format.as_deref(), &under_way) else { return Look::Stays };
+            let Some(to) = fx.better_place(from, format.as_deref(), session.needs_to_move(), &under_way)
+            else {
+                return Look::Stays;
+            };
             if !fx.link_is_up(to) {
                 fx.hub.call_ahead(to);
                 return Look::NotNow;
@@ -136,19 +139,20 @@ impl Fx<'_> {
         &mut self,
         from: LinkId,
         format: Option<&str>,
+        needs: u64,
         under_way: &[(LinkId, bool)],
     ) -> Option<LinkId> {
         let mut changes = under_way.to_vec();
         changes.push((from, false));
         let to =
-            self.candidate_if(&changes, Wanted { tried: &[], format, home: None, needs: 0, logic: None })?;
+            self.candidate_if(&changes, Wanted { tried: &[], format, home: None, needs, logic: None })?;
         if to == from {
             return None;
         }
         changes.push((to, true));
         let others = self.others(from, to);
-        let again = self
-            .candidate_if(&changes, Wanted { tried: &others, format, home: None, needs: 0, logic: None })?;
+        let again =
+            self.candidate_if(&changes, Wanted { tried: &others, format, home: None, needs, logic: None })?;
         (again == to).then_some(to)
     }
 

@@ -453,7 +453,8 @@ fn a_backend_is_offered_all_that_the_proxy_can_do() {
         Message::Hello(hello) => Some(hello.capabilities),
         _ => None,
     });
-    assert_eq!(offered, capability::REPLAY | capability::DELTA | capability::CHECKPOINTS);
+    let all = capability::REPLAY | capability::DELTA | capability::CHECKPOINTS | capability::GROUPS;
+    assert_eq!(offered, all);
     rig.stop(Duration::ZERO);
 }
 

@@ -20,7 +20,7 @@ impl Game {
     /// The next frame from the player.
     fn input(&mut self) -> Vec<u8> {
         let mut frame = Vec::new();
-        self.checker.next_input(10, 0).encode(BYTES, &mut frame);
+        self.checker.next_input(10, Ask::Nothing).encode(BYTES, &mut frame);
         frame
     }
 
@@ -60,7 +60,7 @@ impl Game {
     }
 }
 
-const NONE: Faults = Faults { lost: 0, repeated: 0, reordered: 0, mismatched: 0 };
+const NONE: Faults = Faults { lost: 0, repeated: 0, reordered: 0, mismatched: 0, diverged: 0, refused: 0 };
 const LOST: Faults = Faults { lost: 1, ..NONE };
 const REPEATED: Faults = Faults { repeated: 1, ..NONE };
 const REORDERED: Faults = Faults { reordered: 1, ..NONE };

@@ -37,6 +37,9 @@ impl<S: Session> Attachment<S> {
                     Input::Closed => (Cause::Closed, true),
                     Input::JoinRefused { .. } => (Cause::JoinRefused, effects.close),
                 };
+                // Of a refusal: what is wished for after it.
+                let stands = matches!(input, Input::JoinRefused { .. }).then_some(self.wish).flatten();
+                let wish = effects.join.or(stands);
                 let change = Change {
                     cause,
                     close,
@@ -45,7 +48,7 @@ impl<S: Session> Attachment<S> {
                     random: self.random.state(),
                     work: work.iter().map(|spawned| (spawned.ordinal, spawned.tag)).collect(),
                     timers: effects.timers.clone(),
-                    wish: effects.join,
+                    wish,
                     roster: &effects.roster,
                     game: &effects.change,
                 };

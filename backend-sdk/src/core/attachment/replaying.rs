@@ -121,7 +121,7 @@ impl<S: Session> Attachment<S> {
                 self.run(desk, Input::Finished { ordinal, tag, result }, Moment::given(time))
             }
             Recorded::JoinRefused { group, reason } => {
-                (self.wish, self.refusal) = (None, None);
+                self.answer_wish(group);
                 self.run(desk, Input::JoinRefused { group, reason }, Moment::given(time))
             }
         }

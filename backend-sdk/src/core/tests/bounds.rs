@@ -109,7 +109,7 @@ fn an_idle_session_holds_no_buffer() {
     let mut world = World::new();
     world.begin(1);
     world.say(data(1, 1, 1, "send 2 100"));
-    assert!(!world.peer.attachments[&session(1)].holds_no_buffer());
+    assert!(!world.peer.attachments[&subject(1)].holds_no_buffer());
     world.say(ack(1, 1, 2));
-    assert!(world.peer.attachments[&session(1)].holds_no_buffer());
+    assert!(world.peer.attachments[&subject(1)].holds_no_buffer());
 }

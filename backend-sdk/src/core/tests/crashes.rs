@@ -1,9 +1,9 @@
 //! Whatever the inputs, wherever links are cut, whenever the backend is killed: brought back from any checkpoint, the
-//! session says what it said, and its state is what it was.
+//! session says what it said, and its state is what it was. So for a group, whose departures hold acks back besides.
 
 use std::time::Duration;
 
-use holdfast_protocol::message::{Attach, AttachMode, Checkpoint, Recovery};
+use holdfast_protocol::message::{Attach, AttachMode, Checkpoint, Recovery, Refused};
 use holdfast_protocol::{Epoch, Message, Seq};
 use proptest::prelude::*;
 
@@ -21,6 +21,8 @@ enum Step {
     Ack(u64),
     Checkpoint,
     Freeze,
+    /// The wish for a group can't be met.
+    Refuse,
     CutAndResume,
     /// Frames that arrive in one batch with what follows.
     Detached(u64),
@@ -39,13 +41,14 @@ struct Pair {
 
 impl Pair {
     fn new(level: Recovery) -> Self {
-        let mut pair = Self::around(Keeper::new(session(WHO), level));
+        let mut pair = Self::around(Keeper::new(subject(WHO), level));
         pair.bring_back(None);
         pair
     }
 
     fn around(keeper: Keeper) -> Self {
-        let world = World::with(crate::Settings { deltas: true, ..settings() }, Puppets::default());
+        let world =
+            World::with(crate::Settings { deltas: true, groups: true, ..settings() }, Puppets::default());
         Self { world, keeper, epoch: 1, taken: Seq::NONE, generation: 1, states: Vec::new() }
     }
 
@@ -105,6 +108,10 @@ impl Pair {
             Step::Ack(more) => self.ack(more),
             Step::Checkpoint => drop(self.look()),
             Step::Freeze => self.freeze_and_thaw(),
+            Step::Refuse => {
+                let (subject, reason) = (subject(WHO), "full");
+                self.say(&Message::Refused(Refused { subject, epoch, retry: false, reason }));
+            }
             Step::CutAndResume => {
                 self.world.cut();
                 self.resume();
@@ -188,6 +195,8 @@ fn step() -> impl Strategy<Value = Step> {
         "send 9 990",
         "work",
         "state",
+        "join 5",
+        "join 6",
         "close",
     ]);
     prop_oneof![
@@ -197,6 +206,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0_u64..6).prop_map(Step::Ack),
         1 => Just(Step::Checkpoint),
         1 => Just(Step::Freeze),
+        2 => Just(Step::Refuse),
         1 => Just(Step::CutAndResume),
         1 => (0_u64..30).prop_map(Step::Detached),
     ]
@@ -247,7 +257,7 @@ fn crash(level: Recovery, steps: &[Step]) -> Result<(), TestCaseError> {
 
 /// The proxy sends no more than the client window.
 fn is_stuck(pair: &Pair, step: &Step) -> bool {
-    let Some(attachment) = pair.world.peer.attachments.get(&session(WHO)) else { return true };
+    let Some(attachment) = pair.world.peer.attachments.get(&subject(WHO)) else { return true };
     let is_sent = matches!(step, Step::Frame(_) | Step::Freeze);
     is_sent && attachment.received().since(attachment.processed_seq()) > 20
 }
@@ -257,7 +267,8 @@ fn text(kept: &Kept) -> String {
     let envelope = crate::core::parse_envelope(&kept.bytes).unwrap();
     let snapshot = String::from_utf8_lossy(envelope.snapshot);
     let keep = &envelope.keep;
-    format!("{snapshot} | {} {} {:?} {:?}", keep.inputs, keep.random, keep.ordinals.handlers, keep.close)
+    let numbers = (keep.inputs, keep.random, keep.ordinals.handlers);
+    format!("{snapshot} | {numbers:?} {} {:?} {:?}", keep.close, keep.wish, keep.refused)
 }
 
 proptest! {

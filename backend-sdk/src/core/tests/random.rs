@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use holdfast_protocol::message::{Attach, AttachMode, Record, RecordKind};
+use holdfast_protocol::message::{Attach, AttachMode, Data, Record, RecordKind, Refused};
 use holdfast_protocol::{Epoch, Message, Seq, decode};
 use proptest::prelude::*;
 
+use super::groups::{frames_of, group_settings, of_group};
 use super::world::*;
+use crate::settings::Settings;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -29,14 +31,15 @@ fn frame() -> impl Strategy<Value = &'static str> {
         "work",
         "state",
         "panic",
+        "join 5",
         "",
     ])
 }
 
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let ids = (1_u8..3, 0_u64..4, 0_u64..8);
-    (ids, 0_u8..16, frame(), any::<bool>(), 0_u64..2000).prop_map(
-        |((number, epoch, seq), kind, frame, flag, bytes)| {
+    (ids, 0_u8..17, frame(), any::<(bool, bool)>(), 0_u64..2000).prop_map(
+        |((number, epoch, seq), kind, frame, (flag, of_a_group), bytes)| {
             let message = match kind {
                 0..5 => data(number, epoch, seq, frame),
                 5 => attach(number, epoch, AttachMode::Fresh),
@@ -49,11 +52,33 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
                 12 => close(number, epoch, seq, flag),
                 13 => credit(number, epoch, bytes),
                 14 => chunk(number, epoch, bytes, seq, frame.as_bytes()),
-                _ => record(number, epoch, seq),
+                15 => record(number, epoch, seq),
+                _ => Message::Refused(Refused {
+                    subject: subject(number),
+                    epoch: Epoch(epoch),
+                    retry: flag,
+                    reason: "full",
+                }),
             };
+            let message = if of_a_group { grouped(message) } else { message };
             bytes_of(&if flag { again(message) } else { message })
         },
     )
+}
+
+/// The same about a group, one of whose members it comes from, if it can be.
+fn grouped(message: Message<'_>) -> Message<'_> {
+    match message {
+        Message::Data(data) => {
+            let text = std::str::from_utf8(data.frame).unwrap();
+            let who = 1 + data.seq.0 % 3;
+            let what = if data.seq.0 % 2 == 0 { text } else { "join state" };
+            let frame = frames_of(&format!("{who} {what}")).remove(0).leak();
+            of_group(Message::Data(Data { frame, ..data }))
+        }
+        Message::Close(_) | Message::Record(_) | Message::Refused(_) => message,
+        other => of_group(other),
+    }
 }
 
 fn attach_state(number: u8, epoch: u64, state_total_bytes: u64) -> Message<'static> {
@@ -89,9 +114,11 @@ proptest! {
 
     #[test]
     fn no_order_of_messages_panics_or_leaks_a_session(steps in prop::collection::vec(step(), 1..60)) {
-        let mut world = World::new();
+        let settings = Settings { client_window_bytes: WINDOW, ..group_settings() };
+        let mut world = World::with(settings, Puppets::default());
         let mut generation = 1;
         world.begin(1);
+        world.say_all(&[of_group(attach(1, 1, AttachMode::Fresh)), of_group(start(1, 1))]);
         for step in steps {
             match step {
                 Step::Say(bytes) => {

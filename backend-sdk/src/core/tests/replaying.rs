@@ -47,7 +47,7 @@ fn a_frame_whose_handler_asks_for_no_time_makes_no_record_and_needs_no_buffer() 
     assert_eq!(brief(&world.say(data(1, 1, 1, "a"))), ["data 1: a"]);
     assert_eq!(brief(&world.say(data(1, 1, 2, "random")))[0][..7], *"data 2:");
     world.say(ack(1, 1, 2));
-    assert!(world.peer.attachments[&session(1)].holds_no_buffer());
+    assert!(world.peer.attachments[&subject(1)].holds_no_buffer());
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_full_outbox_does_not_stall_what_is_given_before_start() {
         world.say(attach_at(level, 0));
         world.say_all(&[again_data(1, "send 6 900"), again_data(2, "a"), again_data(3, "state")]);
         assert_eq!(world.say(start(1, 1)).len(), 1, "the window lets one out");
-        assert_eq!(world.peer.attachments[&session(1)].processed_seq(), Seq(3));
+        assert_eq!(world.peer.attachments[&subject(1)].processed_seq(), Seq(3));
     }
 }
 

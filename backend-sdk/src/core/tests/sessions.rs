@@ -151,13 +151,13 @@ fn a_lost_session_is_opened_as_lost_and_its_inputs_have_numbers_of_their_own() {
 }
 
 #[test]
-fn a_group_is_refused() {
+fn a_group_is_refused_by_a_game_that_has_none() {
     let mut world = World::new();
     let Message::Attach(message) = attach(1, 1, AttachMode::Fresh) else { unreachable!() };
     let subject = Subject::Group(holdfast_protocol::GroupId([1; 16]));
     assert_eq!(
         brief(&world.say(Message::Attach(Attach { subject, ..message }))),
-        ["refused groups aren't served"]
+        ["refused groups aren't served: the game has none (Builder::groups)"]
     );
 }
 

@@ -8,11 +8,13 @@ use holdfast_protocol::message::{
     Ack, Attach, AttachMode, Close, Credit, Data, FaultScope, Freeze, Hello, Recovery, Release, Rule, Start,
     State, Subject, Thaw,
 };
-use holdfast_protocol::{Epoch, InstanceId, Message, Seq, SessionId, TraceContext, decode, encode};
+use holdfast_protocol::{Epoch, GroupId, InstanceId, Message, Seq, SessionId, TraceContext, decode, encode};
 
+use super::groups::PuppetGroup;
 use crate::context::Context;
 use crate::core::{DrainOrder, JobId, JobOrder, Now, Peer};
 use crate::game::{Game, Opening, Refusal, Session, Tag};
+use crate::group::{Group, GroupContext};
 use crate::population::Population;
 use crate::settings::Settings;
 
@@ -48,6 +50,27 @@ impl Game for Puppets {
         };
         Ok(Puppet { log, closed: Arc::clone(&self.closed) })
     }
+
+    fn open_group(
+        &self,
+        opening: Opening<'_>,
+        context: &mut GroupContext<'_>,
+    ) -> Result<Box<dyn Group>, Refusal> {
+        let group = Self::group(opening);
+        // What the SDK says of the members is what the game knows of them.
+        assert!(context.members().eq(group.states.keys().copied()));
+        Ok(Box::new(group))
+    }
+}
+
+impl Puppets {
+    fn group(opening: Opening<'_>) -> PuppetGroup {
+        match opening {
+            Opening::Fresh => PuppetGroup::of(b"fresh\n"),
+            Opening::Lost => PuppetGroup::of(b"lost\n"),
+            Opening::State(state) | Opening::Recovered(state) => PuppetGroup::of(state),
+        }
+    }
 }
 
 impl Session for Puppet {
@@ -78,6 +101,7 @@ impl Session for Puppet {
                 let frame = vec![b'x'; bytes.parse().unwrap()];
                 (0..count.parse().unwrap()).for_each(|_: u32| context.send(&frame));
             }
+            ("join", number) => context.join(group(number.parse().unwrap())),
             ("work", _) => context.spawn(Tag(7), async { b"done".to_vec() }),
             ("state", _) => context.send(&self.log),
             ("input", _) => context.send(context.input().to_string().as_bytes()),
@@ -99,6 +123,15 @@ impl Session for Puppet {
         self.log.extend_from_slice(text.as_bytes());
         context.change(text.as_bytes());
         context.send(result);
+    }
+
+    fn join_refused(&mut self, group: GroupId, reason: &str, context: &mut Context<'_>) {
+        let text = format!("no group {}: {reason}", group.0[0]);
+        assert_ne!(context.wish(), Some(group));
+        self.log.extend_from_slice(b" ");
+        self.log.extend_from_slice(text.as_bytes());
+        context.change(format!(" {text}").as_bytes());
+        context.send(text.as_bytes());
     }
 
     fn apply(&mut self, change: &[u8], _: &mut Context<'_>) {
@@ -135,6 +168,10 @@ pub fn session(number: u8) -> SessionId {
     SessionId([number; 16])
 }
 
+pub fn group(number: u8) -> GroupId {
+    GroupId([number; 16])
+}
+
 pub fn settings() -> Settings {
     Settings { client_window_bytes: WINDOW, outbox_bytes: 4000, ..Settings::default() }
 }
@@ -146,8 +183,16 @@ impl World {
     }
 
     pub fn with(settings: Settings, game: Puppets) -> Self {
+        Self::of(settings, game, Population::default())
+    }
+
+    /// Another peer of the process that has this population.
+    pub fn sharing(settings: Settings, population: Population) -> Self {
+        Self::of(settings, Puppets::default(), population)
+    }
+
+    fn of(settings: Settings, game: Puppets, population: Population) -> Self {
         let now = Now { at: Instant::now(), wall: SystemTime::UNIX_EPOCH };
-        let population = Population::default();
         let closed = Arc::clone(&game.closed);
         let peer = Peer::new(Arc::new(game), Arc::new(settings), population.clone(), now, 1);
         let (jobs, aborted, works) = (Vec::new(), Vec::new(), Vec::new());
@@ -418,6 +463,7 @@ fn brief_one(message: &Message<'_>) -> String {
         Message::Refused(refused) => format!("refused {}", refused.reason),
         Message::Fault(fault) => format!("fault {:?}", fault.rule),
         Message::Credit(credit) => format!("credit {}", credit.bytes),
+        Message::Join(join) => format!("join {} epoch {}", join.group.0[0], join.epoch),
         other => format!("{other:?}"),
     }
 }

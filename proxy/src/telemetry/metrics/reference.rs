@@ -39,6 +39,10 @@ metrics! {
         "Sessions that ended, by the reason";
     PARKED = Gauge "holdfast_parked_sessions", "sessions", [],
         "Sessions that wait in the proxy because no backend can take them yet";
+    GROUPS = Gauge "holdfast_groups", "groups", [], "Groups (matches, rooms) of this proxy";
+    GROUP_MEMBERS = Gauge "holdfast_group_members", "sessions", [], "Sessions that are in a group";
+    JOINS_REFUSED = Counter "holdfast_joins_refused_total", "requests", [],
+        "Requests to be in a group that could not be met";
     HANDOFFS = Counter "holdfast_handoffs_total", "handoffs", ["cause", "result"],
         "Handoffs that ended, by what asked for them and how they ended";
     DRAINS = Gauge "holdfast_drains", "drains", ["state"],

@@ -36,7 +36,7 @@ impl Directory {
     }
 
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.lock().len()
     }
 
@@ -59,6 +59,6 @@ mod tests {
         directory.release(group, 1);
         assert_eq!(directory.claim(group, 1), Owner::Other(0));
         directory.release(group, 0);
-        assert_eq!((directory.claim(group, 1), directory.len()), (Owner::Me, 1));
+        assert_eq!((directory.claim(group, 1), directory.count()), (Owner::Me, 1));
     }
 }
