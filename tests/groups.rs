@@ -12,7 +12,9 @@ const LEVELS: [&str; 2] = ["replay", "delta"];
 
 /// Two arenas that serve matches, at that level.
 fn script(level: &str) -> Script {
-    Script::new("groups").arenas(["a", "b"].map(|name| arena(name, level))).service(json!({"recovery": level}))
+    Script::new("groups")
+        .arenas(["a", "b"].map(|name| arena(name, level)))
+        .service(json!({"recovery": level}))
 }
 
 fn arena(name: &str, level: &str) -> ArenaSpec {

@@ -34,6 +34,8 @@ impl Session {
         self.phase = Phase::Freezing { link, reserved_bytes: expected, incoming: None };
         env.note(Note::Freezing(order.cause));
         self.send_freeze(link, expected, env);
+        #[cfg(test)]
+        self.boards_too_early(link, env);
         Begun::Yes
     }
 

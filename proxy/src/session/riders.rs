@@ -14,6 +14,7 @@ use holdfast_protocol::{GroupId, Seq, SessionId, TraceContext};
 
 use super::effects::{Effects, LinkId, Note};
 use super::outbound::{Kind, Queued};
+use super::planted::Bug;
 use super::{Client, Phase, Session};
 use crate::telemetry::counters::CloseReason;
 
@@ -316,7 +317,8 @@ impl Session {
             return Err(Rule::OutOfSequence);
         }
         let format = self.link().map_or_else(String::new, |link| env.state_format(link));
-        let frames = self.frames_of(member, departure.client_seq);
+        let after = if self.planted.is(Bug::ForgottenFarewell) { sent } else { departure.client_seq };
+        let frames = self.frames_of(member, after);
         self.remove_rider(member);
         self.inbound.hurry_ack();
         let came_back = (departure.client_seq == came_at).then_some("the group's game didn't take it");
