@@ -22,6 +22,8 @@ use crate::telemetry::counters::CloseReason;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Riders {
     members: BTreeMap<SessionId, Rider>,
+    /// The most that there were since the last state: what they did since, and left with, is kept.
+    most: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -78,6 +80,11 @@ impl Riders {
         self.members.is_empty()
     }
 
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     pub fn ids(&self) -> impl Iterator<Item = SessionId> {
         self.members.keys().copied()
     }
@@ -115,6 +122,7 @@ impl Session {
             came_at: came_after,
         };
         riders.members.insert(member, rider);
+        riders.most = riders.most.max(riders.members.len());
         for (kind, part) in parts(&boarding.arrival) {
             self.push_addressed(kind, member, part, TraceContext::NONE, 0, env);
         }
@@ -203,6 +211,13 @@ impl Session {
         if reading != rider.reading {
             rider.reading = reading;
             env.read_member(member, reading);
+        }
+    }
+
+    /// A state covers what those who have left did, if nothing came behind it.
+    pub(super) fn forget_who_left(&mut self) {
+        if let Some(riders) = self.riders.as_mut().filter(|_| self.journal.records.is_empty()) {
+            riders.most = riders.members.len();
         }
     }
 

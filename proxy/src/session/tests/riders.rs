@@ -484,6 +484,31 @@ fn a_member_who_floods_is_not_read_and_the_others_are() {
 }
 
 #[test]
+fn what_a_state_covers_of_a_member_waits_no_more() {
+    for recovery in LEVELS {
+        let mut world = World::party(surviving(recovery), 2);
+        let group = world.party_index();
+        for _ in 0..40 {
+            // It is processed, and nobody says so but the state that follows.
+            world.frame(0, &[b'x'; 900]);
+            let at = world.sessions[group].link().unwrap();
+            while world.step(at, true) {}
+            world.wire(at).to_proxy.clear();
+            world.leave(group, Otherwise::Thaw);
+            world.cut(at);
+            world.connect(at);
+            world.settle();
+            world.undrain(at);
+            assert!(!world.seats[0].paused, "{recovery:?}");
+        }
+        world.frames(0, 1);
+        world.settle();
+        world.assert_content(0);
+        world.assert_content(1);
+    }
+}
+
+#[test]
 fn a_member_who_takes_nothing_holds_up_no_more_than_a_window() {
     let mut world = World::party(fresh(), 2);
     world.seats[0].slow = true;
