@@ -184,7 +184,8 @@ impl World {
     fn found_group(&mut self, first: usize, group: GroupId) -> usize {
         let service = Arc::clone(self.sessions[first].service());
         let index = self.sessions.len();
-        let mut session = Session::new_group(group, service, OPENED_US);
+        let opened_us = OPENED_US + u64::try_from(self.hub.now.as_micros()).unwrap();
+        let mut session = Session::new_group(group, service, opened_us);
         session.planted = self.planted;
         self.sessions.push(session);
         self.seats.push(Seat::default());

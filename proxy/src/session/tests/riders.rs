@@ -107,11 +107,14 @@ fn a_group_ends_when_its_last_member_has_left_and_the_same_may_be_formed_anew() 
             world.advance(Duration::from_secs(1));
             world.assert_ended(before, CloseReason::BackendClose);
             assert_eq!(world.group(group(1)), None);
+            let last = world.sessions[before].epoch();
             assert_eq!(world.node(A).peer.as_ref().unwrap().attachments(), 2, "round {round}");
             for index in 0..2 {
                 world.asks(index, "join 1");
                 world.assert_aboard(index);
             }
+            let now = world.sessions[world.party_index()].epoch();
+            assert!(now > last, "what is still said of the group that was isn't taken for this one's: {now}");
         }
         world.frame(0, b"all");
         world.settle();
