@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::game::group;
 use super::super::world::{A, B, WINDOW, World, service, surviving};
 use super::{EXACT, LEVELS, THREE_PARTS, fresh, pad, until};
 use crate::routing::table::OnCrash;
@@ -160,6 +161,35 @@ fn a_cut_in_any_step_of_a_coming_and_a_going_costs_nothing() {
             world.assert_together();
             world.assert_aboard(newcomer);
         }
+    }
+}
+
+#[test]
+fn nobody_boards_with_a_state_that_a_recovery_has_not_completed() {
+    for recovery in EXACT {
+        let mut world = World::with_service(2, surviving(recovery));
+        world.frames(0, 3);
+        world.frame(0, b"burst");
+        world.advance(Duration::from_millis(120));
+        world.kill(A);
+        world.restart(A);
+        world.wire(A).draining = true;
+        world.give_turns();
+        // B says that it has the session; what it is given again goes down with the link.
+        while world.phase(0) != "active" {
+            assert!(world.step(B, true) | world.step(B, false));
+        }
+        world.seats[0].company.wanted = Some(group(1));
+        world.try_board(0);
+        assert_eq!(world.phase(0), "freezing");
+        world.cut(B);
+        world.connect(B);
+        world.settle();
+        world.advance(Duration::from_secs(3));
+        world.assert_aboard(0);
+        world.frames(0, 1);
+        world.settle();
+        world.assert_content(0);
     }
 }
 
