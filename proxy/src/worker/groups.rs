@@ -29,8 +29,6 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 const ECHO_OF_RELEASED: Duration = Duration::from_secs(5);
 /// So many of those are known.
 const RELEASED_GROUPS: usize = 4096;
-/// A member who takes nothing holds up its whole group for no longer than this.
-const CLOGGED_FOR: Duration = Duration::from_secs(1);
 
 /// What a group, or a session that is to be in one, asks of its worker. Done in order, after the input that asked.
 pub enum Request {
@@ -156,7 +154,8 @@ impl Worker {
         let mut waiting = Vec::new();
         for (key, slot) in &self.slots {
             let company = &slot.seat.company;
-            let late = |since| now.saturating_duration_since(since) >= CLOGGED_FOR;
+            let patience = slot.session.service().limits.slow_member;
+            let late = |since| now.saturating_duration_since(since) >= patience;
             if company.clogs_since.is_some_and(late) {
                 slow.push(key);
             } else if company.wanted.is_some() {
