@@ -204,7 +204,9 @@ impl Session {
     #[must_use]
     pub fn new_group(id: GroupId, service: Arc<Service>, opened_us: u64) -> Self {
         let riders = Some(Box::default());
-        Self { riders, ..Self::of(Subject::Group(id), service, "".into(), opened_us) }
+        // A group may be formed again under the same id: then it is newer than whatever a backend has of the one before.
+        let epoch = Epoch(opened_us);
+        Self { riders, epoch, ..Self::of(Subject::Group(id), service, "".into(), opened_us) }
     }
 
     fn of(subject: Subject, service: Arc<Service>, client_address: Arc<str>, opened_us: u64) -> Self {

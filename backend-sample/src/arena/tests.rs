@@ -19,9 +19,15 @@ fn arena() -> Arena {
     })
 }
 
+/// The third asks for a match, the fifth for ticks; the others for nothing.
 fn frame(seq: u64) -> Vec<u8> {
+    let ask = match seq {
+        3 => Ask::Match(GroupId([6; 16])),
+        5 => Ask::Burst(2),
+        _ => Ask::Nothing,
+    };
     let mut frame = Vec::new();
-    Input { seed: 5, seq, sent_us: seq * 1000, ask: Ask::Nothing }.encode(100, &mut frame);
+    Input { seed: 5, seq, sent_us: seq * 1000, ask }.encode(100, &mut frame);
     frame
 }
 
