@@ -321,12 +321,6 @@ impl Outbound {
         self.sent
     }
 
-    /// The seq that the last entry has or will have.
-    #[must_use]
-    pub fn last(&self) -> Seq {
-        Seq(self.sent.0.saturating_add(self.queued as u64))
-    }
-
     /// Last seq that a restore would not give again.
     #[must_use]
     pub fn base_seq(&self) -> Seq {

@@ -31,8 +31,6 @@ struct Rider {
     reading: bool,
     /// Of its departure, what has come.
     departing: Vec<u8>,
-    /// The client frame of the group by which it came.
-    came_at: Seq,
 }
 
 /// With what a session goes on alone that was in a group.
@@ -102,20 +100,10 @@ impl Session {
     /// A session becomes a member.
     pub fn admit<E: Effects>(&mut self, member: SessionId, boarding: &Boarding, env: &mut E) {
         let Some(riders) = &mut self.riders else { return };
-        let rider = Rider {
-            client: boarding.client,
-            queued_bytes: 0,
-            reading: true,
-            departing: Vec::new(),
-            came_at: Seq::NONE,
-        };
+        let rider = Rider { client: boarding.client, queued_bytes: 0, reading: true, departing: Vec::new() };
         riders.members.insert(member, rider);
         for (kind, part) in parts(&boarding.arrival) {
             self.push_addressed(kind, member, part, TraceContext::NONE, 0, env);
-        }
-        let came_at = self.outbound.last();
-        if let Some(rider) = self.rider_mut(member) {
-            rider.came_at = came_at;
         }
         for queued in &boarding.frames {
             let kind = match queued.kind {
@@ -287,7 +275,7 @@ impl Session {
         if kind == AddressedKind::Part {
             return Ok(());
         }
-        let (departing, came_at) = (std::mem::take(&mut rider.departing), rider.came_at);
+        let departing = std::mem::take(&mut rider.departing);
         let departure = Departure::parse(&departing).ok_or(Rule::Malformed)?;
         if departure.client_seq > sent {
             return Err(Rule::AckBeyondSent);
@@ -300,9 +288,9 @@ impl Session {
         let frames = self.frames_of(member, departure.client_seq);
         self.remove_rider(member);
         self.inbound.hurry_ack();
-        let came_back = (departure.client_seq == came_at).then_some("the group's game didn't take it");
+        // A game that didn't take it has said so in the state: it won't be asked for again.
         let state = Some((departure.state.to_vec(), format));
-        env.member_departs(member, Departed { state, frames, came_back });
+        env.member_departs(member, Departed { state, frames, came_back: None });
         Ok(())
     }
 

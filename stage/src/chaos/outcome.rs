@@ -78,8 +78,7 @@ impl Outcome {
     pub fn table(&self) -> String {
         let Verdict { sessions, frames, lost, repeated, reordered, disconnects, mismatched, .. } =
             self.verdict;
-        let mut out =
-            format!("\n  {sessions} sessions, {frames} frames, each checked; seed {}\n", self.seed);
+        let mut out = format!("\n  {sessions} sessions, {frames} frames, each checked; seed {}\n", self.seed);
         let _ = writeln!(out, "  {} times a player came into a match\n", self.verdict.joins);
         for (kind, count) in self.faults() {
             let _ = writeln!(out, "  {kind:<15} {count:>8}");
