@@ -82,6 +82,7 @@ fn invariant_8_a_group_moves_whole_to_one_backend_with_its_shared_state_once() {
         // A match is one handoff, and not one a member.
         assert_eq!(scene.handoffs("operator", "moved"), there / 4, "{level}");
         scene.undrain("a");
+        players.begin("back").unwrap();
         scene.drain("b");
         scene.wait_settled("a", 40);
         play_on(&mut players);
@@ -96,6 +97,8 @@ fn a_match_survives_the_crash_of_its_backend_with_its_world() {
         let mut scene = script(level).open();
         let mut players = matched(&scene, 40, 4, &[]);
         let there = scene.sessions_on("a");
+        // From a state on, a replay says who serves: before, it repeats who served.
+        scene.wait("each has a checkpoint", |scene| scene.metric("holdfast_checkpoints_total", "") >= 20);
         players.begin("crash").unwrap();
         scene.arena("a").process().kill().unwrap();
         scene.wait_settled("b", 40);
@@ -108,6 +111,21 @@ fn a_match_survives_the_crash_of_its_backend_with_its_world() {
         let verdict = one_world(players);
         assert_eq!(verdict.in_match, 40, "{level}");
         assert_eq!(scene.metric("holdfast_diverged_total", ""), 0, "{level}");
+    }
+}
+
+#[test]
+fn a_match_that_has_only_begun_survives_a_crash_too() {
+    for level in LEVELS {
+        let service = json!({"recovery": level, "limits": {"checkpoint_interval_ms": 60000}});
+        let mut scene = script(level).service(service).open();
+        let mut players = matched(&scene, 20, 4, &[]);
+        scene.arena("a").process().kill().unwrap();
+        scene.wait_settled("b", 20);
+        play_on(&mut players);
+        assert_eq!(scene.metric("holdfast_checkpoints_total", ""), 0, "{level}");
+        assert_together(&scene, 5, 4);
+        assert_eq!(one_world(players).in_match, 20, "{level}");
     }
 }
 

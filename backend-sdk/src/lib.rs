@@ -88,7 +88,8 @@
 //! - effects outside of handlers that run once more, below.
 //!
 //! Recorded are: the time, where it was asked for ([`Context::now`]); that a timer fired ([`Context::every`],
-//! [`Context::after`]); results ([`Context::spawn`]). [`Context::random`] needs no record. Nothing else is recorded.
+//! [`Context::after`]); results ([`Context::spawn`]); that a group refused ([`Session::join_refused`]).
+//! [`Context::random`] needs no record. Nothing else is recorded.
 //!
 //! # What `snapshot` must contain
 //!
@@ -108,6 +109,44 @@
 //! 5. Here the session is dropped; [`Session::closed`] is not called. If no process takes it, it goes on here instead,
 //!    as if nothing had been.
 //!
+//! # Groups
+//!
+//! Players of one match (a room, a party) share a state and must see one order of events. A session can't give that: it
+//! is one player's, and its neighbours may be in other processes. A [`Group`] can. It is like a session with many
+//! players: every member's frames, the group's timers and the results of its work are the inputs of one game, one at a
+//! time, in the order in which the proxy read the frames from the players' connections.
+//!
+//! 1. Call [`Builder::groups`] and implement [`Game::open_group`]. A match-maker of yours chooses a [`GroupId`].
+//! 2. A session asks to be in it: [`Context::join`]. It plays on until the wish is met. If it never can be,
+//!    [`Session::join_refused`] says why.
+//! 3. The proxy takes the session's state (its `snapshot`) and makes the group, if it is the first one to come, in
+//!    whichever process it picks. There [`Group::joined`] is called with that state; the session itself is dropped. What had
+//!    been sent to the player and hadn't left leaves first. No frame of the player is lost or seen twice on the way.
+//! 4. From then on the player's frames come to [`Group::frame`]; [`GroupContext::send`] and
+//!    [`GroupContext::broadcast`] answer.
+//! 5. [`GroupContext::leave`] sends a member on alone, with the state that you give: [`Game::open`] is called with it.
+//!    Frames that the player had sent by then and the group had not begun are the first that this session gets.
+//!    [`GroupContext::close`] ends a member's connection; [`Group::left`] says that a player has gone.
+//! 6. When the last member is out, the group is dropped.
+//!
+//! A newcomer may be refused by `joined`: then the session goes on alone, as it came, and is told. Timers and unfinished
+//! work of a session end when it becomes a member; the group sets its own. A session that comes out of a group goes on
+//! with its own random numbers and its own count of inputs.
+//!
+//! **A move** takes a group whole, to one process: `snapshot` is called once, for the shared state and all members' own;
+//! who the members are, and an arrival of which only a part has come, is kept by the SDK. If nobody takes it, it goes on
+//! here. **A broken link** changes nothing. **A crash**: at level `replay` and `delta` nothing is seen of it, exactly as for a session,
+//! and with the same conditions. Below, the group ends, for a part of a match is worth nothing: its members are closed,
+//! or begin anew and alone, as the service's `on_crash` says.
+//!
+//! At level `delta` all that one input sends stands in one record: the state of who leaves must fit it, too. And the
+//! change that `joined` tells must contain what the newcomer came with.
+//!
+//! A group's members come through one proxy; a session of another one that asks for the group is refused. The members
+//! share the task of one of its workers: a handler that takes long holds up all its groups and sessions.
+//! [`testing::check_group_replay`] and [`testing::check_group_deltas`] find, in a unit test, what would make a recovery
+//! lead elsewhere.
+//!
 //! # Effects outside
 //!
 //! A write to a database happens at least once: a move that is called off, or a replay after a crash, may run an input's
@@ -119,7 +158,7 @@
 //!
 //! | what | bound, by default | beyond it |
 //! |---|---|---|
-//! | a player's frame | 1 MiB ([`Builder::max_frame_bytes`]) | that session ends |
+//! | a player's frame | 1 MiB ([`Builder::max_frame_bytes`]) | that session (or group) ends, here and below |
 //! | a frame sent | what the proxy takes | that session ends |
 //! | unacked frames of a player | 1 MiB | the proxy stops reading the player |
 //! | sent frames that wait for a slow player, and records that wait to be kept | 1 MiB | the player's next frame waits; at 4 MiB timers and results, too |
@@ -127,7 +166,8 @@
 //! | timers of a session | 256, a millisecond or longer | that session ends |
 //! | spawned work of a session | 1,024 pieces | that session ends |
 //! | a state | 64 MiB; all that arrive on one link: 256 MiB | refused |
-//! | sessions of a proxy's worker | 100,000 | refused, for now |
+//! | sessions and groups of a proxy's worker; members of a group | 100,000 | refused, for now |
+//! | states of a group's newcomers that have come in part | a state's, together | that group ends |
 //! | a lost link | 150 s | its sessions are given up here |
 //! | a drain | 30 s ([`Builder::drain_deadline`]) | the process ends with what is left |
 //!

@@ -200,11 +200,11 @@ impl Session {
         Self::of(Subject::Session(id), service, client_address, opened_us)
     }
 
-    /// A group that nobody is in yet. One of that name may have been before, and what is still said of it must not be taken
-    /// for this one's: its epochs begin at the time.
+    /// A group that nobody is in yet.
     #[must_use]
     pub fn new_group(id: GroupId, service: Arc<Service>, opened_us: u64) -> Self {
         let riders = Some(Box::default());
+        // A group may be formed again under the same id: then it is newer than whatever a backend has of the one before.
         let epoch = Epoch(opened_us);
         Self { riders, epoch, ..Self::of(Subject::Group(id), service, "".into(), opened_us) }
     }

@@ -266,7 +266,7 @@ impl Worker {
             self.hub.counters.parked.sub(1);
         }
         if let Some(group) = slot.session.group() {
-            self.group_removed(group);
+            self.group_removed(group, key);
             return Some(slot);
         }
         self.by_id.remove(&slot.session.id());

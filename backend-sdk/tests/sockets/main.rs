@@ -205,6 +205,11 @@ async fn players_are_served_without_a_proxy_too() {
     let mut answer = [0; 15];
     player.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"\0\0\0\x031 a\0\0\0\x042 bc");
+    // The rest of a length of which half was there.
+    player.write_all(b"\0\x04join").await.unwrap();
+    let mut refusal = [0; 22];
+    tokio::time::timeout(DEADLINE, player.read_exact(&mut refusal)).await.expect("an answer").unwrap();
+    assert_eq!(&refusal, b"\0\0\0\x063 join\0\0\0\x08no proxy", "there are no groups here");
     handle.drain();
     tokio::time::timeout(DEADLINE, served).await.expect("it ends").unwrap().unwrap();
     assert_eq!(player.read(&mut answer).await.unwrap_or(0), 0, "the player is let go");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_backend::{Context, Game, Opening, Refusal, Session};
+use holdfast_backend::{Context, Game, GroupId, Opening, Refusal, Session};
 use holdfast_protocol::message::{
     Attach, AttachMode, Data, Freeze, Hello, Recovery, Release, Start, Subject,
 };
@@ -40,9 +40,16 @@ impl Session for Count {
         if frame == b"slow" {
             std::thread::sleep(SLOW);
         }
+        if frame == b"join" {
+            context.join(GroupId([7; 16]));
+        }
         let mut answer = format!("{} ", self.0).into_bytes();
         answer.extend_from_slice(frame);
         context.send(&answer);
+    }
+
+    fn join_refused(&mut self, _: GroupId, reason: &str, context: &mut Context<'_>) {
+        context.send(reason.as_bytes());
     }
 
     fn snapshot(&self) -> Vec<u8> {

@@ -142,6 +142,8 @@ pub struct Limits {
     pub recoveries_in_flight: u32,
     /// Sessions in one group.
     pub max_group_members: u32,
+    /// How long a member who doesn't read may hold up its group.
+    pub slow_member: Duration,
 }
 
 /// How sessions leave a draining backend.

@@ -336,9 +336,9 @@ impl Session {
         let frames = self.frames_of(member, after);
         self.remove_rider(member);
         self.inbound.hurry_ack();
-        let came_back = (departure.client_seq == came_at).then_some("the group's game didn't take it");
+        // A game that didn't take it has said so in the state: it won't be asked for again.
         let state = Some((departure.state.to_vec(), format));
-        env.member_departs(member, Departed { state, frames, came_back });
+        env.member_departs(member, Departed { state, frames, came_back: None });
         Ok(())
     }
 
@@ -457,7 +457,7 @@ impl Session {
         self.inbound.attend(self.inbound.had());
         self.lost = departed.state.is_none();
         self.journal.state = departed.state.map(|(bytes, format)| super::state::KeptState {
-            bytes: bytes.into(),
+            bytes: std::sync::Arc::new(bytes),
             format,
             client_seq: self.journal.origin.client_seq,
             server_seq: self.journal.origin.server_seq,

@@ -8,7 +8,7 @@ pub mod directory;
 pub mod traveller;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast_protocol::message::{Message, Refused, Rule, Subject};
 use holdfast_protocol::{GroupId, SessionId};
@@ -25,8 +25,10 @@ use directory::Owner;
 
 /// A session whose way into its group failed waits so long before it is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// A member who takes nothing holds up its whole group for no longer than this.
-const CLOGGED_FOR: Duration = Duration::from_secs(1);
+/// For so long a backend may still speak for a group that was released.
+const ECHO_OF_RELEASED: Duration = Duration::from_secs(5);
+/// So many of those are known.
+const RELEASED_GROUPS: usize = 4096;
 
 /// What a group, or a session that is to be in one, asks of its worker. Done in order, after the input that asked.
 pub enum Request {
@@ -47,13 +49,13 @@ pub struct Company {
     /// The group that it is to be in, as its game asks.
     pub wanted: Option<GroupId>,
     /// When the way there may be tried (again).
-    pub not_before: Option<std::time::Instant>,
+    pub not_before: Option<Instant>,
     /// Where it was when it left for the group.
     pub from: Option<LinkId>,
     /// A group that it can't be in, and the reason: its game is told when it asks again.
     pub barred: Option<(GroupId, &'static str)>,
     /// It holds up its group since then: its socket doesn't take what is for it.
-    pub clogs_since: Option<std::time::Instant>,
+    pub clogs_since: Option<Instant>,
     /// Of a group: how many members hold it up.
     pub clogged: u32,
 }
@@ -134,14 +136,26 @@ impl Worker {
         }
     }
 
+    /// What is on its way from a backend may still name it: nobody is at fault.
+    pub(super) fn was_released(&self, group: GroupId) -> bool {
+        self.hub.released_groups.iter().any(|(_, released)| *released == group)
+    }
+
     /// Who takes nothing for too long has to go: the others play on.
     pub(super) fn look_after_groups(&mut self) {
         let now = self.hub.now;
+        let is_old = |(at, _): &(Instant, GroupId)| now.saturating_duration_since(*at) >= ECHO_OF_RELEASED;
+        while self.hub.released_groups.front().is_some_and(is_old)
+            || self.hub.released_groups.len() > RELEASED_GROUPS
+        {
+            self.hub.released_groups.pop_front();
+        }
         let mut slow = Vec::new();
         let mut waiting = Vec::new();
         for (key, slot) in &self.slots {
             let company = &slot.seat.company;
-            let late = |since| now.saturating_duration_since(since) >= CLOGGED_FOR;
+            let patience = slot.session.service().limits.slow_member;
+            let late = |since| now.saturating_duration_since(since) >= patience;
             if company.clogs_since.is_some_and(late) {
                 slow.push(key);
             } else if company.wanted.is_some() {
@@ -196,8 +210,6 @@ impl Worker {
         self.weigh_group(aboard);
         if self.slots.get(aboard).is_some_and(|slot| slot.session.riders().is_some_and(|r| r.is_empty())) {
             self.drive(aboard, |session, fx| session.end(CloseReason::BackendClose, fx));
-            // Not with the other sessions that end in this turn: who comes later in it would come into a group that is over.
-            self.remove(aboard);
         }
         group
     }
@@ -246,7 +258,7 @@ impl Worker {
             return self.refuse_join(key, reason);
         }
         // Nobody leaves a backend to wait for one.
-        let here = self.groups.get(&group).and_then(|key| self.slots.get(*key));
+        let here = self.group_here(group).and_then(|key| self.slots.get(key));
         if here.is_some_and(|slot| !matches!(slot.session.phase(), Phase::Active { .. })) {
             return;
         }
@@ -266,7 +278,7 @@ impl Worker {
     /// Why that session can't be in that group.
     fn bars(&self, slot: &Slot, group: GroupId) -> Option<&'static str> {
         let service = slot.session.service();
-        let here = self.groups.get(&group).and_then(|key| self.slots.get(*key));
+        let here = self.group_here(group).and_then(|key| self.slots.get(key));
         if let Some(here) = here {
             let members = here.session.riders().map_or(0, |riders| riders.len());
             if here.session.service().name != service.name {
@@ -301,13 +313,13 @@ impl Worker {
         let beside = slot.seat.company.from;
         let Some(slot) = self.slots.get(key) else { return };
         if let Some(reason) = self.bars(slot, group) {
-            if !self.groups.contains_key(&group) {
+            if self.group_here(group).is_none() {
                 self.hub.config.groups.release(group, self.hub.config.index);
             }
             return self.go_alone(key, reason);
         }
-        let (aboard, is_new) = match self.groups.get(&group) {
-            Some(here) => (*here, false),
+        let (aboard, is_new) = match self.group_here(group) {
+            Some(here) => (here, false),
             None => (self.found_group(key, group), true),
         };
         let Some(boarding) = self.drive(key, |session, fx| session.take_luggage(fx)) else { return };
@@ -359,10 +371,20 @@ impl Worker {
         }
     }
 
+    /// A group that isn't over. One that is keeps its slot until the end of the turn; who comes meanwhile comes into a new
+    /// one.
+    fn group_here(&self, group: GroupId) -> Option<SessionKey> {
+        let key = self.groups.get(&group).copied()?;
+        self.slots.get(key).is_some_and(|slot| *slot.session.phase() != Phase::Ended).then_some(key)
+    }
+
     /// The group's slot is gone.
-    pub(super) fn group_removed(&mut self, group: GroupId) {
-        self.groups.remove(&group);
-        self.hub.config.groups.release(group, self.hub.config.index);
+    pub(super) fn group_removed(&mut self, group: GroupId, key: SessionKey) {
+        if self.groups.get(&group) == Some(&key) {
+            self.groups.remove(&group);
+            self.hub.released_groups.push_back((self.hub.now, group));
+            self.hub.config.groups.release(group, self.hub.config.index);
+        }
         self.hub.counters.groups.sub(1);
         tracing::debug!(%group, "group ended");
     }

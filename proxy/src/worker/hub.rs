@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::SessionId;
+use holdfast_protocol::{GroupId, SessionId};
 
 use super::WorkerConfig;
 use super::groups::Request;
@@ -84,6 +84,8 @@ pub struct Hub {
     /// What groups asked for in this turn, and the bytes for members' clients.
     pub requests: Vec<Request>,
     pub relay: Vec<u8>,
+    /// Groups that ended a moment ago.
+    pub released_groups: std::collections::VecDeque<(Instant, GroupId)>,
     /// Sessions have been parked in this turn.
     pub parked_anew: bool,
     /// Parked sessions that may look for a backend again, and how many of them are attaching.
@@ -126,6 +128,7 @@ impl Hub {
             ended: Vec::new(),
             requests: Vec::new(),
             relay: Vec::new(),
+            released_groups: std::collections::VecDeque::new(),
             parked_anew: false,
             returning: std::collections::VecDeque::new(),
             returning_in_flight: 0,

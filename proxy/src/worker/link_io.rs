@@ -154,7 +154,9 @@ impl Worker {
     /// What isn't here (any more) is spoken for.
     fn unowned(&mut self, id: LinkId, subject: Subject, message: &Message<'_>) {
         match (subject, epoch_of(message)) {
-            (Subject::Group(group), Some(epoch)) if !matches!(message, Message::Fault(_)) => {
+            (Subject::Group(group), Some(epoch))
+                if !matches!(message, Message::Fault(_)) && !self.was_released(group) =>
+            {
                 self.group_fault(id, group, epoch);
             }
             // It has ended here; its RELEASE is on the way.

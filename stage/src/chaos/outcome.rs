@@ -64,6 +64,8 @@ impl Outcome {
             "repeated": repeated,
             "reordered": reordered,
             "disconnects": disconnects,
+            "joins": self.verdict.joins,
+            "worlds_diverged": self.verdict.worlds_diverged,
             "events": events,
             "faults": self.faults(),
             "rss_start_bytes": self.rss_start_bytes,
@@ -76,8 +78,8 @@ impl Outcome {
     pub fn table(&self) -> String {
         let Verdict { sessions, frames, lost, repeated, reordered, disconnects, mismatched, .. } =
             self.verdict;
-        let mut out =
-            format!("\n  {sessions} sessions, {frames} frames, each checked; seed {}\n\n", self.seed);
+        let mut out = format!("\n  {sessions} sessions, {frames} frames, each checked; seed {}\n", self.seed);
+        let _ = writeln!(out, "  {} times a player came into a match\n", self.verdict.joins);
         for (kind, count) in self.faults() {
             let _ = writeln!(out, "  {kind:<15} {count:>8}");
         }
@@ -88,6 +90,7 @@ impl Outcome {
             ("reordered", reordered),
             ("wrong content", mismatched),
             ("disconnects", disconnects),
+            ("worlds diverged", self.verdict.worlds_diverged),
         ] {
             let _ = writeln!(out, "  {name:<15} {count:>8}");
         }
@@ -126,6 +129,10 @@ pub fn sum(verdicts: Vec<Verdict>) -> Verdict {
         whole.sessions += verdict.sessions;
         whole.frames += verdict.frames;
         whole.received += verdict.received;
+        whole.in_match += verdict.in_match;
+        whole.joins += verdict.joins;
+        whole.joins_refused += verdict.joins_refused;
+        whole.worlds_diverged += verdict.worlds_diverged;
         whole.lost += verdict.lost;
         whole.repeated += verdict.repeated;
         whole.reordered += verdict.reordered;

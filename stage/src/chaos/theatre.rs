@@ -186,6 +186,13 @@ impl Theatre {
         for (index, swarm) in self.swarms.iter().enumerate() {
             let Progress { lost, repeated, reordered, mismatched, disconnects, longest_wait_ms, .. } =
                 swarm.latest();
+            let Progress { worlds_diverged, joins_refused, .. } = swarm.latest();
+            if worlds_diverged + joins_refused > 0 {
+                return Some(format!(
+                    "swarm {}: {worlds_diverged} worlds diverged, {joins_refused} matches refused",
+                    index + 1
+                ));
+            }
             if longest_wait_ms > STUCK_MS {
                 return Some(format!("swarm {}: a player has waited for {longest_wait_ms} ms", index + 1));
             }
@@ -264,7 +271,7 @@ impl Theatre {
     /// After the last player has left: nothing is kept for anybody.
     fn look_at_proxies_left_alone(&mut self) {
         for proxy in &self.proxies {
-            for gauge in ["holdfast_sessions", "holdfast_kept_bytes"] {
+            for gauge in ["holdfast_sessions", "holdfast_groups", "holdfast_kept_bytes"] {
                 let name = proxy.config_path().display();
                 let mut last = None;
                 let empty = until(&format!("{name}: {gauge} is 0"), PATIENCE, || {
@@ -293,13 +300,18 @@ fn until_ok(what: &str, within: Duration, mut condition: impl FnMut() -> Result<
     crate::until_some(what, within, || Ok(condition()?.then_some(())))
 }
 
-/// Half of them will play matches, once there are matches: a flag of the players then.
+/// Half of them play matches, which they leave from time to time, for another or the same one.
 fn players(
     options: &Options,
     addresses: impl Iterator<Item = std::net::SocketAddr>,
     count: usize,
 ) -> PlayersSpec {
-    PlayersSpec::new(addresses, count).rate_hz(options.rate_hz).flags(["--grace=60"])
+    PlayersSpec::new(addresses, count).rate_hz(options.rate_hz).flags([
+        "--grace=60",
+        "--matches=5",
+        "--match-share=50",
+        "--rematch=5",
+    ])
 }
 
 fn misbehave(swarm: &mut Players, players: usize, seed: u64, what: &Mischief) -> Result<bool> {
@@ -335,6 +347,8 @@ fn service(recovery: Recovery) -> serde_json::Value {
             "park_deadline_s": 110,
             "liveness_ms": patience_ms,
             "resume_timeout_ms": patience_ms,
+            // Players who are told to be slow aren't closed for it.
+            "slow_member_ms": 20_000,
         },
         "drain": {"per_second": 150},
     })

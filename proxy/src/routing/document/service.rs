@@ -73,6 +73,7 @@ pub struct RawLimits {
     pub max_recoveries: u64,
     pub recoveries_in_flight: u64,
     pub max_group_members: u64,
+    pub slow_member_ms: u64,
 }
 
 impl Default for RawLimits {
@@ -95,6 +96,7 @@ impl Default for RawLimits {
             max_recoveries: 3,
             recoveries_in_flight: 256,
             max_group_members: 256,
+            slow_member_ms: 1_000,
         }
     }
 }
@@ -225,6 +227,7 @@ impl RawLimits {
             max_recoveries: count("limits.max_recoveries", self.max_recoveries)?,
             recoveries_in_flight: count("limits.recoveries_in_flight", self.recoveries_in_flight)?,
             max_group_members: count("limits.max_group_members", self.max_group_members)?,
+            slow_member: ms("limits.slow_member_ms", self.slow_member_ms)?,
         })
     }
 }

@@ -78,6 +78,7 @@ pub fn limits() -> Limits {
         max_recoveries: 3,
         recoveries_in_flight: 100,
         max_group_members: 8,
+        slow_member: Duration::from_secs(1),
     }
 }
 

@@ -344,6 +344,7 @@ fn service(r: &mut Rng) -> Service {
         max_recoveries: 10_000,
         recoveries_in_flight: *r.choice(&[1, 100]).expect("not empty"),
         max_group_members: 8,
+        slow_member: Duration::from_secs(1),
     };
     Service {
         name: "arena".into(),
