@@ -49,6 +49,8 @@ pub struct Departed {
     pub frames: Vec<Queued>,
     /// It never took part, for this reason: it goes on as it came.
     pub came_back: Option<&'static str>,
+    /// What the group knew of its client: what has happened since stands in no frame.
+    pub client: Client,
 }
 
 /// With what a session comes into a group.
@@ -65,7 +67,7 @@ impl Boarding {
     pub fn back(self, reason: &'static str) -> Departed {
         let arrival = Arrival::parse(&self.arrival);
         let state = arrival.map(|arrival| (arrival.state.to_vec(), arrival.format.to_owned()));
-        Departed { state, frames: self.frames, came_back: Some(reason) }
+        Departed { state, frames: self.frames, came_back: Some(reason), client: self.client }
     }
 }
 
@@ -323,6 +325,7 @@ impl Session {
             return Ok(());
         }
         let (departing, came_at) = (std::mem::take(&mut rider.departing), rider.came_at);
+        let client = rider.client;
         let departure = Departure::parse(&departing).ok_or(Rule::Malformed)?;
         if departure.client_seq > sent {
             return Err(Rule::AckBeyondSent);
@@ -338,7 +341,7 @@ impl Session {
         self.inbound.hurry_ack();
         // A game that didn't take it has said so in the state: it won't be asked for again.
         let state = Some((departure.state.to_vec(), format));
-        env.member_departs(member, Departed { state, frames, came_back: None });
+        env.member_departs(member, Departed { state, frames, came_back: None, client });
         Ok(())
     }
 
@@ -388,9 +391,10 @@ impl Session {
         for member in members {
             let state = self.arrival_of(member);
             let frames = self.frames_of(member, given);
+            let client = self.rider(member).map_or(Client::Open, |rider| rider.client);
             self.remove_rider(member);
             let came_back = state.is_some().then_some("no backend takes the group");
-            env.member_departs(member, Departed { state, frames, came_back });
+            env.member_departs(member, Departed { state, frames, came_back, client });
         }
     }
 
@@ -467,8 +471,14 @@ impl Session {
         for queued in departed.frames {
             self.outbound.push(queued.kind, &queued.frame, queued.trace, queued.received, env);
         }
-        if self.lost && self.ends_with_what_is_lost(env) {
-            return;
+        if self.lost && self.outbound.is_empty() {
+            if self.ends_with_what_is_lost(env) {
+                return;
+            }
+        } else if self.client != departed.client {
+            // It went when it was no member any more, and nothing else either.
+            let kind = if self.client == Client::Half { Kind::CloseHalf } else { Kind::Close };
+            self.outbound.push(kind, &[], TraceContext::NONE, 0, env);
         }
         self.seek(env);
     }
