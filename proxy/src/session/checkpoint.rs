@@ -155,6 +155,7 @@ impl Session {
     /// A state is whole: it is where a restore begins from here on, and what it covers is trimmed.
     pub(super) fn keep_state<E: Effects>(&mut self, incoming: Incoming, link: LinkId, env: &mut E) {
         let state = incoming.into_kept(env.state_format(link));
+        self.members_processed(state.client_seq, env);
         self.outbound.release(state.client_seq, env);
         self.outbound.trim(state.client_seq);
         self.inbound.trim_hashes(state.server_seq);

@@ -117,6 +117,7 @@ impl Session {
         if self.phase == Phase::Ended {
             return;
         }
+        let carries = self.riders().is_some_and(|riders| !riders.is_empty());
         self.end_riders(reason, env);
         self.drop_reservation(env);
         self.abandon_checkpoint(env);
@@ -128,7 +129,7 @@ impl Session {
             self.release(link, self.epoch, env);
         }
         let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. });
-        if homeless && self.has_history() {
+        if homeless && (carries || self.has_history()) {
             let bytes = self.journal.state_bytes() + self.journal_bytes();
             env.note(Note::StateDropped { bytes });
         }

@@ -124,6 +124,11 @@ impl Session {
             self.journal.state = None;
             return self.finish_client_close(env);
         }
+        if self.riders().is_some_and(|riders| riders.is_empty()) {
+            // Its last member's end was the last that it did.
+            self.journal.state = None;
+            return self.end(CloseReason::BackendClose, env);
+        }
         if self.order.is_some_and(|order| order.otherwise == Otherwise::Board) {
             return self.board(env);
         }

@@ -356,6 +356,12 @@ impl Outbound {
         self.queued > 0
     }
 
+    /// The seq that the last entry has, or will have.
+    #[must_use]
+    pub fn last(&self) -> Seq {
+        Seq(self.acked.0.saturating_add(self.entries()))
+    }
+
     /// Frames and ends of stream that aren't acked.
     #[must_use]
     pub fn entries(&self) -> u64 {

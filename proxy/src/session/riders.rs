@@ -21,6 +21,8 @@ use crate::telemetry::counters::CloseReason;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Riders {
     members: BTreeMap<SessionId, Rider>,
+    /// Of all departures, what has come.
+    departing_bytes: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,6 +31,8 @@ struct Rider {
     /// Bytes of its frames that the game hasn't processed.
     queued_bytes: usize,
     reading: bool,
+    /// The first of its arrival in the group's stream.
+    first: Seq,
     /// Of its departure, what has come.
     departing: Vec<u8>,
 }
@@ -73,6 +77,12 @@ impl Riders {
         self.members.is_empty()
     }
 
+    /// Bytes of departures that aren't whole.
+    #[must_use]
+    pub fn departing_bytes(&self) -> usize {
+        self.departing_bytes
+    }
+
     pub fn ids(&self) -> impl Iterator<Item = SessionId> {
         self.members.keys().copied()
     }
@@ -99,8 +109,10 @@ impl Session {
 
     /// A session becomes a member.
     pub fn admit<E: Effects>(&mut self, member: SessionId, boarding: &Boarding, env: &mut E) {
+        let first = self.outbound.last().next();
         let Some(riders) = &mut self.riders else { return };
-        let rider = Rider { client: boarding.client, queued_bytes: 0, reading: true, departing: Vec::new() };
+        let (client, departing) = (boarding.client, Vec::new());
+        let rider = Rider { client, queued_bytes: 0, reading: true, first, departing };
         riders.members.insert(member, rider);
         for (kind, part) in parts(&boarding.arrival) {
             self.push_addressed(kind, member, part, TraceContext::NONE, 0, env);
@@ -223,8 +235,10 @@ impl Session {
     }
 
     fn remove_rider(&mut self, member: SessionId) {
-        if let Some(riders) = &mut self.riders {
-            riders.members.remove(&member);
+        if let Some(riders) = &mut self.riders
+            && let Some(rider) = riders.members.remove(&member)
+        {
+            riders.departing_bytes -= rider.departing.len();
         }
     }
 
@@ -240,11 +254,16 @@ impl Session {
         let Some(rider) = self.rider_mut(member) else {
             // It has gone, or has left, and the game didn't know yet.
             env.note(Note::Stale);
+            env.for_no_client();
             return Ok(());
         };
+        if addressed.kind == AddressedKind::Frame && rider.client != Client::Gone {
+            return env.deliver_to(member, addressed.payload, trace);
+        }
+        // The window would stay full for ever otherwise: no socket's progress frees it.
+        env.for_no_client();
         match addressed.kind {
-            AddressedKind::Frame if rider.client == Client::Gone => Ok(()),
-            AddressedKind::Frame => env.deliver_to(member, addressed.payload, trace),
+            AddressedKind::Frame => Ok(()),
             AddressedKind::Half => Err(Rule::Unexpected),
             AddressedKind::Close => {
                 self.remove_rider(member);
@@ -267,15 +286,19 @@ impl Session {
     ) -> Result<(), Rule> {
         let (max_bytes, sent, acked) =
             (self.service.limits.max_state_bytes, self.outbound.sent(), self.outbound.acked());
-        let Some(rider) = self.rider_mut(member) else { return Ok(()) };
+        let Some(riders) = &mut self.riders else { return Ok(()) };
+        let Some(rider) = riders.members.get_mut(&member) else { return Ok(()) };
         rider.departing.extend_from_slice(payload);
-        if rider.departing.len() as u64 > max_bytes {
+        riders.departing_bytes += payload.len();
+        // One leaves after the other: one state at a time, and its client seq.
+        if riders.departing_bytes as u64 > max_bytes.saturating_add(size_of::<Seq>() as u64) {
             return Err(Rule::StateOverrun);
         }
         if kind == AddressedKind::Part {
             return Ok(());
         }
         let departing = std::mem::take(&mut rider.departing);
+        riders.departing_bytes -= departing.len();
         let departure = Departure::parse(&departing).ok_or(Rule::Malformed)?;
         if departure.client_seq > sent {
             return Err(Rule::AckBeyondSent);
@@ -305,7 +328,8 @@ impl Session {
                 AddressedKind::Frame => Kind::Frame,
                 AddressedKind::Half => Kind::CloseHalf,
                 AddressedKind::Close => Kind::Close,
-                AddressedKind::Part | AddressedKind::Passage => return,
+                // What came before is of a time in the group that has ended, and has gone its way.
+                AddressedKind::Part | AddressedKind::Passage => return frames.clear(),
             };
             let frame = if kind == Kind::Frame { addressed.payload.to_vec() } else { Vec::new() };
             frames.push(Queued { kind, frame, trace: entry.trace, received: entry.received });
@@ -314,8 +338,11 @@ impl Session {
     }
 
     /// The arrival of a member that no backend has been given: it can go back to what it was.
-    fn arrival_of(&self, member: SessionId) -> Option<(Vec<u8>, String)> {
+    fn arrival_of(&self, member: SessionId, first: Seq) -> Option<(Vec<u8>, String)> {
         let mut bytes = Vec::new();
+        if first <= self.outbound.highest() {
+            return None;
+        }
         self.outbound.for_each_after(self.outbound.highest(), |entry| {
             if let Some(one) = Addressed::parse(entry.frame).filter(|one| one.member == member)
                 && matches!(one.kind, AddressedKind::Part | AddressedKind::Passage)
@@ -331,22 +358,19 @@ impl Session {
     /// others go on anew, with the frames that no backend was given.
     pub(super) fn dissolve<E: Effects>(&mut self, env: &mut E) {
         let given = self.outbound.highest();
-        for member in self.take_riders() {
-            let state = self.arrival_of(member);
+        let riders = self.riders.as_deref_mut().map(std::mem::take).unwrap_or_default();
+        for (member, rider) in riders.members {
+            let state = self.arrival_of(member, rider.first);
             let frames = self.frames_of(member, given);
             let came_back = state.is_some().then_some("no backend takes the group");
             env.member_departs(member, Departed { state, frames, came_back });
         }
     }
 
-    fn take_riders(&mut self) -> Vec<SessionId> {
-        let riders = self.riders.as_mut().map(|riders| std::mem::take(&mut riders.members));
-        riders.into_iter().flatten().map(|(member, _)| member).collect()
-    }
-
     /// The group has ended, and its members with it.
     pub(super) fn end_riders<E: Effects>(&mut self, reason: CloseReason, env: &mut E) {
-        for member in self.take_riders() {
+        let riders = self.riders.as_deref_mut().map(std::mem::take).unwrap_or_default();
+        for member in riders.members.into_keys() {
             env.member_is_over(member, reason);
         }
     }
@@ -364,6 +388,8 @@ impl Session {
         env.timer(super::Timer::Close, None);
         env.settled(None);
         self.journal.clock_runs = false;
+        // Whoever waits for this turn to be over must not wait for the group.
+        self.recovery_is_over(env);
         env.note(Note::HandoffDone(crate::telemetry::counters::HandoffResult::Moved));
         env.boards();
     }
@@ -411,8 +437,22 @@ impl Session {
             record_seq: Seq::NONE,
             given_to: None,
         });
+        let is_told = |kind| departed.frames.iter().any(|queued| queued.kind == kind);
+        let untold = match self.client {
+            Client::Open => None,
+            Client::Half => (!is_told(Kind::CloseHalf)).then_some(Kind::CloseHalf),
+            Client::Gone => (!is_told(Kind::Close)).then_some(Kind::Close),
+        };
+        if self.client == Client::Gone && departed.frames.is_empty() && self.lost {
+            // Nothing is left to be saved, and nobody to begin anew for.
+            return self.end(self.ending.unwrap_or(CloseReason::Crash), env);
+        }
         for queued in departed.frames {
             self.outbound.push(queued.kind, &queued.frame, queued.trace, queued.received, env);
+        }
+        if let Some(kind) = untold {
+            // Only a game that is no more has heard of it.
+            self.outbound.push(kind, &[], TraceContext::NONE, 0, env);
         }
         self.seek(env);
     }

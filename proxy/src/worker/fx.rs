@@ -148,6 +148,10 @@ impl Effects for Fx<'_> {
         self.relay_to(member, frame)
     }
 
+    fn for_no_client(&mut self) {
+        self.hub.requests.push(Request::Handed(self.key));
+    }
+
     fn read_member(&mut self, member: SessionId, on: bool) {
         self.hub.requests.push(Request::Read(member, on));
     }
@@ -383,6 +387,8 @@ impl Fx<'_> {
     }
 
     fn attaching(&mut self, link: LinkId) {
+        // A game that still wants it asks again; one that begins anew knows nothing of it.
+        self.seat.company.wanted = None;
         let to = self.name(link);
         if let Some(handoff) = &mut self.seat.handoff {
             handoff.to = Some(to);

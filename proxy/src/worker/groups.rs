@@ -30,10 +30,14 @@ const ECHO_OF_RELEASED: Duration = Duration::from_secs(5);
 /// So many of those are known.
 const RELEASED_GROUPS: usize = 4096;
 
+const TOO_MANY_GROUPS: &str = "there are too many groups: limits.max_groups";
+
 /// What a group, or a session that is to be in one, asks of its worker. Done in order, after the input that asked.
 pub enum Request {
     /// So many bytes of the hub's relay are for that member.
     Deliver(SessionKey, SessionId, usize),
+    /// That group has sent what no socket is to take.
+    Handed(SessionKey),
     Read(SessionId, bool),
     Departs(SessionId, Departed),
     Over(SessionId, CloseReason),
@@ -79,6 +83,8 @@ impl Worker {
                             acked.push(group);
                         }
                     }
+                    Request::Handed(group) if acked.last() == Some(&group) => {}
+                    Request::Handed(group) => acked.push(group),
                     Request::Read(member, on) => self.read_member(member, on),
                     Request::Departs(member, departed) => self.departs(member, departed),
                     Request::Over(member, reason) => self.over(member, reason),
@@ -287,10 +293,9 @@ impl Worker {
             if members >= service.limits.max_group_members as usize {
                 return Some("the group is full: limits.max_group_members");
             }
-        } else if self.hub.config.groups.count() >= self.hub.config.max_groups {
-            return Some("there are too many groups: limits.max_groups");
         }
-        None
+        let room = self.hub.config.groups.has_room(group, self.hub.config.max_groups);
+        (!room).then_some(TOO_MANY_GROUPS)
     }
 
     /// A session's state is here, and is to go into its group.
@@ -300,10 +305,16 @@ impl Worker {
         let Some(group) = slot.seat.company.wanted else {
             return self.go_alone(key, "it isn't wanted any more");
         };
-        match self.hub.config.groups.claim(group, self.hub.config.index) {
+        match self.claim(group) {
             Owner::Me => self.embark(key, group),
             Owner::Other(worker) => self.send_over(key, group, worker),
+            Owner::Nobody => self.go_alone(key, TOO_MANY_GROUPS),
         }
+    }
+
+    pub(super) fn claim(&self, group: GroupId) -> Owner {
+        let config = &self.hub.config;
+        config.groups.claim(group, config.index, config.max_groups)
     }
 
     /// The session becomes a member of a group that is here, or begins here.
@@ -349,7 +360,7 @@ impl Worker {
     }
 
     /// It can't be in the group, and its state is here: it goes on as it was, wherever there is place.
-    fn go_alone(&mut self, key: SessionKey, reason: &'static str) {
+    pub(super) fn go_alone(&mut self, key: SessionKey, reason: &'static str) {
         let Some(boarding) = self.drive(key, |session, fx| session.take_luggage(fx)) else { return };
         if let Some(slot) = self.slots.get_mut(key)
             && let Some(group) = slot.seat.company.wanted.take()
