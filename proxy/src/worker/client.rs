@@ -82,7 +82,7 @@ impl Worker {
             if !slot.seat.reading || slot.seat.read_closed || slot.seat.finishing {
                 return Poll::Pending;
             }
-            if self.hub.must_wait(&mut slot.seat) {
+            if self.must_wait(key) {
                 return Poll::Pending;
             }
             if self.read_client(key, cx).is_pending() {

@@ -160,6 +160,10 @@ impl Worker {
         let mut waiting = Vec::new();
         for (key, slot) in &self.slots {
             let company = &slot.seat.company;
+            if slot.seat.held && company.aboard.is_some() {
+                // What its group holds may be less by now.
+                slot.seat.wake();
+            }
             let patience = slot.session.service().limits.slow_member;
             let late = |since| now.saturating_duration_since(since) >= patience;
             if company.clogs_since.is_some_and(late) {
@@ -229,12 +233,6 @@ impl Worker {
     /// A session's game wants it in a group.
     fn joins(&mut self, key: SessionKey, group: GroupId) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        if let Some((barred, reason)) = slot.seat.company.barred
-            && barred == group
-        {
-            slot.seat.company.barred = None;
-            return self.refuse_join(key, reason);
-        }
         slot.seat.company.wanted = Some(group);
         self.try_board(key);
     }
@@ -242,7 +240,7 @@ impl Worker {
     /// The request can't be met, now or later.
     fn refuse_join(&mut self, key: SessionKey, reason: &'static str) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.seat.company.wanted = None;
+        (slot.seat.company.wanted, slot.seat.company.barred) = (None, None);
         self.hub.counters.joins_refused.add(1);
         let (subject, epoch) = (slot.session.subject(), slot.session.epoch());
         tracing::info!(session = %slot.session.id(), reason, "a session can't be in the group that its game wants");
@@ -260,8 +258,16 @@ impl Worker {
         if company.not_before.is_some_and(|time| now < time) || slot.seat.leaving.is_some() {
             return;
         }
-        if let Some(reason) = self.bars(slot, group) {
+        // Who asks and doesn't read the answers gets none.
+        if self.hub.link(link).congested {
+            return;
+        }
+        let barred = company.barred.filter(|(barred, _)| *barred == group).map(|(_, reason)| reason);
+        if let Some(reason) = barred.or_else(|| self.bars(slot, group)) {
             return self.refuse_join(key, reason);
+        }
+        if self.stopping.is_some() {
+            return;
         }
         // Nobody leaves a backend to wait for one.
         let here = self.group_here(group).and_then(|key| self.slots.get(key));
@@ -336,7 +342,7 @@ impl Worker {
         let Some(boarding) = self.drive(key, |session, fx| session.take_luggage(fx)) else { return };
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.seat.company.aboard = Some(aboard);
-        slot.seat.company.wanted = None;
+        (slot.seat.company.wanted, slot.seat.company.barred) = (None, None);
         let member = slot.session.id();
         self.hub.counters.group_members.add(1);
         self.drive(aboard, |session, fx| session.admit(member, &boarding, fx));

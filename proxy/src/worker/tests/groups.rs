@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdfast_protocol::codec::addressed::{Addressed, AddressedKind, Departure, parts};
 use holdfast_protocol::codec::capability;
 use holdfast_protocol::message::{
-    AttachMode, Data, Fault, FaultScope, Join, Message, Refused, Rule, Subject,
+    Ack, AttachMode, Data, Fault, FaultScope, Join, Message, Refused, Rule, Subject,
 };
 use holdfast_protocol::{Epoch, GroupId, InstanceId, Seq, SessionId, TraceContext};
 use serde_json::{Value, json};
@@ -48,7 +48,10 @@ fn join(link: &mut FakeLink, session: SessionId, epoch: Epoch) {
 impl Table {
     /// So many players, all in the group.
     fn set(recovery: Recovery, limits: &Value, players: usize) -> Self {
-        let (rig, backend) = start(recovery, limits, |_| {});
+        Self::set_in(start(recovery, limits, |_| {}), players)
+    }
+
+    fn set_in((rig, backend): (Rig, FakeBackend), players: usize) -> Self {
         let mut player = rig.player("arena");
         let mut link = backend.link();
         let (first, epoch) = link.attach();
@@ -114,6 +117,11 @@ impl Table {
             trace: TraceContext::default(),
             frame: &framed,
         }));
+    }
+
+    fn ack(&mut self, data: Seq) {
+        let (subject, epoch) = (Subject::Group(GROUP), self.epoch);
+        self.link.say(&Message::Ack(Ack { subject, epoch, data, record: Seq::NONE }));
     }
 
     /// Waits until the proxy has acked all that was sent.
@@ -279,4 +287,57 @@ fn the_wish_of_a_game_that_is_no_more_is_forgotten() {
     });
     assert_eq!(frozen, Subject::Session(third));
     rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn departures_without_an_end_fill_no_memory() {
+    let mut table = Table::set(Recovery::None, &json!({"max_state_bytes": 20_000}), 2);
+    for member in table.members.clone() {
+        table.send(AddressedKind::Part, member, &[0; 16 << 10]);
+    }
+    let rule = table.link.hear(|message| match message {
+        Message::Fault(fault) => Some(fault.rule),
+        _ => None,
+    });
+    assert_eq!(rule, Rule::StateOverrun);
+    until("nothing of them", || table.rig.counters.group_members.get() == 0);
+    table.rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn who_is_gone_is_not_begun_anew_when_the_group_is_lost() {
+    let mut table = Table::set(Recovery::None, &json!({}), 2);
+    let (first, second) = (table.members[0], table.members[1]);
+    table.players[0].write_all(&[0xff; 4]).unwrap();
+    table.comes(AddressedKind::Close, first);
+    table.backend.instance = InstanceId([2; 16]);
+    drop(table.link);
+    let mut link = table.backend.link();
+    assert_eq!(link.attach().0, second);
+    assert_eq!(table.rig.counters.sessions.get(), 1);
+    table.rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn members_are_not_read_beyond_the_bound_of_all() {
+    const BOUND: u64 = 400_000;
+    const FRAMES: u64 = 200;
+    let limits = json!({"client_window_bytes": 64 << 20, "liveness_ms": 60_000});
+    let mut table = Table::set_in(start(Recovery::None, &limits, |config| config.kept_bytes = BOUND), 1);
+    let member = table.members[0];
+    let mut player = table.players.pop().unwrap();
+    let writer = std::thread::spawn(move || {
+        (0..FRAMES).for_each(|_| player.write_all(&frame(&[0; 60_000])).unwrap());
+        player
+    });
+    let counters = std::sync::Arc::clone(&table.rig.counters);
+    until("the bound", || counters.unread_by_worker.get() == 1);
+    assert!(counters.kept_bytes.get() < 2 * BOUND, "{} bytes are kept", counters.kept_bytes.get());
+    for _ in 0..FRAMES {
+        table.comes(AddressedKind::Frame, member);
+        table.ack(table.came);
+    }
+    let _player = writer.join().unwrap();
+    until("nothing kept", || counters.kept_bytes.get() == 0);
+    table.rig.stop(Duration::ZERO);
 }
