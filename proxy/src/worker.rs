@@ -112,6 +112,8 @@ pub struct Worker {
     /// Services whose sessions are being brought to where shares and weights want them.
     rebalances: HashMap<Arc<str>, Rebalance<SessionKey, LinkId>>,
     stopping: Option<control::Stopping>,
+    /// Each socket of this worker that another one serves has it, too.
+    lent: Arc<()>,
 }
 
 thread_local! {
@@ -177,6 +179,7 @@ pub fn run(
         next_hurry: Instant::now(),
         rebalances: HashMap::new(),
         stopping: None,
+        lent: Arc::default(),
     };
     WORKER.set(Some(worker));
     let broken = BROKEN.with(CancellationToken::clone);

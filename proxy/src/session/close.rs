@@ -119,6 +119,7 @@ impl Session {
         }
         // Whoever was in a group that is empty has taken along what is theirs.
         let is_over = self.riders().is_some_and(|riders| riders.is_empty());
+        let carries = self.riders().is_some_and(|riders| !riders.is_empty());
         self.end_riders(reason, env);
         self.drop_reservation(env);
         self.abandon_checkpoint(env);
@@ -130,7 +131,7 @@ impl Session {
             self.release(link, self.epoch, env);
         }
         let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. });
-        if homeless && !is_over && self.has_history() {
+        if homeless && !is_over && (carries || self.has_history()) {
             let bytes = self.journal.state_bytes() + self.journal_bytes();
             env.note(Note::StateDropped { bytes });
         }

@@ -24,6 +24,8 @@ pub struct Riders {
     members: BTreeMap<SessionId, Rider>,
     /// The most that there were since the last state: what they did since, and left with, is kept.
     most: usize,
+    /// Of all departures, what has come.
+    departing_bytes: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -83,6 +85,12 @@ impl Riders {
     #[must_use]
     pub fn most(&self) -> usize {
         self.most
+    }
+
+    /// Bytes of departures that aren't whole.
+    #[must_use]
+    pub fn departing_bytes(&self) -> usize {
+        self.departing_bytes
     }
 
     pub fn ids(&self) -> impl Iterator<Item = SessionId> {
@@ -257,8 +265,10 @@ impl Session {
     }
 
     fn remove_rider(&mut self, member: SessionId) {
-        if let Some(riders) = &mut self.riders {
-            riders.members.remove(&member);
+        if let Some(riders) = &mut self.riders
+            && let Some(rider) = riders.members.remove(&member)
+        {
+            riders.departing_bytes -= rider.departing.len();
         }
     }
 
@@ -314,15 +324,19 @@ impl Session {
     ) -> Result<(), Rule> {
         let (max_bytes, sent, acked) =
             (self.service.limits.max_state_bytes, self.outbound.sent(), self.outbound.acked());
-        let Some(rider) = self.rider_mut(member) else { return Ok(()) };
+        let Some(riders) = &mut self.riders else { return Ok(()) };
+        let Some(rider) = riders.members.get_mut(&member) else { return Ok(()) };
         rider.departing.extend_from_slice(payload);
-        if rider.departing.len() as u64 > max_bytes {
+        riders.departing_bytes += payload.len();
+        // One leaves after the other: one state at a time, and its client seq.
+        if riders.departing_bytes as u64 > max_bytes.saturating_add(size_of::<Seq>() as u64) {
             return Err(Rule::StateOverrun);
         }
         if kind == AddressedKind::Part {
             return Ok(());
         }
         let (departing, came_at) = (std::mem::take(&mut rider.departing), rider.came_at);
+        riders.departing_bytes -= departing.len();
         let departure = Departure::parse(&departing).ok_or(Rule::Malformed)?;
         if departure.client_seq > sent {
             return Err(Rule::AckBeyondSent);
@@ -354,7 +368,8 @@ impl Session {
                 AddressedKind::Frame => Kind::Frame,
                 AddressedKind::Half => Kind::CloseHalf,
                 AddressedKind::Close => Kind::Close,
-                AddressedKind::Part | AddressedKind::Passage => return,
+                // What came before is of a time in the group that has ended, and has gone its way.
+                AddressedKind::Part | AddressedKind::Passage => return frames.clear(),
             };
             let frame = if kind == Kind::Frame { addressed.payload.to_vec() } else { Vec::new() };
             frames.push(Queued { kind, frame, trace: entry.trace, received: entry.received });
@@ -464,11 +479,22 @@ impl Session {
             record_seq: Seq::NONE,
             given_to: None,
         });
+        let is_told = |kind| departed.frames.iter().any(|queued| queued.kind == kind);
+        let untold = match self.client {
+            Client::Open => None,
+            Client::Half => (!is_told(Kind::CloseHalf)).then_some(Kind::CloseHalf),
+            Client::Gone => (!is_told(Kind::Close)).then_some(Kind::Close),
+        };
+        if self.client == Client::Gone && departed.frames.is_empty() && self.lost {
+            // Nothing is left to be saved, and nobody to begin anew for.
+            return self.end(self.ending.unwrap_or(CloseReason::Crash), env);
+        }
         for queued in departed.frames {
             self.outbound.push(queued.kind, &queued.frame, queued.trace, queued.received, env);
         }
-        if self.lost && self.ends_with_what_is_lost(env) {
-            return;
+        if let Some(kind) = untold {
+            // Only a game that is no more has heard of it.
+            self.outbound.push(kind, &[], TraceContext::NONE, 0, env);
         }
         self.seek(env);
     }

@@ -30,6 +30,8 @@ const ECHO_OF_RELEASED: Duration = Duration::from_secs(5);
 /// So many of those are known.
 const RELEASED_GROUPS: usize = 4096;
 
+const TOO_MANY_GROUPS: &str = "there are too many groups: limits.max_groups";
+
 /// What a group, or a session that is to be in one, asks of its worker. Done in order, after the input that asked.
 pub enum Request {
     /// So many bytes of the hub's relay are for that member.
@@ -154,6 +156,10 @@ impl Worker {
         let mut waiting = Vec::new();
         for (key, slot) in &self.slots {
             let company = &slot.seat.company;
+            if slot.seat.held && company.aboard.is_some() {
+                // What its group holds may be less by now.
+                slot.seat.wake();
+            }
             let patience = slot.session.service().limits.slow_member;
             let late = |since| now.saturating_duration_since(since) >= patience;
             if company.clogs_since.is_some_and(late) {
@@ -223,12 +229,6 @@ impl Worker {
     /// A session's game wants it in a group.
     fn joins(&mut self, key: SessionKey, group: GroupId) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        if let Some((barred, reason)) = slot.seat.company.barred
-            && barred == group
-        {
-            slot.seat.company.barred = None;
-            return self.refuse_join(key, reason);
-        }
         slot.seat.company.wanted = Some(group);
         self.try_board(key);
     }
@@ -236,7 +236,7 @@ impl Worker {
     /// The request can't be met, now or later.
     fn refuse_join(&mut self, key: SessionKey, reason: &'static str) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.seat.company.wanted = None;
+        (slot.seat.company.wanted, slot.seat.company.barred) = (None, None);
         self.hub.counters.joins_refused.add(1);
         let (subject, epoch) = (slot.session.subject(), slot.session.epoch());
         tracing::info!(session = %slot.session.id(), reason, "a session can't be in the group that its game wants");
@@ -254,8 +254,16 @@ impl Worker {
         if company.not_before.is_some_and(|time| now < time) || slot.seat.leaving.is_some() {
             return;
         }
-        if let Some(reason) = self.bars(slot, group) {
+        // Who asks and doesn't read the answers gets none.
+        if self.hub.link(link).congested {
+            return;
+        }
+        let barred = company.barred.filter(|(barred, _)| *barred == group).map(|(_, reason)| reason);
+        if let Some(reason) = barred.or_else(|| self.bars(slot, group)) {
             return self.refuse_join(key, reason);
+        }
+        if self.stopping.is_some() {
+            return;
         }
         // Nobody leaves a backend to wait for one.
         let here = self.group_here(group).and_then(|key| self.slots.get(key));
@@ -287,10 +295,9 @@ impl Worker {
             if members >= service.limits.max_group_members as usize {
                 return Some("the group is full: limits.max_group_members");
             }
-        } else if self.hub.config.groups.count() >= self.hub.config.max_groups {
-            return Some("there are too many groups: limits.max_groups");
         }
-        None
+        let room = self.hub.config.groups.has_room(group, self.hub.config.max_groups);
+        (!room).then_some(TOO_MANY_GROUPS)
     }
 
     /// A session's state is here, and is to go into its group.
@@ -300,10 +307,16 @@ impl Worker {
         let Some(group) = slot.seat.company.wanted else {
             return self.go_alone(key, "it isn't wanted any more");
         };
-        match self.hub.config.groups.claim(group, self.hub.config.index) {
+        match self.claim(group) {
             Owner::Me => self.embark(key, group),
             Owner::Other(worker) => self.send_over(key, group, worker),
+            Owner::Nobody => self.go_alone(key, TOO_MANY_GROUPS),
         }
+    }
+
+    pub(super) fn claim(&self, group: GroupId) -> Owner {
+        let config = &self.hub.config;
+        config.groups.claim(group, config.index, config.max_groups)
     }
 
     /// The session becomes a member of a group that is here, or begins here.
@@ -325,7 +338,7 @@ impl Worker {
         let Some(boarding) = self.drive(key, |session, fx| session.take_luggage(fx)) else { return };
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.seat.company.aboard = Some(aboard);
-        slot.seat.company.wanted = None;
+        (slot.seat.company.wanted, slot.seat.company.barred) = (None, None);
         let member = slot.session.id();
         self.hub.counters.group_members.add(1);
         self.drive(aboard, |session, fx| session.admit(member, &boarding, fx));
@@ -349,7 +362,7 @@ impl Worker {
     }
 
     /// It can't be in the group, and its state is here: it goes on as it was, wherever there is place.
-    fn go_alone(&mut self, key: SessionKey, reason: &'static str) {
+    pub(super) fn go_alone(&mut self, key: SessionKey, reason: &'static str) {
         let Some(boarding) = self.drive(key, |session, fx| session.take_luggage(fx)) else { return };
         if let Some(slot) = self.slots.get_mut(key)
             && let Some(group) = slot.seat.company.wanted.take()
