@@ -3,11 +3,25 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast_protocol::GroupId;
 use tokio::sync::Notify;
+
+/// A proxy's worker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PeerName {
+    pub proxy: String,
+    pub worker: u16,
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} of proxy {}", self.worker, self.proxy)
+    }
+}
 
 /// The count. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -19,12 +33,12 @@ pub struct Population {
 struct Shared {
     count: AtomicU32,
     emptied: Notify,
-    /// By the name of the peer that has it.
-    groups: Mutex<HashMap<GroupId, String>>,
+    /// The peer that has it.
+    groups: Mutex<HashMap<GroupId, PeerName>>,
 }
 
 impl Shared {
-    fn groups(&self) -> MutexGuard<'_, HashMap<GroupId, String>> {
+    fn groups(&self) -> MutexGuard<'_, HashMap<GroupId, PeerName>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -45,12 +59,12 @@ impl Population {
     /// Likewise, for a group, which only one peer may have at a time.
     ///
     /// # Errors
-    /// The name of the peer that has it.
-    pub(crate) fn enter_group(&self, group: GroupId, peer: &str) -> Result<Headcount, String> {
+    /// The peer that has it.
+    pub(crate) fn enter_group(&self, group: GroupId, peer: &PeerName) -> Result<Headcount, PeerName> {
         match self.shared.groups().entry(group) {
             Entry::Occupied(seat) => Err(seat.get().clone()),
             Entry::Vacant(seat) => {
-                seat.insert(peer.to_owned());
+                seat.insert(peer.clone());
                 let mut headcount = self.enter();
                 headcount.group = Some(group);
                 Ok(headcount)

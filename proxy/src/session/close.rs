@@ -47,7 +47,8 @@ impl Session {
         self.ending.get_or_insert(reason);
         match self.phase {
             // In a group, the group says it.
-            Phase::Ended | Phase::Closing { .. } | Phase::Aboard | Phase::Parting => {}
+            Phase::Aboard if !self.has_luggage() => {}
+            Phase::Ended | Phase::Closing { .. } | Phase::Parting => {}
             _ => {
                 self.outbound.push(kind, &[], holdfast_protocol::TraceContext::default(), 0, env);
                 if matches!(self.phase, Phase::Active { .. } | Phase::Replaying { .. }) {

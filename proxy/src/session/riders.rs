@@ -4,6 +4,7 @@
 //! that come with their state, are addressed, and leave with it. Invariant: whatever becomes of a group, each member is
 //! in it, goes on alone, or has ended; and each of its frames stands in one place.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use holdfast_protocol::codec::addressed::{
@@ -33,6 +34,9 @@ struct Rider {
     departing: Vec<u8>,
 }
 
+/// Why a session isn't in the group that it was to be in.
+pub type Reason = Cow<'static, str>;
+
 /// With what a session goes on alone that was in a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Departed {
@@ -41,7 +45,7 @@ pub struct Departed {
     /// Its frames that the state doesn't cover.
     pub frames: Vec<Queued>,
     /// It never took part, for this reason: it goes on as it came.
-    pub came_back: Option<&'static str>,
+    pub came_back: Option<Reason>,
 }
 
 /// With what a session comes into a group.
@@ -55,7 +59,7 @@ pub struct Boarding {
 impl Boarding {
     /// It comes into no group after all, for that reason.
     #[must_use]
-    pub fn back(self, reason: &'static str) -> Departed {
+    pub fn back(self, reason: Reason) -> Departed {
         let arrival = Arrival::parse(&self.arrival);
         let state = arrival.map(|arrival| (arrival.state.to_vec(), arrival.format.to_owned()));
         Departed { state, frames: self.frames, came_back: Some(reason) }
@@ -329,14 +333,26 @@ impl Session {
 
     /// The group is no more, or can't come about: who came and was never given to a backend goes on as it was; all
     /// others go on anew, with the frames that no backend was given.
-    pub(super) fn dissolve<E: Effects>(&mut self, env: &mut E) {
+    pub(super) fn dissolve<E: Effects>(&mut self, reason: &Reason, env: &mut E) {
         let given = self.outbound.highest();
         for member in self.take_riders() {
             let state = self.arrival_of(member);
             let frames = self.frames_of(member, given);
-            let came_back = state.is_some().then_some("no backend takes the group");
+            let came_back = state.is_some().then(|| reason.clone());
             env.member_departs(member, Departed { state, frames, came_back });
         }
+    }
+
+    /// Asked to attach a group that has never lived, a backend says that it is somebody else's.
+    pub(super) fn is_another_proxys(&self) -> bool {
+        self.is_group() && matches!(self.phase, Phase::Attaching { .. }) && self.is_untouched()
+    }
+
+    /// The group lives, through another proxy: no other backend is to be asked, or there would be two of it.
+    pub(super) fn give_way<E: Effects>(&mut self, text: &str, env: &mut E) {
+        let reason = if text.is_empty() { "the group comes through another proxy" } else { text };
+        self.dissolve(&reason.to_owned().into(), env);
+        self.end(CloseReason::NoBackend, env);
     }
 
     fn take_riders(&mut self) -> Vec<SessionId> {
@@ -366,6 +382,11 @@ impl Session {
         self.journal.clock_runs = false;
         env.note(Note::HandoffDone(crate::telemetry::counters::HandoffResult::Moved));
         env.boards();
+    }
+
+    /// It is to be in a group, and isn't yet: its state is here, and its client's frames are its own.
+    pub(super) fn has_luggage(&self) -> bool {
+        self.phase == Phase::Aboard && self.journal.state.is_some()
     }
 
     /// What it takes into the group. Nothing of it stays here but its place and its numbers.

@@ -11,7 +11,6 @@ use super::super::slot::{Seat, SessionKey, Slot};
 use super::super::stream::{Outbox, Stream};
 use super::super::trace::SessionTrace;
 use super::super::{Worker, with_worker};
-use super::Owner;
 use crate::routing::{BackendId, Route};
 use crate::session::Session;
 use crate::telemetry::counters::CloseReason;
@@ -88,15 +87,13 @@ impl Worker {
         if let Some(backend) = traveller.from.and_then(|id| self.hub.table.backends.get(&id).cloned()) {
             seat.company.from = Some(self.hub.link_for(&backend));
         }
+        seat.company.wanted = Some(group);
         let key = self.slots.insert(Slot { session, seat });
         self.by_id.insert(id, key);
         *self.hub.population.entry(Arc::clone(&service.name)).or_default() += 1;
         self.hub.counters.sessions.add(1);
         self.serve_client(key);
-        match self.hub.config.groups.claim(group, self.hub.config.index) {
-            Owner::Me => self.embark(key, group),
-            Owner::Other(worker) => return self.send_over(key, group, worker),
-        }
+        self.enter(key, group);
         if gone {
             self.dismiss_client(key, CloseReason::ClientError);
         }
