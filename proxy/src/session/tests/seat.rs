@@ -77,6 +77,8 @@ pub struct Seat {
     pub diverged: usize,
     pub poisoned: bool,
     pub unprotected: usize,
+    /// Of a group: with what its members went on alone.
+    pub departed: Vec<Departed>,
 }
 
 /// What all sessions share.
@@ -247,7 +249,9 @@ impl Effects for Fx<'_> {
 
     fn read_member(&mut self, _: SessionId, _: bool) {}
 
-    fn member_departs(&mut self, _: SessionId, _: Departed) {}
+    fn member_departs(&mut self, _: SessionId, departed: Departed) {
+        self.seat.departed.push(departed);
+    }
 
     fn member_is_over(&mut self, _: SessionId, _: CloseReason) {}
 
