@@ -120,7 +120,8 @@ impl<G: Game> Peer<G> {
         }
         self.link_lost(now);
         self.orphans_at = None;
-        self.name = PeerName { proxy: hello.proxy.to_owned(), worker: hello.worker };
+        self.name =
+            PeerName { proxy: hello.proxy.to_owned(), instance: hello.instance, worker: hello.worker };
         let max_frame_bytes = hello.max_frame_bytes as usize;
         let capabilities = hello.capabilities & self.capabilities();
         self.desk.link = Some(Link { generation: hello.generation, max_frame_bytes, capabilities });

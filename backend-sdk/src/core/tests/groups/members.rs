@@ -227,6 +227,28 @@ fn a_group_that_another_proxy_has_is_a_fault_to_form_and_not_to_bring() {
 }
 
 #[test]
+fn a_group_of_an_earlier_run_of_the_proxy_is_in_nobodys_way() {
+    let mut world = GroupWorld::new();
+    let population: Population = world.world.population.clone();
+    let mut other = World::sharing(group_settings(), population.clone());
+    let instance = holdfast_protocol::InstanceId([8; 16]);
+    let hello = holdfast_protocol::message::Hello { instance, ..hello(2) };
+    other.peer.link_up(&hello, other.now).unwrap();
+    other.out();
+    let attach = of_group(attach(1, 5, AttachMode::Fresh));
+    assert_eq!(brief(&other.say(attach.clone())), ["attached epoch 5 0/0"]);
+    // The orphan goes, and the group is still taken.
+    world.say(release(1, 1));
+    assert_eq!(population.get(), 1);
+    let mut third = World::sharing(group_settings(), population);
+    let hello = holdfast_protocol::message::Hello { worker: 1, ..hello };
+    third.peer.link_up(&hello, third.now).unwrap();
+    third.out();
+    let out = third.say(attach);
+    assert!(matches!(out[..], [Message::Refused(Refused { retry: true, .. })]), "{out:?}");
+}
+
+#[test]
 fn a_group_is_refused_where_none_was_agreed_on() {
     let mut world = World::with(group_settings(), Puppets::default());
     let hello = holdfast_protocol::message::Hello { capabilities: 0, ..hello(2) };
