@@ -142,8 +142,8 @@
 //! At level `delta` all that one input sends stands in one record: the state of who leaves must fit it, too. And the
 //! change that `joined` tells must contain what the newcomer came with.
 //!
-//! A group's members come through one worker of one proxy; a session elsewhere that asks for the group is refused. The
-//! members share that worker's task: a handler that takes long holds up all its groups and sessions.
+//! A group's members come through one proxy; a session of another one that asks for the group is refused. The members
+//! share the task of one of its workers: a handler that takes long holds up all its groups and sessions.
 //! [`testing::check_group_replay`] and [`testing::check_group_deltas`] find, in a unit test, what would make a recovery
 //! lead elsewhere.
 //!

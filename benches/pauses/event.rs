@@ -20,7 +20,12 @@ pub enum Event {
     Kill,
     /// The connection between proxy and game is reset.
     Cut,
+    /// The game is to be empty, and all its players are in matches, each with a world of its own.
+    Groups,
 }
+
+/// Players in a match.
+pub const MATCH: usize = 5;
 
 /// A process that is told to end gives its players up first.
 const END_WITHIN: Duration = Duration::from_secs(30);
@@ -29,7 +34,7 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(15);
 const STEP: Duration = Duration::from_micros(200);
 
 impl Event {
-    pub const ALL: [Self; 4] = [Self::Drain, Self::Restart, Self::Kill, Self::Cut];
+    pub const ALL: [Self; 5] = [Self::Drain, Self::Restart, Self::Kill, Self::Cut, Self::Groups];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -37,17 +42,18 @@ impl Event {
             Self::Restart => "restart in place",
             Self::Kill => "SIGKILL",
             Self::Cut => "link cut",
+            Self::Groups => "group move",
         }
     }
 
-    /// Other proxies have no link that could be cut: their sessions are connections, which end with it.
+    /// Other proxies have no link that could be cut: their sessions are connections, which end with it. Nor have they groups.
     pub fn is_for(self, kind: Kind, load: &Load) -> bool {
         match kind {
             Kind::Holdfast => true,
-            Kind::Haproxy => self != Self::Cut,
+            Kind::Haproxy => !matches!(self, Self::Cut | Self::Groups),
             // It ends itself when descriptors run out, and thousands who come back at once need more than the 20,000
             // that a process may have on many machines: no comparison.
-            Kind::Envoy => self != Self::Cut && !load.has_bystanders,
+            Kind::Envoy => !matches!(self, Self::Cut | Self::Groups) && !load.has_bystanders,
         }
     }
 
@@ -60,14 +66,14 @@ impl Event {
     pub fn service(self) -> Value {
         match self {
             Self::Restart => json!({"drain": {"on_sigterm": "park"}}),
-            Self::Drain | Self::Kill | Self::Cut => json!({}),
+            Self::Drain | Self::Kill | Self::Cut | Self::Groups => json!({}),
         }
     }
 
     /// Makes it happen; the time from exec to listening, if there was a restart.
     pub fn happen(self, front: &Front, games: &mut Games) -> Result<Option<Duration>> {
         match self {
-            Self::Drain => front.drain(games).map(|()| None),
+            Self::Drain | Self::Groups => front.drain(games).map(|()| None),
             Self::Restart => restart(games).map(Some),
             Self::Kill => games.a.process().kill().map(|()| None),
             Self::Cut => {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use holdfast_stage::{Arena, ArenaSpec, Forwarder, Players, PlayersSpec, Progress, Stage};
 use serde_json::json;
 
-use crate::event::Event;
+use crate::event::{Event, MATCH};
 use crate::front::{Front, Kind, Weights};
 use crate::row::{Row, Run};
 
@@ -108,7 +108,8 @@ fn on(stage: &Stage, row: &Row) -> Result<Run> {
         "--sources",
         "4",
     ]);
-    let mut players = Players::start(stage, &PlayersSpec { frame_bytes: FRAME_BYTES, ..spec })?;
+    let matches = (row.event == Event::Groups).then_some(MATCH);
+    let mut players = Players::start(stage, &PlayersSpec { frame_bytes: FRAME_BYTES, matches, ..spec })?;
     front.weigh(&games, Weights { a: 100, b: 100, c: 0 })?;
     std::thread::sleep(SETTLE + row.load.quiet());
     let own_restart = event(row.event, &front, &mut games, &mut players)?;
@@ -117,7 +118,7 @@ fn on(stage: &Stage, row: &Row) -> Result<Run> {
     Ok(Run {
         report,
         promised: verdict.promised(),
-        mismatched: verdict.mismatched,
+        mismatched: verdict.mismatched + verdict.worlds_diverged + verdict.joins_refused,
         frames: verdict.frames,
         own_restart_ms: own_restart.map(|took| took.as_secs_f64() * 1000.0),
     })

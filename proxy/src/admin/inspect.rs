@@ -51,6 +51,8 @@ pub(super) async fn status(state: &AdminState) -> Result<StatusView, AskError> {
         workers: state.workers.len() as u64,
         sessions: state.sum(|counters| &counters.sessions),
         parked: state.sum(|counters| &counters.parked),
+        groups: state.sum(|counters| &counters.groups),
+        group_members: state.sum(|counters| &counters.group_members),
         kept_bytes: state.sum(|counters| &counters.kept_bytes),
         listeners: state.listeners.iter().map(listener).collect(),
         table: table(state, &published),

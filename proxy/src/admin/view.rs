@@ -160,6 +160,11 @@ pub struct StatusView {
     pub workers: u64,
     pub sessions: u64,
     pub parked: u64,
+    /// Groups (matches, rooms), and sessions in them.
+    #[serde(default)]
+    pub groups: u64,
+    #[serde(default)]
+    pub group_members: u64,
     pub kept_bytes: u64,
     pub listeners: Vec<ListenerView>,
     pub table: TableView,

@@ -5,6 +5,7 @@ use super::output::{self, Align, Table};
 use super::{Exit, output::count};
 use crate::admin::view::{BackendView, DrainProgress, RefusedView, SessionsView, StatusView, TableView};
 use crate::drain::progress::State;
+use crate::worker::command::SessionView;
 
 pub(super) async fn status(client: &Client, json: bool) -> Result<Exit, ClientError> {
     let view: StatusView = client.get("/status").await?;
@@ -41,6 +42,13 @@ pub(super) fn render_status(view: &StatusView, columns: Option<usize>) -> String
         view.parked,
         output::bytes(view.kept_bytes)
     ));
+    if view.groups > 0 {
+        text.push_str(&format!(
+            "groups     {}, {} in them\n",
+            view.groups,
+            count(view.group_members, "session")
+        ));
+    }
     text.push_str(&format!("table      {}\n", table_line(&view.table)));
     for listener in &view.listeners {
         text.push_str(&format!("listener   {} on {}\n", listener.name, listener.address));
@@ -162,6 +170,14 @@ fn backend_state(backend: &BackendView) -> String {
     parts.join("; ")
 }
 
+/// Of who is in a group: the group's, and which it is.
+fn phase(session: &SessionView) -> String {
+    match &session.group {
+        Some(group) => format!("{}, group {}", session.phase, group.chars().take(8).collect::<String>()),
+        None => session.phase.clone(),
+    }
+}
+
 pub(super) fn render_sessions(view: &SessionsView, columns: Option<usize>) -> String {
     if view.sessions.is_empty() {
         return "no sessions\n".to_owned();
@@ -179,7 +195,7 @@ pub(super) fn render_sessions(view: &SessionsView, columns: Option<usize>) -> St
             session.id.chars().take(8).collect(),
             session.client.clone(),
             session.backend.clone().unwrap_or_else(|| format!("({})", session.service)),
-            session.phase.clone(),
+            phase(session),
             output::bytes(session.kept_bytes),
             output::seconds(session.age_s),
         ]);

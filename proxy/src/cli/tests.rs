@@ -223,11 +223,13 @@ async fn sessions_read_well_on_80_columns() {
     view.sessions[1].client = "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535".into();
     view.sessions[1].backend = None;
     view.sessions[1].phase = "parked".into();
+    view.sessions[0].group = Some("3f2a19c4".repeat(4));
     let text = render_sessions(&view, Some(80));
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     let lines: Vec<_> = text.lines().collect();
     assert!(lines[0].starts_with("SESSION   CLIENT "), "{text}");
     assert!(lines[1].contains("192.0.2.1:5000") && lines[1].ends_with("6 B   7s"), "{text}");
+    assert!(render_sessions(&view, None).contains("active, group 3f2a19c4 "), "{text}");
     assert!(lines[2].contains('…') && lines[2].contains("(arena)"), "{text}");
     assert_eq!(lines[3], "2 of 6 sessions; --limit shows more");
     assert!(render_sessions(&view, None).contains("65535"), "a pipe gets all of it");

@@ -17,6 +17,9 @@ pub enum Arrival {
     Echo,
 }
 
+/// An idle session keeps room for so many hashes: they come and go with each checkpoint.
+const IDLE_HASHES: usize = 64;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Inbound {
     had: Seq,
@@ -149,7 +152,7 @@ impl Inbound {
             self.hashes.pop_front();
             self.hashed_from = self.hashed_from.next();
         }
-        if self.hashes.is_empty() {
+        if self.hashes.is_empty() && self.hashes.capacity() > IDLE_HASHES {
             self.hashes = VecDeque::new();
         }
     }

@@ -171,7 +171,8 @@ impl Outbound {
         }
         if self.keeps {
             if self.kept.capacity() == 0 {
-                self.kept.reserve_exact(self.kept_before.max(self.head - begin));
+                // A little more than the last time, so that it seldom has to move.
+                self.kept.reserve_exact((self.kept_before + self.kept_before / 4).max(self.head - begin));
             }
             self.kept.extend_from_slice(&self.bytes[begin..self.head]);
         } else {

@@ -8,7 +8,7 @@ use holdfast_protocol::{Epoch, Seq};
 /// A complete state with which a backend can continue the session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeptState {
-    pub bytes: Arc<[u8]>,
+    pub bytes: Arc<Vec<u8>>,
     /// As the writer's WELCOME named it.
     pub format: String,
     /// Last client frame, server frame and record that it covers.
@@ -62,6 +62,11 @@ impl Incoming {
         if chunk.chunk.is_empty() && self.total_bytes > 0 {
             return Ok(false);
         }
+        if self.bytes.capacity() < chunk.chunk.len() + self.bytes.len() {
+            // All that may come, at once: room for it is reserved.
+            let whole = usize::try_from(self.total_bytes.min(credit_bytes)).unwrap_or(0);
+            self.bytes.reserve_exact(whole.saturating_sub(self.bytes.len()));
+        }
         self.bytes.extend_from_slice(chunk.chunk);
         Ok(end == self.total_bytes)
     }
@@ -74,7 +79,7 @@ impl Incoming {
     #[must_use]
     pub fn into_kept(self, format: String) -> KeptState {
         KeptState {
-            bytes: self.bytes.into(),
+            bytes: Arc::new(self.bytes),
             format,
             client_seq: self.client_seq,
             server_seq: self.server_seq,

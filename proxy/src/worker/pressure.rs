@@ -156,7 +156,9 @@ impl Hub {
 
     fn replace(&mut self, before: Holding, now: Holding) {
         for ((kind, before), (_, now)) in before.kinds().into_iter().zip(now.kinds()) {
-            self.shift(kind, before, now);
+            if before != now {
+                self.shift(kind, before, now);
+            }
         }
         self.weigh();
     }
