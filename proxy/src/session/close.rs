@@ -128,7 +128,7 @@ impl Session {
         if let Some(link) = self.link().filter(|_| asked) {
             self.release(link, self.epoch, env);
         }
-        let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. });
+        let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. }) || self.has_luggage();
         if homeless && self.has_history() {
             let bytes = self.journal.state_bytes() + self.journal_bytes();
             env.note(Note::StateDropped { bytes });

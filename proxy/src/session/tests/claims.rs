@@ -79,3 +79,12 @@ fn what_a_client_says_before_its_session_is_in_the_group_goes_with_it() {
     let expected = [(Kind::Frame, &b"meanwhile"[..]), (Kind::CloseHalf, b""), (Kind::Close, b"")];
     assert_eq!((said, boarding.client), (expected.to_vec(), Client::Gone));
 }
+
+#[test]
+fn a_state_that_is_on_its_way_into_a_group_is_counted_when_it_is_dropped() {
+    let mut world = World::new(1);
+    world.leave(0, Otherwise::Board);
+    world.settle();
+    world.drive(0, |session, fx| session.end(CloseReason::Shutdown, fx));
+    assert_eq!((world.seats[0].ended, world.seats[0].states_dropped), (Some(CloseReason::Shutdown), 1));
+}

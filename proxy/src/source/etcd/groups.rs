@@ -81,13 +81,13 @@ impl Registrar {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                question = self.inquiry.questions.recv() => match question {
-                    Some(question) => self.answer(question).await,
-                    None => return,
-                },
                 changed = self.held.changed() => match changed {
                     Ok(()) => self.lease_changed(),
                     Err(_) => return,
+                },
+                question = self.inquiry.questions.recv() => match question {
+                    Some(question) => self.answer(question).await,
+                    None => return,
                 },
                 () = std::future::ready(()), if !self.again.is_empty() && self.may_ask() => {
                     self.claim_again().await;
@@ -142,7 +142,7 @@ impl Registrar {
         let rest = self.again.len().saturating_sub(BATCH);
         let mut groups = self.again.split_off(rest);
         groups.retain(|group| self.inquiry.directory.contains(*group));
-        let answers = self.claim(&groups, self.config.request_timeout).await;
+        let answers = self.claim(&groups, PATIENCE).await;
         for group in groups {
             match answers.get(&group) {
                 Some(Answer::Mine) => {}
