@@ -16,9 +16,9 @@ impl Session {
         kept as u64
     }
 
-    /// What may be kept since the last state: of a group, as much for each member.
+    /// What may be kept since the last state: of a group, as much for each who was a member since.
     pub(super) fn journal_bound(&self) -> u64 {
-        let clients = self.riders().map_or(1, |riders| riders.len().max(1));
+        let clients = self.riders().map_or(1, |riders| riders.most().max(1));
         self.service.limits.max_journal_bytes.saturating_mul(clients as u64)
     }
 
@@ -155,11 +155,13 @@ impl Session {
     /// A state is whole: it is where a restore begins from here on, and what it covers is trimmed.
     pub(super) fn keep_state<E: Effects>(&mut self, incoming: Incoming, link: LinkId, env: &mut E) {
         let state = incoming.into_kept(env.state_format(link));
+        self.members_processed(state.client_seq, env);
         self.outbound.release(state.client_seq, env);
         self.outbound.trim(state.client_seq);
         self.inbound.trim_hashes(state.server_seq);
         self.journal.records.trim(state.record_seq);
         self.journal.state = Some(state);
+        self.forget_who_left();
         self.lost = false;
         (self.journal.recoveries, self.journal.suspect) = (0, false);
     }

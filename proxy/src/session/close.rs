@@ -118,6 +118,8 @@ impl Session {
         if self.phase == Phase::Ended {
             return;
         }
+        // Whoever was in a group that is empty has taken along what is theirs.
+        let is_over = self.riders().is_some_and(|riders| riders.is_empty());
         self.end_riders(reason, env);
         self.drop_reservation(env);
         self.abandon_checkpoint(env);
@@ -129,7 +131,7 @@ impl Session {
             self.release(link, self.epoch, env);
         }
         let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. }) || self.has_luggage();
-        if homeless && self.has_history() {
+        if homeless && !is_over && self.has_history() {
             let bytes = self.journal.state_bytes() + self.journal_bytes();
             env.note(Note::StateDropped { bytes });
         }

@@ -59,7 +59,7 @@ impl Session {
                     self.diverged(link, env);
                 }
                 if fault.rule == Rule::Group && self.is_another_proxys() {
-                    self.give_way(fault.text, env);
+                    self.give_way(env);
                 } else {
                     self.attachment_failed(link, env);
                 }

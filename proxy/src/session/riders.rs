@@ -4,7 +4,6 @@
 //! that come with their state, are addressed, and leave with it. Invariant: whatever becomes of a group, each member is
 //! in it, goes on alone, or has ended; and each of its frames stands in one place.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use holdfast_protocol::codec::addressed::{
@@ -15,6 +14,7 @@ use holdfast_protocol::{GroupId, Seq, SessionId, TraceContext};
 
 use super::effects::{Effects, LinkId, Note};
 use super::outbound::{Kind, Queued};
+use super::planted::Bug;
 use super::{Client, Phase, Session};
 use crate::telemetry::counters::CloseReason;
 
@@ -22,6 +22,8 @@ use crate::telemetry::counters::CloseReason;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Riders {
     members: BTreeMap<SessionId, Rider>,
+    /// The most that there were since the last state: what they did since, and left with, is kept.
+    most: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,10 +34,11 @@ struct Rider {
     reading: bool,
     /// Of its departure, what has come.
     departing: Vec<u8>,
+    /// The client frame of the group before its arrival, and the last of its arrival: others of its frames in the
+    /// stream are of an earlier stay.
+    came_after: Seq,
+    came_at: Seq,
 }
-
-/// Why a session isn't in the group that it was to be in.
-pub type Reason = Cow<'static, str>;
 
 /// With what a session goes on alone that was in a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub struct Departed {
     /// Its frames that the state doesn't cover.
     pub frames: Vec<Queued>,
     /// It never took part, for this reason: it goes on as it came.
-    pub came_back: Option<Reason>,
+    pub came_back: Option<&'static str>,
 }
 
 /// With what a session comes into a group.
@@ -59,7 +62,7 @@ pub struct Boarding {
 impl Boarding {
     /// It comes into no group after all, for that reason.
     #[must_use]
-    pub fn back(self, reason: Reason) -> Departed {
+    pub fn back(self, reason: &'static str) -> Departed {
         let arrival = Arrival::parse(&self.arrival);
         let state = arrival.map(|arrival| (arrival.state.to_vec(), arrival.format.to_owned()));
         Departed { state, frames: self.frames, came_back: Some(reason) }
@@ -75,6 +78,11 @@ impl Riders {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.most
     }
 
     pub fn ids(&self) -> impl Iterator<Item = SessionId> {
@@ -103,11 +111,24 @@ impl Session {
 
     /// A session becomes a member.
     pub fn admit<E: Effects>(&mut self, member: SessionId, boarding: &Boarding, env: &mut E) {
+        let came_after = self.outbound.last();
         let Some(riders) = &mut self.riders else { return };
-        let rider = Rider { client: boarding.client, queued_bytes: 0, reading: true, departing: Vec::new() };
+        let rider = Rider {
+            client: boarding.client,
+            queued_bytes: 0,
+            reading: true,
+            departing: Vec::new(),
+            came_after,
+            came_at: came_after,
+        };
         riders.members.insert(member, rider);
+        riders.most = riders.most.max(riders.members.len());
         for (kind, part) in parts(&boarding.arrival) {
             self.push_addressed(kind, member, part, TraceContext::NONE, 0, env);
+        }
+        let came_at = self.outbound.last();
+        if let Some(rider) = self.rider_mut(member) {
+            rider.came_at = came_at;
         }
         for queued in &boarding.frames {
             let kind = match queued.kind {
@@ -193,6 +214,13 @@ impl Session {
         }
     }
 
+    /// A state covers what those who have left did, if nothing came behind it.
+    pub(super) fn forget_who_left(&mut self) {
+        if let Some(riders) = self.riders.as_mut().filter(|_| self.journal.records.is_empty()) {
+            riders.most = riders.members.len();
+        }
+    }
+
     /// The group as a whole is read, or isn't.
     pub(super) fn regulate_members<E: Effects>(&mut self, env: &mut E) {
         let full = self.journal_is_full();
@@ -208,8 +236,10 @@ impl Session {
             return;
         }
         let mut done: Vec<(SessionId, usize, bool)> = Vec::new();
-        self.outbound.for_unprocessed(seq, |frame| {
-            if let Some(addressed) = Addressed::parse(frame) {
+        self.outbound.for_unprocessed(seq, |seq, frame| {
+            if let Some(addressed) = Addressed::parse(frame)
+                && self.rider(addressed.member).is_some_and(|rider| seq > rider.came_after)
+            {
                 done.push((addressed.member, frame.len(), addressed.kind == AddressedKind::Close));
             }
         });
@@ -239,26 +269,39 @@ impl Session {
         trace: &TraceContext,
         env: &mut E,
     ) -> Result<(), Rule> {
+        let waits_for_client = self.address(frame, trace, env)?;
+        // Nobody else will say that it is done with.
+        if !waits_for_client && self.inbound.only_last_is_unhanded() {
+            self.handed(env);
+        }
+        Ok(())
+    }
+
+    /// `true`: it is on its way to a client, which takes its time.
+    fn address<E: Effects>(&mut self, frame: &[u8], trace: &TraceContext, env: &mut E) -> Result<bool, Rule> {
         let addressed = Addressed::parse(frame).ok_or(Rule::Malformed)?;
         let member = addressed.member;
         let Some(rider) = self.rider_mut(member) else {
             // It has gone, or has left, and the game didn't know yet.
             env.note(Note::Stale);
-            return Ok(());
+            return Ok(false);
         };
         match addressed.kind {
-            AddressedKind::Frame if rider.client == Client::Gone => Ok(()),
-            AddressedKind::Frame => env.deliver_to(member, addressed.payload, trace),
-            AddressedKind::Half => Err(Rule::Unexpected),
+            AddressedKind::Frame if rider.client == Client::Gone => {}
+            AddressedKind::Frame => {
+                env.deliver_to(member, addressed.payload, trace)?;
+                return Ok(true);
+            }
+            AddressedKind::Half => return Err(Rule::Unexpected),
             AddressedKind::Close => {
                 self.remove_rider(member);
                 env.member_is_over(member, CloseReason::BackendClose);
-                Ok(())
             }
             AddressedKind::Part | AddressedKind::Passage => {
-                self.departs(member, addressed.kind, addressed.payload, env)
+                self.departs(member, addressed.kind, addressed.payload, env)?;
             }
         }
+        Ok(false)
     }
 
     /// A piece of a departure; after the last one the member goes on alone.
@@ -279,17 +322,18 @@ impl Session {
         if kind == AddressedKind::Part {
             return Ok(());
         }
-        let departing = std::mem::take(&mut rider.departing);
+        let (departing, came_at) = (std::mem::take(&mut rider.departing), rider.came_at);
         let departure = Departure::parse(&departing).ok_or(Rule::Malformed)?;
         if departure.client_seq > sent {
             return Err(Rule::AckBeyondSent);
         }
-        if departure.client_seq < acked {
-            // Frames that come after it may be gone: nobody may ack them before.
+        if departure.client_seq < acked.max(came_at) {
+            // Frames that come after it may be gone: nobody may ack them before. Nor can it leave before it has come.
             return Err(Rule::OutOfSequence);
         }
         let format = self.link().map_or_else(String::new, |link| env.state_format(link));
-        let frames = self.frames_of(member, departure.client_seq);
+        let after = if self.planted.is(Bug::ForgottenFarewell) { sent } else { departure.client_seq };
+        let frames = self.frames_of(member, after);
         self.remove_rider(member);
         self.inbound.hurry_ack();
         // A game that didn't take it has said so in the state: it won't be asked for again.
@@ -298,9 +342,10 @@ impl Session {
         Ok(())
     }
 
-    /// A member's frames in the group's stream after that one.
+    /// A member's frames in the group's stream after that one, of its present stay.
     fn frames_of(&self, member: SessionId, after: Seq) -> Vec<Queued> {
         let mut frames = Vec::new();
+        let after = after.max(self.rider(member).map_or(Seq::NONE, |rider| rider.came_at));
         self.outbound.for_each_after(after, |entry| {
             let Some(addressed) = Addressed::parse(entry.frame).filter(|one| one.member == member) else {
                 return;
@@ -317,10 +362,14 @@ impl Session {
         frames
     }
 
-    /// The arrival of a member that no backend has been given: it can go back to what it was.
+    /// The arrival of a member of which no backend has been given anything: it can go back to what it was.
     fn arrival_of(&self, member: SessionId) -> Option<(Vec<u8>, String)> {
+        let came_after = self.rider(member)?.came_after;
+        if came_after < self.outbound.highest() {
+            return None;
+        }
         let mut bytes = Vec::new();
-        self.outbound.for_each_after(self.outbound.highest(), |entry| {
+        self.outbound.for_each_after(came_after, |entry| {
             if let Some(one) = Addressed::parse(entry.frame).filter(|one| one.member == member)
                 && matches!(one.kind, AddressedKind::Part | AddressedKind::Passage)
             {
@@ -333,12 +382,14 @@ impl Session {
 
     /// The group is no more, or can't come about: who came and was never given to a backend goes on as it was; all
     /// others go on anew, with the frames that no backend was given.
-    pub(super) fn dissolve<E: Effects>(&mut self, reason: &Reason, env: &mut E) {
+    pub(super) fn dissolve<E: Effects>(&mut self, reason: &'static str, env: &mut E) {
         let given = self.outbound.highest();
-        for member in self.take_riders() {
+        let members: Vec<_> = self.riders.iter().flat_map(|riders| riders.ids()).collect();
+        for member in members {
             let state = self.arrival_of(member);
             let frames = self.frames_of(member, given);
-            let came_back = state.is_some().then(|| reason.clone());
+            self.remove_rider(member);
+            let came_back = state.is_some().then_some(reason);
             env.member_departs(member, Departed { state, frames, came_back });
         }
     }
@@ -349,20 +400,15 @@ impl Session {
     }
 
     /// The group lives, through another proxy: no other backend is to be asked, or there would be two of it.
-    pub(super) fn give_way<E: Effects>(&mut self, text: &str, env: &mut E) {
-        let reason = if text.is_empty() { "the group comes through another proxy" } else { text };
-        self.dissolve(&reason.to_owned().into(), env);
+    pub(super) fn give_way<E: Effects>(&mut self, env: &mut E) {
+        self.dissolve("a backend has the group through another proxy", env);
         self.end(CloseReason::NoBackend, env);
-    }
-
-    fn take_riders(&mut self) -> Vec<SessionId> {
-        let riders = self.riders.as_mut().map(|riders| std::mem::take(&mut riders.members));
-        riders.into_iter().flatten().map(|(member, _)| member).collect()
     }
 
     /// The group has ended, and its members with it.
     pub(super) fn end_riders<E: Effects>(&mut self, reason: CloseReason, env: &mut E) {
-        for member in self.take_riders() {
+        let riders = self.riders.as_mut().map(|riders| std::mem::take(&mut riders.members));
+        for (member, _) in riders.into_iter().flatten() {
             env.member_is_over(member, reason);
         }
     }
@@ -380,6 +426,8 @@ impl Session {
         env.timer(super::Timer::Close, None);
         env.settled(None);
         self.journal.clock_runs = false;
+        // It may be its turn still; nobody is to wait for who is in a group.
+        self.recovery_is_over(env);
         env.note(Note::HandoffDone(crate::telemetry::counters::HandoffResult::Moved));
         env.boards();
     }
@@ -434,6 +482,9 @@ impl Session {
         });
         for queued in departed.frames {
             self.outbound.push(queued.kind, &queued.frame, queued.trace, queued.received, env);
+        }
+        if self.lost && self.ends_with_what_is_lost(env) {
+            return;
         }
         self.seek(env);
     }

@@ -3,6 +3,7 @@
 
 mod claims;
 mod closing;
+mod company;
 mod drain;
 mod failures;
 mod found;
@@ -12,6 +13,7 @@ mod model;
 mod property;
 mod recovery;
 mod resume;
+mod riders;
 mod rules;
 mod seat;
 mod sim;

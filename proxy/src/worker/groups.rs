@@ -9,6 +9,7 @@ pub mod claims;
 pub mod directory;
 pub mod traveller;
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use holdfast_protocol::message::{Message, Refused, Rule, Subject};
@@ -19,7 +20,7 @@ use super::fx::Fx;
 use super::hub::Hub;
 use super::slot::{SessionKey, Slot};
 use crate::session::handoff::Begun;
-use crate::session::riders::{Departed, Reason};
+use crate::session::riders::Departed;
 use crate::session::{LinkId, Order, Otherwise, Phase};
 use crate::telemetry::counters::{CloseReason, HandoffCause};
 
@@ -42,6 +43,9 @@ pub enum Request {
     Joins(SessionKey, GroupId),
     Boards(SessionKey),
 }
+
+/// Why a session isn't in the group that it was to be in.
+type Reason = Cow<'static, str>;
 
 /// A session's part in a group.
 #[derive(Debug, Default)]
@@ -195,10 +199,9 @@ impl Worker {
     fn departs(&mut self, member: SessionId, departed: Departed) {
         let Some(key) = self.by_id.get(&member).copied() else { return };
         let group = self.disembarks(key);
-        if let (Some(reason), Some(group), Some(slot)) =
-            (departed.came_back.clone(), group, self.slots.get_mut(key))
+        if let (Some(reason), Some(group), Some(slot)) = (departed.came_back, group, self.slots.get_mut(key))
         {
-            slot.seat.company.barred = Some((group, reason));
+            slot.seat.company.barred = Some((group, reason.into()));
         }
         self.read_member(member, true);
         self.drive(key, |session, fx| session.disembark(departed, fx));

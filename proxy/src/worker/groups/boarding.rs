@@ -6,10 +6,9 @@ use holdfast_protocol::GroupId;
 
 use super::super::Worker;
 use super::super::slot::{Seat, SessionKey, Slot};
-use super::TOO_MANY;
 use super::directory::Owner;
+use super::{Reason, TOO_MANY};
 use crate::session::Session;
-use crate::session::riders::Reason;
 
 impl Worker {
     /// A session's state is here, and is to go into its group.
@@ -77,9 +76,9 @@ impl Worker {
         if let Some(slot) = self.slots.get_mut(key)
             && let Some(group) = slot.seat.company.wanted.take()
         {
-            slot.seat.company.barred = Some((group, reason.clone()));
+            slot.seat.company.barred = Some((group, reason));
         }
-        let departed = boarding.back(reason);
+        let departed = boarding.back("it came into no group");
         self.drive(key, |session, fx| session.disembark(departed, fx));
     }
 }
