@@ -47,7 +47,8 @@ impl Session {
         self.ending.get_or_insert(reason);
         match self.phase {
             // In a group, the group says it.
-            Phase::Ended | Phase::Closing { .. } | Phase::Aboard | Phase::Parting => {}
+            Phase::Aboard if !self.has_luggage() => {}
+            Phase::Ended | Phase::Closing { .. } | Phase::Parting => {}
             _ => {
                 self.outbound.push(kind, &[], holdfast_protocol::TraceContext::default(), 0, env);
                 if matches!(self.phase, Phase::Active { .. } | Phase::Replaying { .. }) {
@@ -130,7 +131,7 @@ impl Session {
         if let Some(link) = self.link().filter(|_| asked) {
             self.release(link, self.epoch, env);
         }
-        let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. });
+        let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. }) || self.has_luggage();
         if homeless && !is_over && (carries || self.has_history()) {
             let bytes = self.journal.state_bytes() + self.journal_bytes();
             env.note(Note::StateDropped { bytes });

@@ -71,7 +71,7 @@ impl Session {
             let reason = self.nobody_reason();
             if !self.has_history() {
                 // Who came into a group that never came about goes back to what it was.
-                self.dissolve(env);
+                self.dissolve("no backend has taken the group in time", env);
             }
             self.end(reason, env);
         }

@@ -397,16 +397,27 @@ impl Session {
 
     /// The group is no more, or can't come about: who came and was never given to a backend goes on as it was; all
     /// others go on anew, with the frames that no backend was given.
-    pub(super) fn dissolve<E: Effects>(&mut self, env: &mut E) {
+    pub(super) fn dissolve<E: Effects>(&mut self, reason: &'static str, env: &mut E) {
         let given = self.outbound.highest();
         let members: Vec<_> = self.riders.iter().flat_map(|riders| riders.ids()).collect();
         for member in members {
             let state = self.arrival_of(member);
             let frames = self.frames_of(member, given);
             self.remove_rider(member);
-            let came_back = state.is_some().then_some("no backend takes the group");
+            let came_back = state.is_some().then_some(reason);
             env.member_departs(member, Departed { state, frames, came_back });
         }
+    }
+
+    /// Asked to attach a group that has never lived, a backend says that it is somebody else's.
+    pub(super) fn is_another_proxys(&self) -> bool {
+        self.is_group() && matches!(self.phase, Phase::Attaching { .. }) && self.is_untouched()
+    }
+
+    /// The group lives, through another proxy: no other backend is to be asked, or there would be two of it.
+    pub(super) fn give_way<E: Effects>(&mut self, env: &mut E) {
+        self.dissolve("a backend has the group through another proxy", env);
+        self.end(CloseReason::NoBackend, env);
     }
 
     /// The group has ended, and its members with it.
@@ -434,6 +445,11 @@ impl Session {
         self.recovery_is_over(env);
         env.note(Note::HandoffDone(crate::telemetry::counters::HandoffResult::Moved));
         env.boards();
+    }
+
+    /// It is to be in a group, and isn't yet: its state is here, and its client's frames are its own.
+    pub(super) fn has_luggage(&self) -> bool {
+        self.phase == Phase::Aboard && self.journal.state.is_some()
     }
 
     /// What it takes into the group. Nothing of it stays here but its place and its numbers.

@@ -11,7 +11,6 @@ use super::super::slot::{Seat, SessionKey, Slot};
 use super::super::stream::{Outbox, Stream};
 use super::super::trace::SessionTrace;
 use super::super::{Worker, with_worker};
-use super::{Owner, TOO_MANY_GROUPS};
 use crate::routing::{BackendId, Route};
 use crate::session::Session;
 use crate::telemetry::counters::CloseReason;
@@ -79,7 +78,7 @@ impl Worker {
         // That worker has ended, and its groups with it.
         if let Err(mpsc::error::SendError(traveller)) = door.send(traveller) {
             let (key, gone) = self.seat(traveller);
-            self.go_alone(key, "the group's worker has ended");
+            self.go_alone(key, "the group's worker has ended".into());
             self.look_after_client(key, gone);
         }
     }
@@ -110,11 +109,7 @@ impl Worker {
     fn take_in(&mut self, traveller: Traveller) {
         let group = traveller.group;
         let (key, gone) = self.seat(traveller);
-        match self.claim(group) {
-            Owner::Me => self.embark(key, group),
-            Owner::Other(worker) => return self.send_over(key, group, worker),
-            Owner::Nobody => self.go_alone(key, TOO_MANY_GROUPS),
-        }
+        self.enter(key, group);
         self.look_after_client(key, gone);
     }
 
