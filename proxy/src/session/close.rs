@@ -102,6 +102,9 @@ impl Session {
     }
 
     pub(super) fn close_is_late<E: Effects>(&mut self, env: &mut E) {
+        if self.is_group() && !self.is_deserted() {
+            return;
+        }
         match self.phase {
             Phase::Closing { .. } | Phase::Parting | Phase::Active { .. } | Phase::Replaying { .. } => {
                 let reason = self.ending.unwrap_or(CloseReason::BackendClose);

@@ -125,6 +125,9 @@ impl Session {
             };
             self.push_addressed(kind, member, &queued.frame, queued.trace, queued.received, env);
         }
+        if !self.is_deserted() {
+            env.timer(super::Timer::Close, None);
+        }
         self.regulate_member(member, env);
         self.pump(env);
     }
@@ -152,6 +155,7 @@ impl Session {
         let Some(rider) = self.rider_mut(member).filter(|rider| rider.client == Client::Open) else { return };
         rider.client = Client::Half;
         self.push_addressed(AddressedKind::Half, member, &[], TraceContext::NONE, 0, env);
+        self.watch_the_end(env);
         self.pump(env);
     }
 
@@ -161,7 +165,19 @@ impl Session {
         rider.client = Client::Gone;
         let reason = reason.name().as_bytes();
         self.push_addressed(AddressedKind::Close, member, reason, TraceContext::NONE, 0, env);
+        self.watch_the_end(env);
         self.pump(env);
+    }
+
+    /// No member has anything more to say: the game is waited for no longer than for the end of a session alone.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.riders().is_some_and(|riders| riders.members.values().all(|rider| rider.client != Client::Open))
+    }
+
+    fn watch_the_end<E: Effects>(&mut self, env: &mut E) {
+        if self.is_deserted() && matches!(self.phase, Phase::Active { .. } | Phase::Replaying { .. }) {
+            env.timer(super::Timer::Close, Some(self.service.limits.close_deadline));
+        }
     }
 
     fn push_addressed<E: Effects>(
@@ -268,6 +284,7 @@ impl Session {
             AddressedKind::Close => {
                 self.remove_rider(member);
                 env.member_is_over(member, CloseReason::BackendClose);
+                self.watch_the_end(env);
                 Ok(())
             }
             AddressedKind::Part | AddressedKind::Passage => {
@@ -314,6 +331,7 @@ impl Session {
         // A game that didn't take it has said so in the state: it won't be asked for again.
         let state = Some((departure.state.to_vec(), format));
         env.member_departs(member, Departed { state, frames, came_back: None });
+        self.watch_the_end(env);
         Ok(())
     }
 
