@@ -16,9 +16,9 @@ impl Session {
         kept as u64
     }
 
-    /// What may be kept since the last state: of a group, as much for each member.
+    /// What may be kept since the last state: of a group, as much for each who was a member since.
     pub(super) fn journal_bound(&self) -> u64 {
-        let clients = self.riders().map_or(1, |riders| riders.len().max(1));
+        let clients = self.riders().map_or(1, |riders| riders.most().max(1));
         self.service.limits.max_journal_bytes.saturating_mul(clients as u64)
     }
 
@@ -161,6 +161,7 @@ impl Session {
         self.inbound.trim_hashes(state.server_seq);
         self.journal.records.trim(state.record_seq);
         self.journal.state = Some(state);
+        self.forget_who_left();
         self.lost = false;
         (self.journal.recoveries, self.journal.suspect) = (0, false);
     }

@@ -1,6 +1,7 @@
 //! The end of a session, from either side. State that the proxy holds is still attached once, so that the game can
 //! save it.
 
+use holdfast_protocol::Seq;
 use holdfast_protocol::message::{Ack, Close, Message, Rule};
 
 use super::effects::{Effects, LinkId, Note, Timer};
@@ -120,7 +121,10 @@ impl Session {
         if self.phase == Phase::Ended {
             return;
         }
-        let carries = self.riders().is_some_and(|riders| !riders.is_empty());
+        // Whoever was in a group that is empty has taken along what is theirs.
+        let is_over = self.riders().is_some_and(|riders| riders.is_empty());
+        // A group that never came about has what its members came with.
+        let carries = self.is_group() && !is_over && self.outbound.highest() == Seq::NONE;
         self.end_riders(reason, env);
         self.drop_reservation(env);
         self.abandon_checkpoint(env);
@@ -132,7 +136,7 @@ impl Session {
             self.release(link, self.epoch, env);
         }
         let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. });
-        if homeless && (carries || self.has_history()) {
+        if homeless && (carries || !is_over && self.has_history()) {
             let bytes = self.journal.state_bytes() + self.journal_bytes();
             env.note(Note::StateDropped { bytes });
         }

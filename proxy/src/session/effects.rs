@@ -185,8 +185,6 @@ pub trait Effects {
     /// # Errors
     /// As [`Self::deliver`].
     fn deliver_to(&mut self, member: SessionId, frame: &[u8], trace: &TraceContext) -> Result<(), Rule>;
-    /// Of a group: what has arrived is for no client's socket, and is to be acked without waiting for any.
-    fn for_no_client(&mut self);
     fn read_member(&mut self, member: SessionId, on: bool);
     /// A member goes on alone; see [`Session::disembark`](super::Session::disembark).
     fn member_departs(&mut self, member: SessionId, departed: Departed);

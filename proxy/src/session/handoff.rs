@@ -34,6 +34,8 @@ impl Session {
         self.phase = Phase::Freezing { link, reserved_bytes: expected, incoming: None };
         env.note(Note::Freezing(order.cause));
         self.send_freeze(link, expected, env);
+        #[cfg(test)]
+        self.boards_too_early(link, env);
         Begun::Yes
     }
 
@@ -124,15 +126,17 @@ impl Session {
             self.journal.state = None;
             return self.finish_client_close(env);
         }
-        if self.riders().is_some_and(|riders| riders.is_empty()) {
-            // Its last member's end was the last that it did.
-            self.journal.state = None;
-            return self.end(CloseReason::BackendClose, env);
-        }
         if self.order.is_some_and(|order| order.otherwise == Otherwise::Board) {
-            return self.board(env);
+            // A group takes a state and client frames, and can't make up for what a recovery was still to give it.
+            return if self.state_is_all() { self.board(env) } else { self.thaw(env) };
         }
         if self.home == Some(link) { self.park(env) } else { self.seek(env) }
+    }
+
+    /// Nothing that was recorded, and nothing that the client has had, came after the kept state.
+    fn state_is_all(&self) -> bool {
+        let base = self.journal.base();
+        self.journal.records.had() == base.record_seq && self.inbound.had() == base.server_seq
     }
 
     /// The freeze didn't end, or its state doesn't fit now: go on where we are.

@@ -170,6 +170,12 @@ impl Inbound {
         self.is_urgent()
     }
 
+    /// Of all that has arrived, the last alone isn't in the client's socket.
+    #[must_use]
+    pub fn only_last_is_unhanded(&self) -> bool {
+        self.handed.next() == self.had
+    }
+
     /// Whoever sent the last frame waits for its ack.
     pub fn hurry_ack(&mut self) {
         self.hurried = true;

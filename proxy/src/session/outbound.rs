@@ -264,13 +264,13 @@ impl Outbound {
 
     /// Calls `each` with the frames up to and with `seq` that none has processed before, which the present attachment
     /// is about to have processed.
-    pub fn for_unprocessed(&self, seq: Seq, mut each: impl FnMut(&[u8])) {
+    pub fn for_unprocessed(&self, seq: Seq, mut each: impl FnMut(Seq, &[u8])) {
         let (mut at, mut here) = (self.head, self.acked.next());
         while here <= seq && here <= self.sent {
             let Some(entry) = self.entry_at(at, here) else { return };
             at += HEADER + entry.frame.len();
             if here > self.processed {
-                each(entry.frame);
+                each(here, entry.frame);
             }
             here = here.next();
         }
@@ -322,6 +322,12 @@ impl Outbound {
         self.sent
     }
 
+    /// The seq that the last entry has or will have.
+    #[must_use]
+    pub fn last(&self) -> Seq {
+        Seq(self.sent.0.saturating_add(self.queued as u64))
+    }
+
     /// Last seq that a restore would not give again.
     #[must_use]
     pub fn base_seq(&self) -> Seq {
@@ -355,12 +361,6 @@ impl Outbound {
     #[must_use]
     pub fn has_queued(&self) -> bool {
         self.queued > 0
-    }
-
-    /// The seq that the last entry has, or will have.
-    #[must_use]
-    pub fn last(&self) -> Seq {
-        Seq(self.acked.0.saturating_add(self.entries()))
     }
 
     /// Frames and ends of stream that aren't acked.

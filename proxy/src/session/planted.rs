@@ -19,6 +19,10 @@ pub enum Bug {
     DeliverBeforeKept,
     /// A client frame is forgotten when it is acked, and not when a checkpoint covers it.
     TrimOnAck,
+    /// Frames of a member behind its departure aren't given back to it.
+    ForgottenFarewell,
+    /// Who boards gives up its attachment before its state is here.
+    EarlyBoarding,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -53,6 +57,14 @@ impl super::Session {
         let (subject, epoch, data) = (self.subject(), self.epoch, self.inbound.take_ack());
         env.send(link, &Message::Ack(Ack { subject, epoch, data, record: record.seq }));
         true
+    }
+
+    /// FREEZE is on its way, and nothing has come of it yet.
+    pub(super) fn boards_too_early<E: super::Effects>(&mut self, link: super::LinkId, env: &mut E) {
+        let boards = self.order.is_some_and(|order| order.otherwise == super::Otherwise::Board);
+        if boards && self.planted.is(Bug::EarlyBoarding) {
+            self.release(link, self.epoch, env);
+        }
     }
 
     /// The state is here, and the session is about to move.

@@ -241,14 +241,25 @@ impl Session {
         self.journal.logic = None;
         self.journal.suspect = false;
         self.lost = true;
-        if self.outbound.is_empty() {
-            match self.client {
-                Client::Open => {}
-                // The next game hasn't heard that nothing more will come.
-                Client::Half => self.outbound.push(Kind::CloseHalf, &[], TraceContext::default(), 0, env),
-                Client::Gone => return self.end(self.ending.unwrap_or(CloseReason::Crash), env),
+        if !self.ends_with_what_is_lost(env) {
+            self.seek(env);
+        }
+    }
+
+    /// The end of the client's stream may have gone down with a backend: the next game hasn't heard that nothing more
+    /// will come. `true`: nobody is left to go on for.
+    pub(super) fn ends_with_what_is_lost<E: Effects>(&mut self, env: &mut E) -> bool {
+        if !self.outbound.is_empty() {
+            return false;
+        }
+        match self.client {
+            Client::Open => {}
+            Client::Half => self.outbound.push(Kind::CloseHalf, &[], TraceContext::default(), 0, env),
+            Client::Gone => {
+                self.end(self.ending.unwrap_or(CloseReason::Crash), env);
+                return true;
             }
         }
-        self.seek(env);
+        false
     }
 }

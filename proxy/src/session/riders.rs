@@ -14,6 +14,7 @@ use holdfast_protocol::{GroupId, Seq, SessionId, TraceContext};
 
 use super::effects::{Effects, LinkId, Note};
 use super::outbound::{Kind, Queued};
+use super::planted::Bug;
 use super::{Client, Phase, Session};
 use crate::telemetry::counters::CloseReason;
 
@@ -21,6 +22,8 @@ use crate::telemetry::counters::CloseReason;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Riders {
     members: BTreeMap<SessionId, Rider>,
+    /// The most that there were since the last state: what they did since, and left with, is kept.
+    most: usize,
     /// Of all departures, what has come.
     departing_bytes: usize,
 }
@@ -31,10 +34,12 @@ struct Rider {
     /// Bytes of its frames that the game hasn't processed.
     queued_bytes: usize,
     reading: bool,
-    /// The first of its arrival in the group's stream.
-    first: Seq,
     /// Of its departure, what has come.
     departing: Vec<u8>,
+    /// The client frame of the group before its arrival, and the last of its arrival: others of its frames in the
+    /// stream are of an earlier stay.
+    came_after: Seq,
+    came_at: Seq,
 }
 
 /// With what a session goes on alone that was in a group.
@@ -77,6 +82,11 @@ impl Riders {
         self.members.is_empty()
     }
 
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// Bytes of departures that aren't whole.
     #[must_use]
     pub fn departing_bytes(&self) -> usize {
@@ -109,13 +119,24 @@ impl Session {
 
     /// A session becomes a member.
     pub fn admit<E: Effects>(&mut self, member: SessionId, boarding: &Boarding, env: &mut E) {
-        let first = self.outbound.last().next();
+        let came_after = self.outbound.last();
         let Some(riders) = &mut self.riders else { return };
-        let (client, departing) = (boarding.client, Vec::new());
-        let rider = Rider { client, queued_bytes: 0, reading: true, first, departing };
+        let rider = Rider {
+            client: boarding.client,
+            queued_bytes: 0,
+            reading: true,
+            departing: Vec::new(),
+            came_after,
+            came_at: came_after,
+        };
         riders.members.insert(member, rider);
+        riders.most = riders.most.max(riders.members.len());
         for (kind, part) in parts(&boarding.arrival) {
             self.push_addressed(kind, member, part, TraceContext::NONE, 0, env);
+        }
+        let came_at = self.outbound.last();
+        if let Some(rider) = self.rider_mut(member) {
+            rider.came_at = came_at;
         }
         for queued in &boarding.frames {
             let kind = match queued.kind {
@@ -217,6 +238,13 @@ impl Session {
         }
     }
 
+    /// A state covers what those who have left did, if nothing came behind it.
+    pub(super) fn forget_who_left(&mut self) {
+        if let Some(riders) = self.riders.as_mut().filter(|_| self.journal.records.is_empty()) {
+            riders.most = riders.members.len();
+        }
+    }
+
     /// The group as a whole is read, or isn't.
     pub(super) fn regulate_members<E: Effects>(&mut self, env: &mut E) {
         let full = self.journal_is_full();
@@ -232,8 +260,10 @@ impl Session {
             return;
         }
         let mut done: Vec<(SessionId, usize, bool)> = Vec::new();
-        self.outbound.for_unprocessed(seq, |frame| {
-            if let Some(addressed) = Addressed::parse(frame) {
+        self.outbound.for_unprocessed(seq, |seq, frame| {
+            if let Some(addressed) = Addressed::parse(frame)
+                && self.rider(addressed.member).is_some_and(|rider| seq > rider.came_after)
+            {
                 done.push((addressed.member, frame.len(), addressed.kind == AddressedKind::Close));
             }
         });
@@ -265,32 +295,40 @@ impl Session {
         trace: &TraceContext,
         env: &mut E,
     ) -> Result<(), Rule> {
+        let waits_for_client = self.address(frame, trace, env)?;
+        // Nobody else will say that it is done with.
+        if !waits_for_client && self.inbound.only_last_is_unhanded() {
+            self.handed(env);
+        }
+        Ok(())
+    }
+
+    /// `true`: it is on its way to a client, which takes its time.
+    fn address<E: Effects>(&mut self, frame: &[u8], trace: &TraceContext, env: &mut E) -> Result<bool, Rule> {
         let addressed = Addressed::parse(frame).ok_or(Rule::Malformed)?;
         let member = addressed.member;
         let Some(rider) = self.rider_mut(member) else {
             // It has gone, or has left, and the game didn't know yet.
             env.note(Note::Stale);
-            env.for_no_client();
-            return Ok(());
+            return Ok(false);
         };
-        if addressed.kind == AddressedKind::Frame && rider.client != Client::Gone {
-            return env.deliver_to(member, addressed.payload, trace);
-        }
-        // The window would stay full for ever otherwise: no socket's progress frees it.
-        env.for_no_client();
         match addressed.kind {
-            AddressedKind::Frame => Ok(()),
-            AddressedKind::Half => Err(Rule::Unexpected),
+            AddressedKind::Frame if rider.client == Client::Gone => {}
+            AddressedKind::Frame => {
+                env.deliver_to(member, addressed.payload, trace)?;
+                return Ok(true);
+            }
+            AddressedKind::Half => return Err(Rule::Unexpected),
             AddressedKind::Close => {
                 self.remove_rider(member);
                 env.member_is_over(member, CloseReason::BackendClose);
                 self.watch_the_end(env);
-                Ok(())
             }
             AddressedKind::Part | AddressedKind::Passage => {
-                self.departs(member, addressed.kind, addressed.payload, env)
+                self.departs(member, addressed.kind, addressed.payload, env)?;
             }
         }
+        Ok(false)
     }
 
     /// A piece of a departure; after the last one the member goes on alone.
@@ -314,18 +352,19 @@ impl Session {
         if kind == AddressedKind::Part {
             return Ok(());
         }
-        let departing = std::mem::take(&mut rider.departing);
+        let (departing, came_at) = (std::mem::take(&mut rider.departing), rider.came_at);
         riders.departing_bytes -= departing.len();
         let departure = Departure::parse(&departing).ok_or(Rule::Malformed)?;
         if departure.client_seq > sent {
             return Err(Rule::AckBeyondSent);
         }
-        if departure.client_seq < acked {
-            // Frames that come after it may be gone: nobody may ack them before.
+        if departure.client_seq < acked.max(came_at) {
+            // Frames that come after it may be gone: nobody may ack them before. Nor can it leave before it has come.
             return Err(Rule::OutOfSequence);
         }
         let format = self.link().map_or_else(String::new, |link| env.state_format(link));
-        let frames = self.frames_of(member, departure.client_seq);
+        let after = if self.planted.is(Bug::ForgottenFarewell) { sent } else { departure.client_seq };
+        let frames = self.frames_of(member, after);
         self.remove_rider(member);
         self.inbound.hurry_ack();
         // A game that didn't take it has said so in the state: it won't be asked for again.
@@ -335,9 +374,10 @@ impl Session {
         Ok(())
     }
 
-    /// A member's frames in the group's stream after that one.
+    /// A member's frames in the group's stream after that one, of its present stay.
     fn frames_of(&self, member: SessionId, after: Seq) -> Vec<Queued> {
         let mut frames = Vec::new();
+        let after = after.max(self.rider(member).map_or(Seq::NONE, |rider| rider.came_at));
         self.outbound.for_each_after(after, |entry| {
             let Some(addressed) = Addressed::parse(entry.frame).filter(|one| one.member == member) else {
                 return;
@@ -346,8 +386,7 @@ impl Session {
                 AddressedKind::Frame => Kind::Frame,
                 AddressedKind::Half => Kind::CloseHalf,
                 AddressedKind::Close => Kind::Close,
-                // What came before is of a time in the group that has ended, and has gone its way.
-                AddressedKind::Part | AddressedKind::Passage => return frames.clear(),
+                AddressedKind::Part | AddressedKind::Passage => return,
             };
             let frame = if kind == Kind::Frame { addressed.payload.to_vec() } else { Vec::new() };
             frames.push(Queued { kind, frame, trace: entry.trace, received: entry.received });
@@ -355,13 +394,14 @@ impl Session {
         frames
     }
 
-    /// The arrival of a member that no backend has been given: it can go back to what it was.
-    fn arrival_of(&self, member: SessionId, first: Seq) -> Option<(Vec<u8>, String)> {
-        let mut bytes = Vec::new();
-        if first <= self.outbound.highest() {
+    /// The arrival of a member of which no backend has been given anything: it can go back to what it was.
+    fn arrival_of(&self, member: SessionId) -> Option<(Vec<u8>, String)> {
+        let came_after = self.rider(member)?.came_after;
+        if came_after < self.outbound.highest() {
             return None;
         }
-        self.outbound.for_each_after(self.outbound.highest(), |entry| {
+        let mut bytes = Vec::new();
+        self.outbound.for_each_after(came_after, |entry| {
             if let Some(one) = Addressed::parse(entry.frame).filter(|one| one.member == member)
                 && matches!(one.kind, AddressedKind::Part | AddressedKind::Passage)
             {
@@ -376,10 +416,11 @@ impl Session {
     /// others go on anew, with the frames that no backend was given.
     pub(super) fn dissolve<E: Effects>(&mut self, env: &mut E) {
         let given = self.outbound.highest();
-        let riders = self.riders.as_deref_mut().map(std::mem::take).unwrap_or_default();
-        for (member, rider) in riders.members {
-            let state = self.arrival_of(member, rider.first);
+        let members: Vec<_> = self.riders.iter().flat_map(|riders| riders.ids()).collect();
+        for member in members {
+            let state = self.arrival_of(member);
             let frames = self.frames_of(member, given);
+            self.remove_rider(member);
             let came_back = state.is_some().then_some("no backend takes the group");
             env.member_departs(member, Departed { state, frames, came_back });
         }
@@ -406,7 +447,7 @@ impl Session {
         env.timer(super::Timer::Close, None);
         env.settled(None);
         self.journal.clock_runs = false;
-        // Whoever waits for this turn to be over must not wait for the group.
+        // It may be its turn still; nobody is to wait for who is in a group.
         self.recovery_is_over(env);
         env.note(Note::HandoffDone(crate::telemetry::counters::HandoffResult::Moved));
         env.boards();
@@ -455,22 +496,11 @@ impl Session {
             record_seq: Seq::NONE,
             given_to: None,
         });
-        let is_told = |kind| departed.frames.iter().any(|queued| queued.kind == kind);
-        let untold = match self.client {
-            Client::Open => None,
-            Client::Half => (!is_told(Kind::CloseHalf)).then_some(Kind::CloseHalf),
-            Client::Gone => (!is_told(Kind::Close)).then_some(Kind::Close),
-        };
-        if self.client == Client::Gone && departed.frames.is_empty() && self.lost {
-            // Nothing is left to be saved, and nobody to begin anew for.
-            return self.end(self.ending.unwrap_or(CloseReason::Crash), env);
-        }
         for queued in departed.frames {
             self.outbound.push(queued.kind, &queued.frame, queued.trace, queued.received, env);
         }
-        if let Some(kind) = untold {
-            // Only a game that is no more has heard of it.
-            self.outbound.push(kind, &[], TraceContext::NONE, 0, env);
+        if self.lost && self.ends_with_what_is_lost(env) {
+            return;
         }
         self.seek(env);
     }

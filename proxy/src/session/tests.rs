@@ -2,6 +2,7 @@
 //! sleep. A test's name is a promise.
 
 mod closing;
+mod company;
 mod drain;
 mod failures;
 mod found;
@@ -11,6 +12,7 @@ mod model;
 mod property;
 mod recovery;
 mod resume;
+mod riders;
 mod rules;
 mod seat;
 mod sim;

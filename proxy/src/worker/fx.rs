@@ -148,10 +148,6 @@ impl Effects for Fx<'_> {
         self.relay_to(member, frame)
     }
 
-    fn for_no_client(&mut self) {
-        self.hub.requests.push(Request::Handed(self.key));
-    }
-
     fn read_member(&mut self, member: SessionId, on: bool) {
         self.hub.requests.push(Request::Read(member, on));
     }

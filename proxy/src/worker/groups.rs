@@ -39,8 +39,6 @@ const TOO_MANY_GROUPS: &str = "there are too many groups: limits.max_groups";
 pub enum Request {
     /// So many bytes of the hub's relay are for that member.
     Deliver(SessionKey, SessionId, usize),
-    /// That group has sent what no socket is to take.
-    Handed(SessionKey),
     Read(SessionId, bool),
     Departs(SessionId, Departed),
     Over(SessionId, CloseReason),
@@ -86,8 +84,6 @@ impl Worker {
                             acked.push(group);
                         }
                     }
-                    Request::Handed(group) if acked.last() == Some(&group) => {}
-                    Request::Handed(group) => acked.push(group),
                     Request::Read(member, on) => self.read_member(member, on),
                     Request::Departs(member, departed) => self.departs(member, departed),
                     Request::Over(member, reason) => self.over(member, reason),

@@ -1,11 +1,14 @@
 //! The game of these tests: a hash chain over every client frame, and numbered server frames, so that a lost, repeated
 //! or reordered frame in either direction can't hide.
 
+mod party;
+
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use holdfast_backend::{Context, Game, Opening, Refusal, Session, Tag};
+use holdfast_backend::{Context, Game, Group, GroupContext, GroupId, Opening, Refusal, Session, Tag};
+pub use party::common;
 
 pub const TICK: Duration = Duration::from_millis(50);
 
@@ -22,6 +25,14 @@ pub struct Knobs {
     pub opened: AtomicUsize,
     /// How often it was told that it begins at an older checkpoint.
     pub recovered: AtomicUsize,
+    /// Groups that were opened here.
+    pub parties: AtomicUsize,
+    /// As `refuses`, of groups.
+    pub refuses_parties: AtomicU8,
+    /// Groups take no newcomers.
+    pub turns_away: AtomicBool,
+    /// Sessions were told so often that they can't be in their group.
+    pub told_off: AtomicUsize,
 }
 
 pub struct Chain {
@@ -46,6 +57,10 @@ pub struct Shown {
     pub chain: u64,
 }
 
+pub fn group(number: u8) -> GroupId {
+    GroupId([number; 16])
+}
+
 pub fn link_in_chain(chain: u64, frame: &[u8]) -> u64 {
     frame.iter().fold(chain ^ 0x9e37_79b9, |chain, byte| {
         (chain ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(7)
@@ -56,7 +71,16 @@ pub fn chain_of<'a>(frames: impl IntoIterator<Item = &'a Vec<u8>>) -> u64 {
     frames.into_iter().fold(0, |chain, frame| link_in_chain(chain, frame))
 }
 
+pub const SHOWN_BYTES: usize = 20;
+
 impl Shown {
+    fn bytes(self) -> Vec<u8> {
+        let words = [self.lineage, self.number, self.count];
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.extend_from_slice(&self.chain.to_le_bytes());
+        bytes
+    }
+
     pub fn parse(frame: &[u8]) -> Self {
         let word = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap());
         let chain = u64::from_le_bytes(frame[12..20].try_into().unwrap());
@@ -92,14 +116,20 @@ impl Game for Chain {
             }
         })
     }
+
+    fn open_group(
+        &self,
+        opening: Opening<'_>,
+        context: &mut GroupContext<'_>,
+    ) -> Result<Box<dyn Group>, Refusal> {
+        Ok(Box::new(party::Party::open(&self.knobs, opening, context)?))
+    }
 }
 
 impl Player {
     fn show(&self) -> Vec<u8> {
-        let words = [self.lineage, self.sent, self.count];
-        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        bytes.extend_from_slice(&self.chain.to_le_bytes());
-        bytes
+        let Self { lineage, sent: number, count, chain, .. } = *self;
+        Shown { lineage, number, count, chain }.bytes()
     }
 
     fn send(&mut self, context: &mut Context<'_>) {
@@ -109,11 +139,15 @@ impl Player {
 }
 
 impl Session for Player {
-    /// `quiet..` gets no answer, `burst..` twenty, `quit..` one and then the end; `poison..` is the end of its handler.
+    /// `quiet..` gets no answer, `burst..` twenty, `quit..` one and then the end; `join <n>` wants to be in group n;
+    /// `poison..` is the end of its handler.
     fn frame(&mut self, frame: &[u8], context: &mut Context<'_>) {
         assert!(!frame.starts_with(b"poison"), "the game can't bear it");
         self.chain = link_in_chain(self.chain, frame);
         self.count += 1;
+        if let Some(number) = frame.strip_prefix(b"join ") {
+            context.join(group(number[0] - b'0'));
+        }
         if frame.starts_with(b"quiet") {
             return context.change(&self.show());
         }
@@ -130,6 +164,10 @@ impl Session for Player {
     fn timer(&mut self, _timer: Tag, context: &mut Context<'_>) {
         self.send(context);
         context.change(&self.show());
+    }
+
+    fn join_refused(&mut self, _group: GroupId, _reason: &str, _context: &mut Context<'_>) {
+        self.knobs.told_off.fetch_add(1, Ordering::Relaxed);
     }
 
     fn apply(&mut self, change: &[u8], _context: &mut Context<'_>) {

@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::world::{A, ATTACH_TIMEOUT, B, C, FREEZE_TIMEOUT, PARK_DEADLINE, WINDOW, World, limits, service};
-use crate::routing::table::OnCrash;
+use super::world::{
+    A, ATTACH_TIMEOUT, B, C, FREEZE_TIMEOUT, PARK_DEADLINE, WINDOW, World, limits, service, surviving,
+};
+use crate::routing::table::{OnCrash, Recovery};
 use crate::session::handoff::Begun;
 use crate::session::{Otherwise, Phase};
 use crate::telemetry::counters::{CloseReason, HandoffResult};
@@ -203,4 +205,65 @@ fn invariant_6_a_session_ends_once_and_with_the_reason_that_ended_it() {
     stopped.drive(0, |session, fx| session.end(CloseReason::Shutdown, fx));
     stopped.drive(0, |session, fx| session.end(CloseReason::Crash, fx));
     stopped.assert_ended(0, CloseReason::Shutdown);
+}
+
+#[test]
+fn invariant_8_a_group_moves_whole_all_its_sessions_to_the_same_backend_and_its_state_once() {
+    for recovery in [Recovery::None, Recovery::Replay, Recovery::Delta] {
+        let mut world = World::party(surviving(recovery), 3);
+        let group = world.party_index();
+        let opened = world.knobs(B).opened.load(Ordering::Relaxed);
+        let (freezes, states) = (world.seats[group].freezes, world.seats[group].states_kept);
+        for index in 0..3 {
+            world.frame(index, b"all");
+        }
+        world.step(A, true);
+        assert_eq!(world.leave(group, Otherwise::Thaw), Begun::Yes);
+        for index in 0..3 {
+            world.frames(index, 2);
+        }
+        world.settle();
+        world.assert_active_on(group, B);
+        let seat = &world.seats[group];
+        assert_eq!((seat.freezes - freezes, seat.states_kept - states), (1, 1), "one FREEZE, one state");
+        assert_eq!(seat.attaches, [A, B], "one ATTACH");
+        assert_eq!(world.knobs(B).parties.load(Ordering::Relaxed), 1);
+        assert_eq!(world.knobs(B).opened.load(Ordering::Relaxed), opened, "no member went by itself");
+        assert_eq!(world.node(A).peer.as_ref().unwrap().attachments(), 0);
+        for index in 0..3 {
+            world.assert_aboard(index);
+            world.frames(index, 2);
+            world.settle();
+            world.assert_content(index);
+        }
+        world.assert_together();
+        assert_eq!(world.members(group), [0, 1, 2]);
+    }
+}
+
+#[test]
+fn invariant_8_a_failed_handoff_thaws_the_group_whole() {
+    for refuses in [1, 2] {
+        let mut world = World::party(service(OnCrash::Fresh), 2);
+        let group = world.party_index();
+        world.knobs(B).refuses_parties.store(refuses, Ordering::Relaxed);
+        world.frame(0, b"all");
+        world.leave(group, Otherwise::Thaw);
+        for index in 0..2 {
+            world.frames(index, 2);
+        }
+        world.settle();
+        world.assert_active_on(group, A);
+        assert_eq!(world.seats[group].results, [HandoffResult::Thawed]);
+        assert_eq!(world.members(group), [0, 1]);
+        for index in 0..2 {
+            world.frame(index, b"all");
+            world.settle();
+            world.assert_aboard(index);
+            assert!(!world.seats[index].finishing);
+        }
+        world.assert_content(1);
+        world.assert_flawless(0);
+        world.assert_together();
+    }
 }

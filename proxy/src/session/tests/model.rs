@@ -15,6 +15,7 @@ mod ghost;
 mod handover;
 mod judge;
 mod liveness;
+mod party;
 mod queue;
 mod runs;
 mod world;

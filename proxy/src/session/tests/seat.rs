@@ -6,6 +6,7 @@ use std::time::Duration;
 use holdfast_protocol::message::{Message, Rule};
 use holdfast_protocol::{Epoch, GroupId, Seq, SessionId, TraceContext, encode};
 
+use super::company::Company;
 use crate::session::outbound::{Entry, Kind};
 use crate::session::riders::Departed;
 use crate::session::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
@@ -77,6 +78,26 @@ pub struct Seat {
     pub diverged: usize,
     pub poisoned: bool,
     pub unprotected: usize,
+    pub company: Company,
+    /// With what it came out of groups.
+    pub departures: Vec<Departed>,
+    /// Of a group: what its members were told, in that order.
+    pub said: Vec<(SessionId, Vec<u8>)>,
+    /// Bytes of whole states that came in for it, FREEZEs and ATTACHes that went out.
+    pub states_kept: usize,
+    pub freezes: usize,
+    pub attaches: Vec<LinkId>,
+}
+
+/// What a group, or a session that is to be in one, asks of its world.
+#[derive(Debug)]
+pub enum Ask {
+    Deliver(SessionId, Vec<u8>),
+    Read(SessionId, bool),
+    Departs(SessionId, Departed),
+    Over(SessionId, CloseReason),
+    Joins(GroupId),
+    Boards,
 }
 
 /// What all sessions share.
@@ -86,9 +107,12 @@ pub struct Hub {
     pub wires: Vec<Wire>,
     pub pool_bytes: u64,
     pub reserved: u64,
+    /// In their order, each with the index of who asks.
+    pub asks: VecDeque<(usize, Ask)>,
 }
 
 pub struct Fx<'a> {
+    pub index: usize,
     pub hub: &'a mut Hub,
     pub seat: &'a mut Seat,
 }
@@ -112,6 +136,10 @@ impl Fx<'_> {
         &self.hub.wires[link.0 as usize]
     }
 
+    fn ask(&mut self, ask: Ask) {
+        self.hub.asks.push_back((self.index, ask));
+    }
+
     fn watch(&mut self, link: LinkId, message: &Message<'_>) {
         assert_eq!(self.seat.ended, None, "after its end: {message:?}");
         match message {
@@ -119,7 +147,9 @@ impl Fx<'_> {
                 let last = self.seat.epochs.last().copied().unwrap_or_default();
                 assert!(attach.epoch >= last, "epoch {} after {last}", attach.epoch);
                 self.seat.epochs.push(attach.epoch);
+                self.seat.attaches.push(link);
             }
+            Message::Freeze(_) => self.seat.freezes += 1,
             Message::Start(start) => {
                 let others: Vec<_> =
                     self.seat.running.iter().filter(|(_, epoch)| *epoch != start.epoch).collect();
@@ -241,21 +271,34 @@ impl Effects for Fx<'_> {
         Ok(())
     }
 
-    fn deliver_to(&mut self, _: SessionId, _: &[u8], _: &TraceContext) -> Result<(), Rule> {
-        unreachable!("no group plays here")
+    fn deliver_to(&mut self, member: SessionId, frame: &[u8], _trace: &TraceContext) -> Result<(), Rule> {
+        if frame.starts_with(b"unframeable") {
+            return Err(Rule::Malformed);
+        }
+        self.seat.said.push((member, frame.to_vec()));
+        self.ask(Ask::Deliver(member, frame.to_vec()));
+        Ok(())
     }
 
-    fn for_no_client(&mut self) {}
+    fn read_member(&mut self, member: SessionId, on: bool) {
+        self.ask(Ask::Read(member, on));
+    }
 
-    fn read_member(&mut self, _: SessionId, _: bool) {}
+    fn member_departs(&mut self, member: SessionId, departed: Departed) {
+        self.ask(Ask::Departs(member, departed));
+    }
 
-    fn member_departs(&mut self, _: SessionId, _: Departed) {}
+    fn member_is_over(&mut self, member: SessionId, reason: CloseReason) {
+        self.ask(Ask::Over(member, reason));
+    }
 
-    fn member_is_over(&mut self, _: SessionId, _: CloseReason) {}
+    fn joins(&mut self, group: GroupId) {
+        self.ask(Ask::Joins(group));
+    }
 
-    fn joins(&mut self, _: GroupId) {}
-
-    fn boards(&mut self) {}
+    fn boards(&mut self) {
+        self.ask(Ask::Boards);
+    }
 
     fn read_client(&mut self, on: bool) {
         assert_ne!(self.seat.paused, !on, "told once");
@@ -299,7 +342,10 @@ impl Effects for Fx<'_> {
                 assert!(!self.seat.handoff, "a handoff in a handoff");
                 self.seat.handoff = true;
             }
-            Note::StateKept { .. } => self.seat.running.clear(),
+            Note::StateKept { .. } => {
+                self.seat.running.clear();
+                self.seat.states_kept += 1;
+            }
             Note::Lost { link } => {
                 self.seat.handoff = true;
                 self.seat.running.retain(|(at, _)| *at != link);

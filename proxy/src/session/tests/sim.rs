@@ -34,12 +34,28 @@ fn number(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name} is {value:?}, expected a number")))
 }
 
-/// Runs one world to its end; what its trace comes to.
-fn run(seed: u64, prints: bool) -> (u64, u64) {
+/// What a world came to.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    digest: u64,
+    events: u64,
+    /// How often players came into matches, and what they were told there.
+    joins: u64,
+    told: u64,
+}
+
+/// Runs one world to its end.
+fn run(seed: u64, prints: bool) -> Outcome {
     let mut world = World::new(Plan::draw(seed), prints);
     world.run();
     world.assert_all_is_well();
-    (world.io.trace.digest(), world.io.trace.events())
+    let seats = world.workers.iter().flat_map(|worker| worker.ended.values());
+    Outcome {
+        digest: world.io.trace.digest(),
+        events: world.io.trace.events(),
+        joins: seats.map(|seat| u64::from(seat.company.joined)).sum(),
+        told: world.players.iter().map(|player| player.oracle.shared).sum(),
+    }
 }
 
 #[test]
@@ -47,7 +63,7 @@ fn simulation_keeps_every_promise_in_thousands_of_worlds() {
     let first = number("HOLDFAST_SIM_FIRST").unwrap_or(0);
     let end = first + number("HOLDFAST_SIM_SEEDS").unwrap_or(SEEDS);
     let next = AtomicU64::new(first);
-    let events = AtomicU64::new(0);
+    let [events, joins, told] = [const { AtomicU64::new(0) }; 3];
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -55,7 +71,11 @@ fn simulation_keeps_every_promise_in_thousands_of_worlds() {
                 return;
             }
             match catch_unwind(AssertUnwindSafe(|| run(seed, false))) {
-                Ok((_, count)) => drop(events.fetch_add(count, Ordering::Relaxed)),
+                Ok(outcome) => {
+                    events.fetch_add(outcome.events, Ordering::Relaxed);
+                    joins.fetch_add(outcome.joins, Ordering::Relaxed);
+                    told.fetch_add(outcome.told, Ordering::Relaxed);
+                }
                 Err(panic) => {
                     next.store(end, Ordering::Relaxed);
                     eprintln!(
@@ -70,7 +90,9 @@ fn simulation_keeps_every_promise_in_thousands_of_worlds() {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
     });
-    println!("{} worlds, {} events", end - first, events.load(Ordering::Relaxed));
+    let [events, joins, told] = [events, joins, told].map(AtomicU64::into_inner);
+    println!("{} worlds, {events} events; {joins} times into a match, {told} frames there", end - first);
+    assert!(end - first < 100 || (joins > end - first && told > joins), "matches are played");
 }
 
 #[test]

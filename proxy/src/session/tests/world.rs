@@ -1,7 +1,7 @@
 //! A small world: sessions, backends on the SDK's own core, links that can stall, be cut or die, and a clock that only
 //! moves when a test says so.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,7 +10,7 @@ use holdfast_backend::core::{Now, Peer};
 use holdfast_backend::{Population, Settings};
 use holdfast_protocol::codec::capability;
 use holdfast_protocol::message::{AttachmentEntry, Hello, Message, Release, Subject};
-use holdfast_protocol::{InstanceId, MAX_MESSAGE_BYTES, SessionId, TraceContext, decode, encode};
+use holdfast_protocol::{GroupId, InstanceId, MAX_MESSAGE_BYTES, SessionId, TraceContext, decode, encode};
 
 use super::game::{Chain, Knobs, Shown, chain_of};
 use super::seat::{Fx, Hub, Seat, Wire, WireState, timer};
@@ -19,6 +19,7 @@ use crate::routing::Service;
 use crate::routing::table::{DrainPolicy, Limits, OnCrash, OnDeadline, OnSigterm, Recovery, TracePolicy};
 use crate::session::handoff::Begun;
 use crate::session::message::subject_of;
+use crate::session::planted::Planted;
 use crate::session::{LinkId, Order, Otherwise, Phase, Session};
 use crate::telemetry::counters::{CloseReason, HandoffCause};
 
@@ -49,6 +50,12 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub sessions: Vec<Session>,
     pub seats: Vec<Seat>,
+    /// Those that are there, by their places among the sessions.
+    pub groups: BTreeMap<GroupId, usize>,
+    /// What groups ask for is being done.
+    pub answering: bool,
+    /// A bug for the groups to come.
+    pub planted: Planted,
     start: Instant,
 }
 
@@ -122,9 +129,23 @@ impl World {
     }
 
     pub fn empty(backends: u32) -> Self {
-        let hub = Hub { now: Duration::ZERO, wires: Vec::new(), pool_bytes: 1 << 20, reserved: 0 };
-        let mut world =
-            Self { hub, nodes: Vec::new(), sessions: Vec::new(), seats: Vec::new(), start: Instant::now() };
+        let hub = Hub {
+            now: Duration::ZERO,
+            wires: Vec::new(),
+            pool_bytes: 1 << 20,
+            reserved: 0,
+            asks: VecDeque::new(),
+        };
+        let mut world = Self {
+            hub,
+            nodes: Vec::new(),
+            sessions: Vec::new(),
+            seats: Vec::new(),
+            groups: BTreeMap::new(),
+            answering: false,
+            planted: Planted::default(),
+            start: Instant::now(),
+        };
         for index in 0..backends {
             world.add_backend(Settings {
                 instance: InstanceId([u8::try_from(index).unwrap(); 16]),
@@ -132,6 +153,7 @@ impl World {
                 state_credit_bytes: 16 * 1024,
                 outbox_bytes: 4096,
                 deltas: true,
+                groups: true,
                 ..Settings::default()
             });
             world.connect(LinkId(index));
@@ -173,9 +195,10 @@ impl World {
     }
 
     pub fn drive<T>(&mut self, index: usize, act: impl FnOnce(&mut Session, &mut Fx<'_>) -> T) -> T {
-        let mut fx = Fx { hub: &mut self.hub, seat: &mut self.seats[index] };
+        let mut fx = Fx { index, hub: &mut self.hub, seat: &mut self.seats[index] };
         let result = act(&mut self.sessions[index], &mut fx);
         self.check_always(index);
+        self.answer();
         result
     }
 
@@ -208,6 +231,11 @@ impl World {
         }
         self.seats[index].frames.push(frame.to_vec());
         let now = u64::try_from(self.hub.now.as_micros()).unwrap();
+        if let Some(group) = self.seats[index].company.aboard {
+            let member = self.sessions[index].id();
+            let trace = TraceContext::default();
+            return self.drive(group, |session, fx| session.member_frame(member, frame, trace, now, fx));
+        }
         self.drive(index, |session, fx| session.frame(frame, TraceContext::default(), now, fx));
     }
 
@@ -287,7 +315,7 @@ impl World {
         let entries = self.shake_hands(link);
         self.wire(link).state = WireState::Up;
         for index in 0..self.sessions.len() {
-            let subject = Subject::Session(self.sessions[index].id());
+            let subject = self.sessions[index].subject();
             let entry = entries.iter().find(|entry| entry.subject == subject);
             if self.seats[index].ended.is_some() {
                 if let Some(entry) = entry {
@@ -332,7 +360,10 @@ impl World {
             generation: node.generation,
             max_frame_bytes: 65_536,
             liveness_ms: 3000,
-            capabilities: capability::REPLAY | capability::DELTA | capability::CHECKPOINTS,
+            capabilities: capability::REPLAY
+                | capability::DELTA
+                | capability::CHECKPOINTS
+                | capability::GROUPS,
             proxy: "host-a",
             service: "arena",
             proof: &[],
@@ -385,8 +416,14 @@ impl World {
 
     /// A message reaches the proxy.
     pub fn give(&mut self, link: LinkId, message: &Message<'_>) {
-        let Some(Subject::Session(id)) = subject_of(message) else { panic!("{message:?}") };
-        let index = usize::from(id.0[15]);
+        let subject = subject_of(message).unwrap_or_else(|| panic!("{message:?}"));
+        let index = match subject {
+            Subject::Session(id) => self.index_of(id),
+            Subject::Group(id) => match self.group(id) {
+                Some(index) => index,
+                None => return,
+            },
+        };
         if self.seats[index].ended.is_none() {
             self.drive(index, |session, fx| session.message(link, message, fx));
         }
@@ -447,6 +484,9 @@ impl World {
             }
             any = true;
             self.drive(index, |session, fx| session.handed(fx));
+            if let Some(group) = self.seats[index].company.aboard {
+                self.group_handed(group);
+            }
         }
         any
     }
@@ -479,7 +519,12 @@ impl World {
     }
 
     fn next_due(&self) -> Option<Duration> {
-        let timers = self.seats.iter().flat_map(|seat| seat.timers.values().copied().chain(seat.ack_due));
+        let boards =
+            |seat: &Seat| seat.company.wanted.and(seat.company.not_before).filter(|due| *due > self.hub.now);
+        let timers = self
+            .seats
+            .iter()
+            .flat_map(|seat| seat.timers.values().copied().chain(seat.ack_due).chain(boards(seat)));
         let peers = self.nodes.iter().filter_map(|node| node.peer.as_ref()?.next_due());
         timers.chain(peers.map(|due| due.saturating_duration_since(self.start))).min()
     }
@@ -507,6 +552,7 @@ impl World {
                 self.seats[index].ack_due = None;
                 self.drive(index, |session, fx| session.send_ack(fx));
             }
+            self.try_board(index);
         }
     }
 }

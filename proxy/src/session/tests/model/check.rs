@@ -1,6 +1,7 @@
 //! The checker's view of the world, and what it is asked.
 
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
+use std::hash::Hash;
 use std::time::Instant;
 
 use stateright::{Checker, Model, Property};
@@ -14,14 +15,14 @@ use super::world::World;
 pub struct Bounded(pub Setup);
 
 /// The promises, as the checker names them.
-const CONNECTION: &str = "invariant 1: the client's connection ends only by client, game or deadline";
-const CLIENT_FRAMES: &str = "invariant 2: every client frame reaches the game once, in order";
-const SERVER_FRAMES: &str = "invariant 2: every server frame reaches the client once, in order";
-const ONE_ACTIVE: &str = "invariant 3: at most one attachment is active";
-const NOT_LOST: &str = "invariant 4: no handoff takes the crash path while the backend is well";
-const PROXY_RULES: &str = "the proxy breaks no rule of the link";
-const BACKEND_RULES: &str = "no backend seems to break a rule of the link";
-const BOOKS: &str = "timers, reservations and places fit the phase";
+pub const CONNECTION: &str = "invariant 1: the client's connection ends only by client, game or deadline";
+pub const CLIENT_FRAMES: &str = "invariant 2: every client frame reaches the game once, in order";
+pub const SERVER_FRAMES: &str = "invariant 2: every server frame reaches the client once, in order";
+pub const ONE_ACTIVE: &str = "invariant 3: at most one attachment is active";
+pub const NOT_LOST: &str = "invariant 4: no handoff takes the crash path while the backend is well";
+pub const PROXY_RULES: &str = "the proxy breaks no rule of the link";
+pub const BACKEND_RULES: &str = "no backend seems to break a rule of the link";
+pub const BOOKS: &str = "timers, reservations and places fit the phase";
 const REST: &str = "where nothing goes on, the player plays or the game has saved";
 
 impl Model for Bounded {
@@ -68,18 +69,27 @@ impl Model for Bounded {
 }
 
 /// What came of a run.
-pub struct Verdict {
+pub struct Verdict<A = Act> {
     pub states: usize,
     /// The shortest way to the first promise that was found broken: its name, then what happened.
-    pub broken: Option<(&'static str, Vec<Act>)>,
+    pub broken: Option<(&'static str, Vec<A>)>,
     pub trace: String,
 }
 
 /// Explores every state within the bound; stops at the first promise broken.
 pub fn explore(name: &str, setup: Setup) -> Verdict {
+    explore_model(name, Bounded(setup), brief)
+}
+
+/// The same of any model.
+pub fn explore_model<M>(name: &str, model: M, brief: fn(&M::State) -> String) -> Verdict<M::Action>
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Clone + PartialEq + Hash + Debug + Send + Sync,
+    M::Action: Clone + PartialEq + Debug + Send + Sync,
+{
     let begun = Instant::now();
-    let checker =
-        Bounded(setup).checker().finish_when(stateright::HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let checker = model.checker().finish_when(stateright::HasDiscoveries::AnyFailures).spawn_bfs().join();
     let found = checker.discoveries().into_iter().min_by_key(|(_, path)| path.clone().into_actions().len());
     let states = checker.unique_state_count();
     println!(

@@ -182,8 +182,6 @@ impl Effects for Fx<'_> {
         unreachable!("no group plays here")
     }
 
-    fn for_no_client(&mut self) {}
-
     fn read_member(&mut self, _: SessionId, _: bool) {}
 
     fn member_departs(&mut self, _: SessionId, _: Departed) {}

@@ -13,6 +13,8 @@ pub enum Wrong {
     ServerFrames,
     /// Invariant 3.
     TwoActive,
+    /// Invariant 8: a member is played elsewhere than in its group, or the group's state isn't one.
+    Torn,
     /// Invariant 4: a session whose backend is well took the crash path.
     Lost(LinkId),
     /// The backend found a rule broken.

@@ -4,27 +4,58 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::acts::Act;
 use super::bound::Setup;
 use super::world::World;
 
+/// A world that can be walked through.
+pub trait Walk: Clone + Hash {
+    type Act: Copy;
+    type Setup;
+
+    /// What happens without a fault.
+    fn goes_on(&self, acts: &mut Vec<Self::Act>);
+    /// That, and then what else may happen.
+    fn acts(&self, acts: &mut Vec<Self::Act>);
+    fn perform(&mut self, act: Self::Act, setup: &Self::Setup);
+}
+
+impl Walk for World {
+    type Act = Act;
+    type Setup = Setup;
+
+    fn goes_on(&self, acts: &mut Vec<Act>) {
+        self.goes_on(acts);
+    }
+
+    fn acts(&self, acts: &mut Vec<Act>) {
+        self.acts(acts);
+    }
+
+    fn perform(&mut self, act: Act, setup: &Setup) {
+        self.perform(act, setup);
+    }
+}
+
 /// All states, and by what each can be reached without a fault.
-#[derive(Default)]
-struct Graph {
+struct Graph<W> {
     numbers: HashMap<u64, usize>,
     before: Vec<Vec<usize>>,
     resting: Vec<usize>,
-    frontier: VecDeque<(usize, World)>,
+    frontier: VecDeque<(usize, W)>,
 }
 
-impl Graph {
-    fn visit(&mut self, world: World) -> usize {
+impl<W: Walk> Graph<W> {
+    fn visit(&mut self, world: W) -> usize {
         let mut hasher = DefaultHasher::new();
         world.hash(&mut hasher);
         let next = self.before.len();
         let number = *self.numbers.entry(hasher.finish()).or_insert(next);
         if number == next {
             self.before.push(Vec::new());
-            if world.is_at_rest() {
+            let mut acts = Vec::new();
+            world.goes_on(&mut acts);
+            if acts.is_empty() {
                 self.resting.push(number);
             }
             self.frontier.push_back((number, world));
@@ -32,9 +63,14 @@ impl Graph {
         number
     }
 
-    fn explore(setup: &Setup) -> Self {
-        let mut graph = Self::default();
-        graph.visit(World::new(setup));
+    fn explore(first: W, setup: &W::Setup) -> Self {
+        let mut graph = Self {
+            numbers: HashMap::new(),
+            before: Vec::new(),
+            resting: Vec::new(),
+            frontier: VecDeque::new(),
+        };
+        graph.visit(first);
         let mut acts = Vec::new();
         while let Some((number, world)) = graph.frontier.pop_front() {
             acts.clear();
@@ -56,8 +92,8 @@ impl Graph {
 }
 
 /// How many states there are, and from how many of them the world can't come to rest by itself.
-pub fn stuck(setup: &Setup) -> (usize, usize) {
-    let mut graph = Graph::explore(setup);
+pub fn stuck<W: Walk>(first: W, setup: &W::Setup) -> (usize, usize) {
+    let mut graph = Graph::explore(first, setup);
     let mut reaches = vec![false; graph.before.len()];
     while let Some(number) = graph.resting.pop() {
         if !std::mem::replace(&mut reaches[number], true) {

@@ -7,6 +7,7 @@ use holdfast_protocol::message::Recovery;
 use super::bound::{Budget, Setup};
 use super::check::explore;
 use super::liveness::stuck;
+use super::world::World;
 use crate::routing::table::OnCrash;
 use crate::session::planted::Bug;
 use crate::session::tests::world::service;
@@ -41,7 +42,7 @@ fn setup(recovery: Recovery, budget: Budget) -> Setup {
 }
 
 /// `HOLDFAST_MODEL=deep`: as far as a night's run goes.
-fn is_deep() -> bool {
+pub fn is_deep() -> bool {
     std::env::var("HOLDFAST_MODEL").is_ok_and(|value| value == "deep")
 }
 
@@ -190,7 +191,8 @@ fn no_session_is_stuck_for_ever() {
         (Recovery::Replay, crashes),
         (Recovery::Delta, crashes),
     ] {
-        let (states, stuck) = stuck(&setup(recovery, budget));
+        let setup = setup(recovery, budget);
+        let (states, stuck) = stuck(World::new(&setup), &setup);
         println!("liveness at {}: {states} states", recovery.name());
         assert_eq!(stuck, 0, "of {states} states can't come to rest: {budget:?}");
         assert!(states > 1000, "{states} states");

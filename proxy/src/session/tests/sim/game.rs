@@ -1,12 +1,18 @@
 //! The game of the simulation: a hash chain over all its inputs, timers and results of work included. Every server
 //! frame tells the inputs since the one before, so that the player can compute the chain and nothing can hide.
 
+mod crowd;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use holdfast_backend::{Context, Game, Opening, Refusal, Session, SessionId, Tag};
+use holdfast_backend::{
+    Context, Game, Group, GroupContext, GroupId, Opening, Refusal, Session, SessionId, Tag,
+};
+
+pub use self::crowd::{COMMON_BYTES, common};
 
 /// A periodic timer's tag; other tags are a client frame's index plus one.
 const TICK: Tag = Tag(0);
@@ -31,14 +37,44 @@ pub enum Ask {
     Values = 5,
     /// The end of the session.
     Quit = 6,
+    /// To be in the match whose number follows.
+    Join = 7,
+    /// To leave it.
+    Leave = 8,
 }
 
 impl Ask {
-    const ALL: [Self; 7] =
-        [Self::Answer, Self::Quiet, Self::Burst, Self::Work, Self::Once, Self::Values, Self::Quit];
+    const ALL: [Self; 9] = [
+        Self::Answer,
+        Self::Quiet,
+        Self::Burst,
+        Self::Work,
+        Self::Once,
+        Self::Values,
+        Self::Quit,
+        Self::Join,
+        Self::Leave,
+    ];
 
     pub fn of(frame: &[u8]) -> Self {
         Self::ALL[usize::from(frame[4])]
+    }
+
+    /// The tag of what the frame of that index begins.
+    fn begins(self, index: u64) -> Option<u64> {
+        match self {
+            Self::Work => Some(index + 1),
+            Self::Once => Some((index + 1) | ONCE),
+            _ => None,
+        }
+    }
+
+    fn answers(self) -> usize {
+        match self {
+            Self::Quiet => 0,
+            Self::Burst => 10,
+            _ => 1,
+        }
     }
 }
 
@@ -149,6 +185,20 @@ impl State {
         Self { lineage, number, chain, untold, under_way }
     }
 
+    fn take(&mut self, input: Input, frame: &[u8]) {
+        self.chain = input.link(self.chain, frame);
+        self.untold.push(input);
+    }
+
+    /// A server frame.
+    fn tell(&mut self) -> Vec<u8> {
+        self.number += 1;
+        let mut bytes = Vec::new();
+        self.write(&mut bytes);
+        self.untold.clear();
+        bytes
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.write(&mut bytes);
@@ -170,6 +220,11 @@ pub struct Shown {
 }
 
 impl Shown {
+    /// What follows its own part: of a match, the common one.
+    pub fn rest<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        &frame[HEAD + self.inputs.len() * INPUT_BYTES..]
+    }
+
     pub fn parse(frame: &[u8]) -> Self {
         let count = short(frame, 16) as usize;
         let input = |index| Input::read(&frame[HEAD + index * INPUT_BYTES..]);
@@ -213,6 +268,14 @@ impl Game for Chain {
         player.state.under_way.iter().for_each(|tag| player.begin(*tag, context));
         Ok(player)
     }
+
+    fn open_group(
+        &self,
+        opening: Opening<'_>,
+        context: &mut GroupContext<'_>,
+    ) -> Result<Box<dyn Group>, Refusal> {
+        Ok(Box::new(crowd::Crowd::open(&self.knobs, opening, context)?))
+    }
 }
 
 impl Player {
@@ -227,8 +290,7 @@ impl Player {
     }
 
     fn take(&mut self, input: Input, frame: &[u8]) {
-        self.state.chain = input.link(self.state.chain, frame);
-        self.state.untold.push(input);
+        self.state.take(input, frame);
     }
 
     /// At level `delta`: the whole state, it is small.
@@ -239,11 +301,7 @@ impl Player {
     }
 
     fn send(&mut self, context: &mut Context<'_>) {
-        self.state.number += 1;
-        let mut bytes = Vec::new();
-        self.state.write(&mut bytes);
-        self.state.untold.clear();
-        context.send(&bytes);
+        context.send(&self.state.tell());
     }
 }
 
@@ -254,19 +312,15 @@ impl Session for Player {
         let values = ask == Ask::Values;
         let b = if values { micros(context.now()) ^ context.random() } else { 0 };
         self.take(Input { kind: Kind::Frame, a: index, b }, frame);
-        if matches!(ask, Ask::Work | Ask::Once) {
-            let tag = (index + 1) | if ask == Ask::Once { ONCE } else { 0 };
+        if let Some(tag) = ask.begins(index) {
             self.state.under_way.push(tag);
             self.begin(tag, context);
         }
-        let answers = match ask {
-            Ask::Quiet => 0,
-            Ask::Burst => 10,
-            _ => 1,
-        };
-        (0..answers).for_each(|_| self.send(context));
-        if ask == Ask::Quit {
-            context.close();
+        (0..ask.answers()).for_each(|_| self.send(context));
+        match ask {
+            Ask::Quit => context.close(),
+            Ask::Join => context.join(GroupId([frame[FRAME_HEAD]; 16])),
+            _ => {}
         }
         self.tell_change(context);
     }

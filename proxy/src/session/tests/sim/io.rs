@@ -160,6 +160,8 @@ pub struct Io {
     queue: BinaryHeap<Entry>,
     numbers: u64,
     conns: Vec<Conn>,
+    /// What members were told of their matches: by match, when it was formed and count, the chain.
+    pub matches: BTreeMap<(u8, u64, u32), u64>,
 }
 
 impl Io {
@@ -175,6 +177,7 @@ impl Io {
             queue: BinaryHeap::new(),
             numbers: 0,
             conns: Vec::new(),
+            matches: BTreeMap::new(),
         }
     }
 

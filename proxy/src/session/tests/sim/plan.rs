@@ -18,6 +18,9 @@ const FOR_EVER: Duration = Duration::from_secs(3600);
 
 const MAX_STATE_BYTES: u64 = 256 * 1024;
 
+/// Where there are matches, states are no larger than this: an arrival of two parts.
+const MATCH_PADDING: usize = 20_000;
+
 /// How a player goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Departure {
@@ -44,6 +47,8 @@ pub struct PlayerPlan {
     pub shape: Shape,
     /// Bytes it reads at a time, and how long it pauses between.
     pub reads: (usize, Duration),
+    /// The match that it joins and leaves.
+    pub party: Option<u8>,
 }
 
 /// What goes wrong, or is ordered.
@@ -180,7 +185,33 @@ impl Plan {
             calm_at,
         };
         plan.draw_faults(r);
+        plan.draw_matches(&mut Rng::with_seed(!seed));
         plan
+    }
+
+    /// Some worlds have matches, each on one proxy.
+    fn draw_matches(&mut self, r: &mut Rng) {
+        if r.u8(0..3) > 0 {
+            return;
+        }
+        let matches = r.u8(1..=3);
+        for player in &mut self.players {
+            let party = 16 * u8::try_from(player.proxy).expect("few") + r.u8(1..=matches);
+            player.party = (r.u8(0..6) > 0).then_some(party);
+        }
+        // A match has arrivals that are under way in its state, too, which is to be a checkpoint.
+        if self.service.recovery != Recovery::None {
+            self.padding = self.padding.min(MATCH_PADDING);
+            for (_, fault) in &mut self.faults {
+                if let Fault::Padding { bytes, .. } = fault {
+                    *bytes = (*bytes).min(MATCH_PADDING);
+                }
+            }
+        }
+    }
+
+    pub fn has_matches(&self) -> bool {
+        self.players.iter().any(|player| player.party.is_some())
     }
 
     /// No frame may be lost, repeated or reordered: the level promises it, or nothing happens that could.
@@ -225,9 +256,11 @@ impl Plan {
     }
 
     /// What a backend takes of a session before it has acked it. At `delta` a record tells the proxy what is processed,
-    /// while the SDK counts on until its next ACK: the proxy's own window is the one to be kept there.
+    /// and so does a checkpoint, while the SDK counts on until its next ACK: the proxy's own window is the one to be kept
+    /// there, and where an arrival's parts are larger than what room there is between the two.
     pub fn client_window_bytes(&self) -> u32 {
-        if self.service.recovery == Recovery::Delta { 1 << 20 } else { self.client_window_bytes }
+        let alone = self.service.recovery == Recovery::Delta || self.has_matches();
+        if alone { 1 << 20 } else { self.client_window_bytes }
     }
 
     /// A state that is too large can't be a checkpoint, and its session isn't protected.
@@ -284,6 +317,7 @@ impl PlayerPlan {
                 splits: *r.choice(&[0, 2, 8]).expect("not empty"),
             },
             reads: (r.usize(500..20_000), Duration::from_micros(r.u64(0..20_000))),
+            party: None,
         }
     }
 }

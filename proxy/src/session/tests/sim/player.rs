@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::game::{Ask, FRAME_HEAD, Kind, Shown};
+use super::game::{Ask, COMMON_BYTES, Kind, Shown, common};
 use super::io::{ConnId, Event, Holder, Io, NEVER, Read, Time, Written};
 use super::plan::{Departure, PlayerPlan};
 
@@ -35,6 +35,7 @@ pub struct Player {
     pub oracle: Oracle,
     /// A crash may take its last frame: it asks again.
     pub insists: bool,
+    wants_in: bool,
     asked_at: Time,
     /// It has seen the end of the stream.
     pub saw_end: bool,
@@ -60,6 +61,7 @@ impl Player {
             calm: false,
             oracle: Oracle::default(),
             insists: false,
+            wants_in: false,
             asked_at: Time::ZERO,
             saw_end: false,
         }
@@ -138,6 +140,7 @@ impl Player {
             _ if count < self.plan.frames || (self.calm && count == self.plan.frames) => {
                 let ask = match io.rng.u8(0..12) {
                     _ if count == self.plan.frames => Ask::Answer,
+                    0..=2 if self.plan.party.is_some() => self.comes_or_goes(),
                     0..=4 => Ask::Answer,
                     5 | 6 => Ask::Quiet,
                     7 => Ask::Burst,
@@ -156,6 +159,12 @@ impl Player {
         }
     }
 
+    /// Whoever isn't in the match wants to be; now and then also who is, which changes nothing.
+    fn comes_or_goes(&mut self) -> Ask {
+        self.wants_in = !self.wants_in;
+        if self.wants_in { Ask::Join } else { Ask::Leave }
+    }
+
     /// Many frames at once.
     pub fn flood(&mut self, frames: u32, io: &mut Io) {
         let left = self.plan.frames.saturating_sub(u32::try_from(self.sent.len()).unwrap());
@@ -167,8 +176,9 @@ impl Player {
     fn say(&mut self, ask: Ask, io: &mut Io) {
         let mut frame = u32::try_from(self.sent.len()).unwrap().to_le_bytes().to_vec();
         frame.push(ask as u8);
+        frame.extend(self.plan.party.filter(|_| ask == Ask::Join));
         let more = io.rng.usize(0..=self.plan.frame_bytes);
-        frame.resize(FRAME_HEAD + more, io.rng.u8(..));
+        frame.resize(frame.len() + more, io.rng.u8(..));
         self.outbox.extend_from_slice(&u32::try_from(frame.len()).unwrap().to_be_bytes());
         self.outbox.extend_from_slice(&frame);
         self.sent.push(frame);
@@ -221,6 +231,12 @@ impl Player {
             let numbers = [self.index as u64, shown.chain];
             io.trace.event(io.now, "shown", &numbers, || format!("player {} {shown:?}", self.index));
             self.oracle.see(self.index, &shown, &self.sent);
+            if let Some(party) = self.plan.party.filter(|_| shown.rest(frame).len() == COMMON_BYTES) {
+                let (born, count, chain) = common(shown.rest(frame));
+                let known = *io.matches.entry((party, born, count)).or_insert(chain);
+                assert_eq!(chain, known, "player {}: its match had one order of inputs", self.index);
+                self.oracle.shared += 1;
+            }
             at += 4 + length;
         }
         self.inbox.drain(..at);
@@ -240,6 +256,8 @@ pub struct Oracle {
     pub last: Option<u32>,
     /// Work and timers that the game has begun for us and not ended, by tag.
     pub owed: BTreeSet<u64>,
+    /// Frames that it was sent in a match.
+    pub shared: u64,
 }
 
 impl Oracle {

@@ -80,6 +80,7 @@ impl Backend {
             outbox_bytes: plan.outbox_bytes,
             orphan_deadline: plan.orphan_deadline,
             deltas: true,
+            groups: true,
             logic: "1".into(),
             ..Settings::default()
         };

@@ -5,6 +5,7 @@
 
 mod clients;
 mod clock;
+mod company;
 mod drains;
 mod fx;
 mod hub;
@@ -18,8 +19,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_protocol::SessionId;
+use holdfast_protocol::{GroupId, SessionId};
 
+pub use self::company::FIRST_GROUP;
 pub use self::fx::Fx;
 pub use self::hub::Hub;
 pub use self::seat::Seat;
@@ -36,6 +38,9 @@ pub struct Worker {
     pub hub: Hub,
     pub slots: BTreeMap<usize, Slot>,
     by_id: BTreeMap<SessionId, usize>,
+    groups: BTreeMap<GroupId, usize>,
+    /// How many groups there have been.
+    founded: usize,
     /// Seats of sessions that have ended.
     pub ended: BTreeMap<usize, Seat>,
     /// Connections whose last bytes are on their way.
@@ -61,6 +66,8 @@ impl Worker {
             hub: Hub::new(index, Arc::clone(service), backends, io.start),
             slots: BTreeMap::new(),
             by_id: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            founded: 0,
             ended: BTreeMap::new(),
             lingering: BTreeMap::new(),
             next_look: Duration::ZERO,
@@ -80,6 +87,7 @@ impl Worker {
     }
 
     fn after_turn(&mut self, io: &mut Io) {
+        self.do_requests(io);
         while let Some(key) = self.hub.ended.pop() {
             self.remove(key, io);
         }
@@ -96,6 +104,7 @@ impl Worker {
             self.poll_task(id, io);
         }
         self.recover_some(io);
+        self.do_requests(io);
         self.set_clock(io);
         let waits = !self.hub.dirty_clients.is_empty() || !self.hub.dirty_links.is_empty();
         if waits && !self.flush_due {
@@ -130,6 +139,12 @@ impl Worker {
         let mut fx = Fx { key, id: slot.session.id(), seat: &mut slot.seat, hub: &mut self.hub, io };
         let result = input(&mut slot.session, &mut fx);
         check(&slot.session, &slot.seat);
+        for (member, index) in std::mem::take(&mut self.hub.processed) {
+            if let Some(slot) = self.by_id.get(&member).and_then(|key| self.slots.get_mut(key)) {
+                slot.seat.processed.insert(index);
+            }
+        }
+        let slot = self.slots.get_mut(&key)?;
         self.hub.parked_anew |= account(&slot.session, &mut slot.seat, &mut self.hub);
         self.hub.settle_recovery(&slot.session, key, &mut slot.seat);
         if slot.seat.returning && !slot.session.is_attaching() {

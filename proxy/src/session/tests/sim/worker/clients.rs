@@ -37,7 +37,12 @@ impl Worker {
                 slot.seat.held = false;
                 return;
             }
-            slot.seat.held = slot.seat.link.is_some_and(|link| self.hub.link(link).congested);
+            let link = match slot.seat.company.aboard {
+                Some(group) => self.slots.get(&group).and_then(|slot| slot.seat.link),
+                None => slot.seat.link,
+            };
+            let Some(slot) = self.slots.get_mut(&key) else { return };
+            slot.seat.held = link.is_some_and(|link| self.hub.link(link).congested);
             if slot.seat.held {
                 return;
             }
@@ -47,6 +52,10 @@ impl Worker {
                 Read::Bytes(bytes) => self.client_bytes(key, &bytes, io),
                 Read::End => {
                     slot.seat.read_closed = true;
+                    let member = slot.session.id();
+                    if let Some(group) = self.aboard(key) {
+                        self.drive(group, io, |session, fx| session.member_finished(member, fx));
+                    }
                     self.drive(key, io, |session, fx| session.client_finished(fx));
                 }
                 Read::Reset => self.dismiss_client(key, CloseReason::ClientClose, io),
@@ -59,12 +68,17 @@ impl Worker {
     }
 
     pub fn dismiss_client(&mut self, key: usize, reason: CloseReason, io: &mut Io) {
+        self.unclog(key, io);
         let Some(slot) = self.slots.get_mut(&key) else { return };
         if let Some(conn) = slot.seat.conn.take() {
             io.close(conn, HERE);
         }
         slot.seat.outbox.clear();
+        let member = slot.session.id();
         self.drive(key, io, |session, fx| session.client_gone(reason, fx));
+        if let Some(group) = self.aboard(key) {
+            self.drive(group, io, |session, fx| session.member_gone(member, reason, fx));
+        }
     }
 
     fn client_bytes(&mut self, key: usize, bytes: &[u8], io: &mut Io) {
@@ -74,16 +88,23 @@ impl Worker {
         let framing = Arc::clone(&self.hub.service);
         let received = u64::try_from(io.now.as_micros()).unwrap();
         let mut at = 0;
-        self.drive(key, io, |session, fx| {
+        let (member, aboard, is_open) =
+            (slot.session.id(), slot.seat.company.aboard, slot.session.client() == Client::Open);
+        let mut count = 0;
+        self.drive(aboard.unwrap_or(key), io, |session, fx| {
             while let Some(cut) = framing.framing.cut(&partial[at..]).expect("players send good frames") {
                 let frame = &partial[at + cut.frame.start..at + cut.frame.end];
-                fx.seat.frames += u64::from(session.client() == Client::Open);
-                session.frame(frame, TraceContext::default(), received, fx);
+                count += u64::from(is_open);
+                match aboard {
+                    None => session.frame(frame, TraceContext::default(), received, fx),
+                    Some(_) => session.member_frame(member, frame, TraceContext::default(), received, fx),
+                }
                 at += cut.consumed;
             }
         });
         if let Some(slot) = self.slots.get_mut(&key) {
             slot.seat.partial = partial.split_off(at);
+            slot.seat.frames += count;
         }
     }
 
@@ -99,6 +120,7 @@ impl Worker {
             seat.conn = None;
             self.linger(conn, Vec::new(), io);
         }
+        self.unclog(key, io);
         self.drive(key, io, |session, fx| session.handed(fx));
     }
 

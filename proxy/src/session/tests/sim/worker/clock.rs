@@ -55,6 +55,7 @@ impl Worker {
             self.next_look = now + LOOK_EVERY;
             self.look_after_links(io);
             self.look_for_hangups(io);
+            self.look_after_groups(io);
             self.look_after_parked(io);
         }
     }

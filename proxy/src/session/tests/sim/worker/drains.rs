@@ -119,7 +119,8 @@ impl Worker {
             if session.link() != Some(id) {
                 return Turn::Left;
             }
-            let wanted = Wanted { tried: &[], format: format.as_deref(), home: None, needs: 0, logic: None };
+            let needs = session.needs_to_move();
+            let wanted = Wanted { tried: &[], format: format.as_deref(), home: None, needs, logic: None };
             if order.otherwise != Otherwise::ParkForHome {
                 match fx.candidate(wanted) {
                     None if order.otherwise == Otherwise::Thaw => return Turn::NoPlace,

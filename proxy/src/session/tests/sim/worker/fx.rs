@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
+use holdfast_protocol::codec::addressed::{Addressed, AddressedKind};
 use holdfast_protocol::message::{Message, Rule};
 use holdfast_protocol::{GroupId, Seq, SessionId, TraceContext};
 
+use super::super::game::short;
 use super::super::io::Io;
+use super::company::FIRST_GROUP;
 use super::hub::Hub;
 use super::seat::{ACK_DELAY, Seat, timer_index};
 use crate::routing::pick::{Candidate, pick};
 use crate::routing::table::Prefer;
 use crate::session::outbound::{Entry, Kind};
 use crate::session::riders::Departed;
+use crate::session::tests::seat::Ask;
 use crate::session::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use crate::telemetry::counters::{CloseReason, HandoffResult};
 
@@ -117,21 +121,34 @@ impl Effects for Fx<'_> {
         Ok(())
     }
 
-    fn deliver_to(&mut self, _: SessionId, _: &[u8], _: &TraceContext) -> Result<(), Rule> {
-        unreachable!("no group plays here")
+    fn deliver_to(&mut self, member: SessionId, frame: &[u8], _trace: &TraceContext) -> Result<(), Rule> {
+        self.ask(Ask::Deliver(member, frame.to_vec()));
+        Ok(())
     }
 
-    fn for_no_client(&mut self) {}
+    fn read_member(&mut self, member: SessionId, on: bool) {
+        self.ask(Ask::Read(member, on));
+    }
 
-    fn read_member(&mut self, _: SessionId, _: bool) {}
+    fn member_departs(&mut self, member: SessionId, departed: Departed) {
+        let (key, now, frames, back) = (self.key, self.hub.now, departed.frames.len(), departed.came_back);
+        self.io.trace.event(now, "departs", &[key as u64, frames as u64], || {
+            format!("{member} from s{key} with {frames} frames {back:?}")
+        });
+        self.ask(Ask::Departs(member, departed));
+    }
 
-    fn member_departs(&mut self, _: SessionId, _: Departed) {}
+    fn member_is_over(&mut self, member: SessionId, reason: CloseReason) {
+        self.ask(Ask::Over(member, reason));
+    }
 
-    fn member_is_over(&mut self, _: SessionId, _: CloseReason) {}
+    fn joins(&mut self, group: GroupId) {
+        self.ask(Ask::Joins(group));
+    }
 
-    fn joins(&mut self, _: GroupId) {}
-
-    fn boards(&mut self) {}
+    fn boards(&mut self) {
+        self.ask(Ask::Boards);
+    }
 
     fn read_client(&mut self, on: bool) {
         assert_ne!(self.seat.reading, on, "told once");
@@ -171,7 +188,16 @@ impl Effects for Fx<'_> {
     }
 
     fn processed(&mut self, entry: &Entry<'_>) {
-        self.seat.processed += u64::from(entry.kind == Kind::Frame);
+        if entry.kind != Kind::Frame {
+            return;
+        }
+        if self.key < FIRST_GROUP {
+            self.seat.processed.insert(short(entry.frame, 0));
+        } else if let Some(one) = Addressed::parse(entry.frame)
+            && one.kind == AddressedKind::Frame
+        {
+            self.hub.processed.push((one.member, short(one.payload, 0)));
+        }
     }
 
     fn note(&mut self, note: Note<'_>) {
@@ -218,6 +244,10 @@ impl Effects for Fx<'_> {
 }
 
 impl Fx<'_> {
+    fn ask(&mut self, ask: Ask) {
+        self.hub.requests.push((self.key, ask));
+    }
+
     pub fn candidate(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
         let mut ids = Vec::new();
         let mut candidates = Vec::new();

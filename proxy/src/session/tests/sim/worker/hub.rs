@@ -4,9 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::InstanceId;
-use holdfast_protocol::encode;
 use holdfast_protocol::message::{AttachmentEntry, Message};
+use holdfast_protocol::{InstanceId, SessionId, encode};
 
 use super::super::io::{ConnId, Time};
 use super::recovery::Recoveries;
@@ -14,6 +13,7 @@ use crate::drain::Drain;
 use crate::routing::pick::Logic;
 use crate::routing::{Backend, Service};
 use crate::session::LinkId;
+use crate::session::tests::seat::Ask;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkState {
@@ -182,6 +182,10 @@ pub struct Hub {
     pub relieved: bool,
     pub generation: u64,
     pub stale: u64,
+    /// What groups, and sessions that are to be in one, ask for.
+    pub requests: Vec<(usize, Ask)>,
+    /// Members' frames that a group has processed.
+    pub processed: Vec<(SessionId, u32)>,
 }
 
 /// Above it a backend's clients aren't read.
@@ -198,6 +202,8 @@ impl Hub {
             draining: Vec::new(),
             timers: BTreeSet::new(),
             owed_acks: Vec::new(),
+            requests: Vec::new(),
+            processed: Vec::new(),
             owed_due: None,
             dirty_clients: Vec::new(),
             dirty_links: BTreeSet::new(),

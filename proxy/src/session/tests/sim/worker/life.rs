@@ -1,6 +1,6 @@
 //! What becomes of a backend's sessions when its link comes up, breaks, or can't be had. Mirrors `worker::link_life`.
 
-use holdfast_protocol::message::{AttachmentEntry, Message, Release, Subject};
+use holdfast_protocol::message::{AttachmentEntry, Message, Release};
 
 use super::super::io::{ConnId, Io};
 use super::Worker;
@@ -46,7 +46,7 @@ impl Worker {
         }
         for key in self.keys_on(id) {
             self.drive(key, io, |session, fx| {
-                let subject = Subject::Session(session.id());
+                let subject = session.subject();
                 let entry = attachments.iter().find(|entry| entry.subject == subject);
                 let waits =
                     matches!(session.phase(), Phase::Attaching { link, asked: false, .. } if *link == id);
@@ -66,10 +66,7 @@ impl Worker {
 
     /// The backend keeps something for a session that has ended here, or is elsewhere by now.
     fn release_unknown(&mut self, id: LinkId, entry: &AttachmentEntry) {
-        let slot = match entry.subject {
-            Subject::Session(session) => self.by_id.get(&session).and_then(|key| self.slots.get(key)),
-            Subject::Group(_) => None,
-        };
+        let slot = self.key_of(entry.subject).and_then(|key| self.slots.get(&key));
         if !slot.is_some_and(|slot| slot.session.concerns(id)) {
             self.hub.say(id, &Message::Release(Release { subject: entry.subject, epoch: entry.epoch }));
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_protocol::message::{Message, Pong, Subject};
+use holdfast_protocol::message::{Message, Pong};
 use holdfast_protocol::{MAX_MESSAGE_BYTES, decode};
 
 use super::super::io::{ConnId, Io, Read, Written};
@@ -56,10 +56,7 @@ impl Worker {
     }
 
     fn message(&mut self, id: LinkId, message: &Message<'_>, io: &mut Io) {
-        let key = subject_of(message).map(|subject| match subject {
-            Subject::Session(session) => self.by_id.get(&session).copied(),
-            Subject::Group(_) => None,
-        });
+        let key = subject_of(message).map(|subject| self.key_of(subject));
         let numbers = [u64::from(id.0), key.flatten().map_or(u64::MAX, |key| key as u64)];
         let name = message.type_name();
         io.trace.event(io.now, name, &numbers, || {

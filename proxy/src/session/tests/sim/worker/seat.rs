@@ -1,11 +1,13 @@
 //! What lies around one session in a proxy, and the checks that hold at every one of its effects.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use holdfast_protocol::message::{AttachMode, Message};
 use holdfast_protocol::{Epoch, Seq};
 
 use super::super::io::{ConnId, Time};
+use super::company::Company;
 use super::recovery::Place;
 use crate::session::{LinkId, Timer};
 use crate::telemetry::counters::{CloseReason, HandoffResult};
@@ -35,17 +37,24 @@ pub struct Seat {
     pub checkpoints: u64,
     pub delivered: Seq,
     pub frames: u64,
-    pub processed: u64,
+    /// The indices of those of its frames that a game has processed.
+    pub processed: BTreeSet<u32>,
     pub lost: u64,
     pub results: Vec<HandoffResult>,
     pub ended: Option<CloseReason>,
     pub watch: Watch,
+    pub company: Company,
 }
 
 impl Seat {
     pub fn new(conn: ConnId) -> Self {
+        Self { conn: Some(conn), ..Self::empty() }
+    }
+
+    /// Of a group, which has no client.
+    pub fn empty() -> Self {
         Self {
-            conn: Some(conn),
+            conn: None,
             partial: Vec::new(),
             outbox: Vec::new(),
             finishing: false,
@@ -68,11 +77,12 @@ impl Seat {
             checkpoints: 0,
             delivered: Seq::NONE,
             frames: 0,
-            processed: 0,
+            processed: BTreeSet::new(),
             lost: 0,
             results: Vec::new(),
             ended: None,
             watch: Watch::default(),
+            company: Company::default(),
         }
     }
 }

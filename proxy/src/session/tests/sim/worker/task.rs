@@ -11,7 +11,7 @@ use super::Worker;
 use super::hub::{LinkState, Task, Told};
 use crate::session::LinkId;
 
-const OFFERED: u64 = capability::REPLAY | capability::DELTA | capability::CHECKPOINTS;
+const OFFERED: u64 = capability::REPLAY | capability::DELTA | capability::CHECKPOINTS | capability::GROUPS;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_CUT: Duration = Duration::from_millis(1);
