@@ -496,11 +496,22 @@ impl Session {
             record_seq: Seq::NONE,
             given_to: None,
         });
+        let is_told = |kind| departed.frames.iter().any(|queued| queued.kind == kind);
+        let untold = match self.client {
+            Client::Open => None,
+            Client::Half => (!is_told(Kind::CloseHalf)).then_some(Kind::CloseHalf),
+            Client::Gone => (!is_told(Kind::Close)).then_some(Kind::Close),
+        };
+        if self.client == Client::Gone && departed.frames.is_empty() && self.lost {
+            // Nothing is left to be saved, and nobody to begin anew for.
+            return self.end(self.ending.unwrap_or(CloseReason::Crash), env);
+        }
         for queued in departed.frames {
             self.outbound.push(queued.kind, &queued.frame, queued.trace, queued.received, env);
         }
-        if self.lost && self.ends_with_what_is_lost(env) {
-            return;
+        if let Some(kind) = untold {
+            // Only a game that is no more has heard of it.
+            self.outbound.push(kind, &[], TraceContext::NONE, 0, env);
         }
         self.seek(env);
     }
