@@ -1,6 +1,7 @@
 //! The end of a session, from either side. State that the proxy holds is still attached once, so that the game can
 //! save it.
 
+use holdfast_protocol::Seq;
 use holdfast_protocol::message::{Ack, Close, Message, Rule};
 
 use super::effects::{Effects, LinkId, Note, Timer};
@@ -103,6 +104,9 @@ impl Session {
     }
 
     pub(super) fn close_is_late<E: Effects>(&mut self, env: &mut E) {
+        if self.is_group() && !self.is_deserted() {
+            return;
+        }
         match self.phase {
             Phase::Closing { .. } | Phase::Parting | Phase::Active { .. } | Phase::Replaying { .. } => {
                 let reason = self.ending.unwrap_or(CloseReason::BackendClose);
@@ -120,7 +124,8 @@ impl Session {
         }
         // Whoever was in a group that is empty has taken along what is theirs.
         let is_over = self.riders().is_some_and(|riders| riders.is_empty());
-        let carries = self.riders().is_some_and(|riders| !riders.is_empty());
+        // A group that never came about has what its members came with.
+        let carries = self.is_group() && !is_over && self.outbound.highest() == Seq::NONE;
         self.end_riders(reason, env);
         self.drop_reservation(env);
         self.abandon_checkpoint(env);

@@ -126,11 +126,6 @@ impl Session {
             self.journal.state = None;
             return self.finish_client_close(env);
         }
-        if self.riders().is_some_and(|riders| riders.is_empty()) {
-            // Its last member's end was the last that it did.
-            self.journal.state = None;
-            return self.end(CloseReason::BackendClose, env);
-        }
         if self.order.is_some_and(|order| order.otherwise == Otherwise::Board) {
             // A group takes a state and client frames, and can't make up for what a recovery was still to give it.
             return if self.state_is_all() { self.board(env) } else { self.thaw(env) };

@@ -146,6 +146,9 @@ impl Session {
             };
             self.push_addressed(kind, member, &queued.frame, queued.trace, queued.received, env);
         }
+        if !self.is_deserted() {
+            env.timer(super::Timer::Close, None);
+        }
         self.regulate_member(member, env);
         self.pump(env);
     }
@@ -173,6 +176,7 @@ impl Session {
         let Some(rider) = self.rider_mut(member).filter(|rider| rider.client == Client::Open) else { return };
         rider.client = Client::Half;
         self.push_addressed(AddressedKind::Half, member, &[], TraceContext::NONE, 0, env);
+        self.watch_the_end(env);
         self.pump(env);
     }
 
@@ -182,7 +186,19 @@ impl Session {
         rider.client = Client::Gone;
         let reason = reason.name().as_bytes();
         self.push_addressed(AddressedKind::Close, member, reason, TraceContext::NONE, 0, env);
+        self.watch_the_end(env);
         self.pump(env);
+    }
+
+    /// No member has anything more to say: the game is waited for no longer than for the end of a session alone.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.riders().is_some_and(|riders| riders.members.values().all(|rider| rider.client != Client::Open))
+    }
+
+    fn watch_the_end<E: Effects>(&mut self, env: &mut E) {
+        if self.is_deserted() && matches!(self.phase, Phase::Active { .. } | Phase::Replaying { .. }) {
+            env.timer(super::Timer::Close, Some(self.service.limits.close_deadline));
+        }
     }
 
     fn push_addressed<E: Effects>(
@@ -306,6 +322,7 @@ impl Session {
             AddressedKind::Close => {
                 self.remove_rider(member);
                 env.member_is_over(member, CloseReason::BackendClose);
+                self.watch_the_end(env);
             }
             AddressedKind::Part | AddressedKind::Passage => {
                 self.departs(member, addressed.kind, addressed.payload, env)?;
@@ -353,6 +370,7 @@ impl Session {
         // A game that didn't take it has said so in the state: it won't be asked for again.
         let state = Some((departure.state.to_vec(), format));
         env.member_departs(member, Departed { state, frames, came_back: None });
+        self.watch_the_end(env);
         Ok(())
     }
 
@@ -368,8 +386,7 @@ impl Session {
                 AddressedKind::Frame => Kind::Frame,
                 AddressedKind::Half => Kind::CloseHalf,
                 AddressedKind::Close => Kind::Close,
-                // What came before is of a time in the group that has ended, and has gone its way.
-                AddressedKind::Part | AddressedKind::Passage => return frames.clear(),
+                AddressedKind::Part | AddressedKind::Passage => return,
             };
             let frame = if kind == Kind::Frame { addressed.payload.to_vec() } else { Vec::new() };
             frames.push(Queued { kind, frame, trace: entry.trace, received: entry.received });
@@ -422,8 +439,8 @@ impl Session {
 
     /// The group has ended, and its members with it.
     pub(super) fn end_riders<E: Effects>(&mut self, reason: CloseReason, env: &mut E) {
-        let riders = self.riders.as_mut().map(|riders| std::mem::take(&mut riders.members));
-        for (member, _) in riders.into_iter().flatten() {
+        let riders = self.riders.as_deref_mut().map(std::mem::take).unwrap_or_default();
+        for member in riders.members.into_keys() {
             env.member_is_over(member, reason);
         }
     }

@@ -12,7 +12,8 @@ pub mod traveller;
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::message::{Message, Refused, Rule, Subject};
+use holdfast_protocol::codec::capability::DELTA;
+use holdfast_protocol::message::{Message, Recovery, Refused, Rule, Subject};
 use holdfast_protocol::{GroupId, SessionId};
 
 use super::Worker;
@@ -31,6 +32,8 @@ const ECHO_OF_RELEASED: Duration = Duration::from_secs(5);
 /// So many of those are known.
 const RELEASED_GROUPS: usize = 4096;
 
+/// A record may be so much larger than a frame (a little less: heads). Half of it is for what stands beside a state.
+const RECORD_ROOM_BYTES: u64 = 65_536;
 const TOO_MANY: &str = "there are too many groups: limits.max_groups";
 
 /// What a group, or a session that is to be in one, asks of its worker. Done in order, after the input that asked.
@@ -303,6 +306,17 @@ impl Worker {
         }
         let room = self.hub.config.groups.has_room(group, self.hub.config.max_groups);
         (!room).then_some(TOO_MANY)
+    }
+
+    /// At `delta` a member leaves in one record. One that can't would take the group down with it.
+    pub(super) fn can_come_back(&self, key: SessionKey) -> bool {
+        let Some(slot) = self.slots.get(key) else { return true };
+        let service = slot.session.service();
+        let from = slot.seat.company.from.and_then(|link| self.hub.link(link).peer.as_ref());
+        let in_records =
+            service.recovery == Recovery::Delta && from.is_some_and(|peer| peer.capabilities & DELTA != 0);
+        let most = service.framing.max_frame_bytes() as u64 + RECORD_ROOM_BYTES / 2;
+        !in_records || slot.session.state_bytes() <= most
     }
 
     /// A group counts on its link for as many as are in it.

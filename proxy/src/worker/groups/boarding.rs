@@ -18,6 +18,9 @@ impl Worker {
         let Some(group) = slot.seat.company.wanted else {
             return self.go_alone(key, "it isn't wanted any more".into());
         };
+        if !self.can_come_back(key) {
+            return self.go_alone(key, "its state is too large for a group at recovery delta".into());
+        }
         self.enter(key, group);
     }
 

@@ -35,7 +35,8 @@ struct Table {
 fn start(recovery: Recovery, limits: &Value, adjust: impl FnOnce(&mut WorkerConfig)) -> (Rig, FakeBackend) {
     let rig = Rig::start_at(recovery, &["arena"], limits, adjust);
     let mut backend = FakeBackend::new("arena", "a");
-    backend.capabilities = capability::GROUPS | capability::CHECKPOINTS | capability::REPLAY;
+    backend.capabilities =
+        capability::GROUPS | capability::CHECKPOINTS | capability::REPLAY | capability::DELTA;
     rig.list(&backend);
     (rig, backend)
 }
@@ -339,5 +340,34 @@ fn members_are_not_read_beyond_the_bound_of_all() {
     }
     let _player = writer.join().unwrap();
     until("nothing kept", || counters.kept_bytes.get() == 0);
+    table.rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn whose_state_fits_no_record_comes_into_no_group_at_delta() {
+    let (rig, backend) = start(Recovery::Delta, &json!({}), |config| config.transfer_pool_bytes = 8 << 20);
+    let _player = rig.player("arena");
+    let mut link = backend.link();
+    let (session, epoch) = link.attach();
+    join(&mut link, session, epoch);
+    link.freeze(&vec![1; 2 << 20]);
+    let (subject, _, mode, _) = asked(&mut link);
+    assert_eq!((subject, mode), (Subject::Session(session), AttachMode::State));
+    rig.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_group_whose_members_have_all_gone_is_not_waited_for_for_ever() {
+    let mut table = Table::set(Recovery::None, &json!({"close_deadline_ms": 300}), 2);
+    for (member, player) in table.members.clone().into_iter().zip(0..) {
+        table.players[player].write_all(&[0xff; 4]).unwrap();
+        table.comes(AddressedKind::Close, member);
+    }
+    table.link.hear(|message| match message {
+        Message::Release(release) => (release.subject == Subject::Group(GROUP)).then_some(()),
+        _ => None,
+    });
+    until("end of all", || table.rig.counters.sessions.get() == 0);
+    assert_eq!(table.rig.counters.group_members.get(), 0);
     table.rig.stop(Duration::ZERO);
 }
