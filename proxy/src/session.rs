@@ -200,8 +200,7 @@ impl Session {
         Self::of(Subject::Session(id), service, client_address, opened_us)
     }
 
-    /// A group that nobody is in yet. One of that name may have been before, and what is still said of it must not be taken
-    /// for this one's: its epochs begin at the time.
+    /// A group that nobody is in yet.
     #[must_use]
     pub fn new_group(id: GroupId, service: Arc<Service>, opened_us: u64) -> Self {
         let riders = Some(Box::default());
