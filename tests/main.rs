@@ -19,6 +19,8 @@ mod etcd_compaction;
 #[cfg(test)]
 mod etcd_outage;
 #[cfg(test)]
+mod group_claims;
+#[cfg(test)]
 mod groups;
 #[cfg(test)]
 mod invariants;

@@ -47,7 +47,7 @@ pub use self::jobs::{JobId, JobOrder};
 #[cfg(feature = "plain")]
 pub(crate) use self::schedule::{Schedule, Timers};
 use crate::game::{Game, Tag};
-use crate::population::Population;
+use crate::population::{PeerName, Population};
 use crate::settings::Settings;
 
 /// State bytes put into the output at a time, so that frames come in between.
@@ -84,7 +84,7 @@ pub struct Peer<G: Game> {
     desk: Desk,
     drain: Option<DrainOrder>,
     /// Whose links these are: proxy and worker.
-    name: String,
+    name: PeerName,
     /// When the attachments are given up, unless the link comes back.
     orphans_at: Option<Instant>,
     /// Bytes of state that attachments are waiting for.
@@ -101,7 +101,7 @@ impl<G: Game> Peer<G> {
             attachments: HashMap::new(),
             desk: Desk::new(settings, now, seed),
             drain: None,
-            name: String::new(),
+            name: PeerName::default(),
             orphans_at: None,
             loading_bytes: 0,
             counts: Counts::default(),
@@ -120,7 +120,8 @@ impl<G: Game> Peer<G> {
         }
         self.link_lost(now);
         self.orphans_at = None;
-        self.name = format!("worker {} of proxy {}", hello.worker, hello.proxy);
+        self.name =
+            PeerName { proxy: hello.proxy.to_owned(), instance: hello.instance, worker: hello.worker };
         let max_frame_bytes = hello.max_frame_bytes as usize;
         let capabilities = hello.capabilities & self.capabilities();
         self.desk.link = Some(Link { generation: hello.generation, max_frame_bytes, capabilities });

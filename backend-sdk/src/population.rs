@@ -3,11 +3,34 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use holdfast_protocol::GroupId;
+use holdfast_protocol::{GroupId, InstanceId};
 use tokio::sync::Notify;
+
+/// A proxy's worker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PeerName {
+    pub proxy: String,
+    /// The run of that proxy.
+    pub instance: InstanceId,
+    pub worker: u16,
+}
+
+impl PeerName {
+    /// It is of a run that is over: there is one run of a proxy at a time.
+    fn is_earlier_run_of(&self, other: &Self) -> bool {
+        self.proxy == other.proxy && self.instance != other.instance
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} of proxy {}", self.worker, self.proxy)
+    }
+}
 
 /// The count. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -19,12 +42,20 @@ pub struct Population {
 struct Shared {
     count: AtomicU32,
     emptied: Notify,
-    /// By the name of the peer that has it.
-    groups: Mutex<HashMap<GroupId, String>>,
+    groups: Mutex<HashMap<GroupId, GroupSeat>>,
+    /// Numbers the seats.
+    entered: AtomicU64,
+}
+
+/// Where a group is.
+#[derive(Debug)]
+struct GroupSeat {
+    peer: PeerName,
+    number: u64,
 }
 
 impl Shared {
-    fn groups(&self) -> MutexGuard<'_, HashMap<GroupId, String>> {
+    fn groups(&self) -> MutexGuard<'_, HashMap<GroupId, GroupSeat>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -42,20 +73,22 @@ impl Population {
         Headcount { shared: Arc::clone(&self.shared), group: None }
     }
 
-    /// Likewise, for a group, which only one peer may have at a time.
+    /// Likewise, for a group, which only one peer may have at a time. What an earlier run of the same proxy had is an
+    /// orphan that nobody comes back for.
     ///
     /// # Errors
-    /// The name of the peer that has it.
-    pub(crate) fn enter_group(&self, group: GroupId, peer: &str) -> Result<Headcount, String> {
+    /// The peer that has it.
+    pub(crate) fn enter_group(&self, group: GroupId, peer: &PeerName) -> Result<Headcount, PeerName> {
+        let number = self.shared.entered.fetch_add(1, Ordering::Relaxed);
+        let seat = GroupSeat { peer: peer.clone(), number };
         match self.shared.groups().entry(group) {
-            Entry::Occupied(seat) => Err(seat.get().clone()),
-            Entry::Vacant(seat) => {
-                seat.insert(peer.to_owned());
-                let mut headcount = self.enter();
-                headcount.group = Some(group);
-                Ok(headcount)
-            }
+            Entry::Occupied(mut had) if had.get().peer.is_earlier_run_of(peer) => drop(had.insert(seat)),
+            Entry::Occupied(had) => return Err(had.get().peer.clone()),
+            Entry::Vacant(vacant) => drop(vacant.insert(seat)),
         }
+        let mut headcount = self.enter();
+        headcount.group = Some((group, number));
+        Ok(headcount)
     }
 
     /// Waits until there is nobody.
@@ -74,13 +107,16 @@ impl Population {
 #[derive(Debug)]
 pub(crate) struct Headcount {
     shared: Arc<Shared>,
-    group: Option<GroupId>,
+    group: Option<(GroupId, u64)>,
 }
 
 impl Drop for Headcount {
     fn drop(&mut self) {
-        if let Some(group) = self.group {
-            self.shared.groups().remove(&group);
+        if let Some((group, number)) = self.group
+            && let Entry::Occupied(seat) = self.shared.groups().entry(group)
+            && seat.get().number == number
+        {
+            seat.remove();
         }
         if self.shared.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.shared.emptied.notify_waiters();

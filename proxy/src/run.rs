@@ -23,7 +23,7 @@ use crate::admin::{self, AdminState, Surface};
 use crate::cli::Exit;
 use crate::config::{AdminBind, Config, Source as SourceConfig};
 use crate::source::cache::Cache;
-use crate::source::etcd::{self, Proxy};
+use crate::source::etcd::{self, Affairs, Proxy};
 use crate::source::{Identity, Origin, Publisher, Source, files};
 use crate::telemetry::export::{Export, ExportSettings};
 use crate::telemetry::logs;
@@ -96,7 +96,7 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     workers.read_table_from(&source);
     let state = Arc::new(admin_state(&config, &workers, &source, &export, started_at));
     start_servers(&config, &state, &tasks, &shutdown).await?;
-    let following = follow_documents(&config, &identity, &workers, publisher, &source, &tasks, &shutdown);
+    let following = follow_documents(&config, &identity, &mut workers, publisher, &source, &tasks, &shutdown);
     let followed = tokio::select! {
         followed = following => followed.map(|()| true)?,
         () = signals.stop() => false,
@@ -236,7 +236,7 @@ async fn start_servers(
 async fn follow_documents(
     config: &Config,
     identity: &Arc<Identity>,
-    workers: &Workers,
+    workers: &mut Workers,
     mut publisher: Publisher,
     source: &Source,
     tasks: &TaskTracker,
@@ -257,7 +257,8 @@ async fn follow_documents(
             let numbers = numbers::tell(workers, tasks, shutdown);
             let proxy = Proxy::new(&config.proxy.id, Arc::clone(identity));
             let etcd = Arc::new((**etcd).clone());
-            etcd::start(etcd, proxy, numbers, publisher, source, tasks, shutdown).await?;
+            let affairs = Affairs { numbers, groups: workers.claim_groups() };
+            etcd::start(etcd, proxy, affairs, publisher, source, tasks, shutdown).await?;
         }
     }
     Ok(())

@@ -355,7 +355,7 @@ impl Session {
             env.timer(Timer::Home, None);
         }
         self.park_expired = false;
-        if self.client != Client::Open {
+        if self.client != Client::Open || self.is_deserted() {
             env.timer(Timer::Close, Some(self.service.limits.close_deadline));
         }
         // It fell due while there was nobody to tell.

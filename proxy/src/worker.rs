@@ -47,6 +47,7 @@ use crate::telemetry::counters::Counters;
 use crate::telemetry::tracer::Tracer;
 use command::Command;
 use fx::Fx;
+use groups::claims::Unsettled;
 use groups::directory::Directory;
 use groups::traveller::{Door, Traveller};
 use hub::{ById, Hub};
@@ -101,6 +102,7 @@ pub struct Worker {
     slots: SlotMap<SessionKey, Slot>,
     by_id: ById,
     groups: HashMap<GroupId, SessionKey>,
+    unsettled: Unsettled,
     hub: Hub,
     scratch: Vec<u8>,
     /// Wakes the task that waits for the next due time.
@@ -112,6 +114,8 @@ pub struct Worker {
     /// Services whose sessions are being brought to where shares and weights want them.
     rebalances: HashMap<Arc<str>, Rebalance<SessionKey, LinkId>>,
     stopping: Option<control::Stopping>,
+    /// Each socket of this worker that another one serves has it, too.
+    lent: Arc<()>,
 }
 
 thread_local! {
@@ -168,6 +172,7 @@ pub fn run(
         slots: SlotMap::with_key(),
         by_id: ById::default(),
         groups: HashMap::new(),
+        unsettled: Unsettled::default(),
         hub: Hub::new(Arc::new(config), table),
         scratch: vec![0; SCRATCH_BYTES],
         clock_moved: Arc::clone(&clock_moved),
@@ -177,6 +182,7 @@ pub fn run(
         next_hurry: Instant::now(),
         rebalances: HashMap::new(),
         stopping: None,
+        lent: Arc::default(),
     };
     WORKER.set(Some(worker));
     let broken = BROKEN.with(CancellationToken::clone);

@@ -63,9 +63,12 @@ struct Arguments {
     /// How long to wait for replies after the last frame
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     grace: f64,
-    /// Players play in matches of so many; players of two processes never meet
+    /// Players play in matches of so many; players of two processes don't meet, but with the same --match-id
     #[arg(long, value_name = "SIZE")]
     matches: Option<usize>,
+    /// Stands in the id of each match of this process; random if it isn't given
+    #[arg(long, value_name = "N", requires = "matches")]
+    match_id: Option<u64>,
     /// How many of the players play in matches; the others play alone
     #[arg(long, value_name = "PERCENT", default_value_t = 100, requires = "matches")]
     match_share: usize,
@@ -99,7 +102,7 @@ impl Arguments {
             rematch.is_none_or(|period| !period.is_zero() && period.as_secs_f64() <= MAX_WAIT_S),
             "--rematch: expected 0 < S <= {MAX_WAIT_S}"
         );
-        Ok(Some(MatchRules { size, share_percent, rematch }))
+        Ok(Some(MatchRules { size, share_percent, rematch, id: self.match_id }))
     }
 
     /// All but where to connect, which takes a while to find out.

@@ -20,12 +20,14 @@ pub struct MatchRules {
     pub share_percent: usize,
     /// Each player leaves its match after about so long, and then comes back to it or to another one.
     pub rematch: Option<Duration>,
+    /// Stands in each match's id; players of two processes with the same one meet. None: they never do.
+    pub id: Option<u64>,
 }
 
 /// The matches of this process.
 pub(super) struct Matches {
     rules: Option<MatchRules>,
-    /// Stands in each match's id: those of two processes are never the same.
+    /// Stands in each match's id.
     process: u64,
     filling: RefCell<Filling>,
 }
@@ -46,7 +48,8 @@ struct Table {
 
 impl Matches {
     pub fn new(rules: Option<MatchRules>) -> Self {
-        Self { rules, process: fastrand::u64(1..), filling: RefCell::default() }
+        let process = rules.and_then(|rules| rules.id).unwrap_or_else(|| fastrand::u64(1..));
+        Self { rules, process, filling: RefCell::default() }
     }
 
     /// The match of a player who comes; None: that one plays alone.
@@ -120,7 +123,7 @@ mod tests {
     use super::*;
 
     fn matches(size: usize, share_percent: usize) -> Matches {
-        Matches::new(Some(MatchRules { size, share_percent, rematch: None }))
+        Matches::new(Some(MatchRules { size, share_percent, rematch: None, id: None }))
     }
 
     fn sizes(assigned: impl Iterator<Item = Option<GroupId>>) -> Vec<usize> {
@@ -151,6 +154,9 @@ mod tests {
     #[test]
     fn ids_of_two_processes_differ() {
         assert_ne!(matches(2, 100).assign(0, "a"), matches(2, 100).assign(0, "a"));
+        let named =
+            || Matches::new(Some(MatchRules { size: 2, share_percent: 100, rematch: None, id: Some(7) }));
+        assert_eq!(named().assign(0, "a"), named().assign(0, "b"), "of the same name");
         assert_eq!(Matches::new(None).assign(0, "a"), None);
     }
 }

@@ -4,7 +4,7 @@ use holdfast_protocol::codec::capability;
 use holdfast_protocol::message::{
     Attach, AttachMode, AttachmentPhase, Credit, Recovery, Refused, Rule, Subject,
 };
-use holdfast_protocol::{Epoch, Message};
+use holdfast_protocol::{Epoch, GroupId, Message};
 
 use super::Peer;
 use super::attachment::{Attachment, Loading, Next};
@@ -12,7 +12,7 @@ use super::envelope;
 use super::fault::Fault;
 use crate::context::Place;
 use crate::game::Game;
-use crate::population::Headcount;
+use crate::population::{Headcount, PeerName};
 
 /// A reason not to take a session: whether asking again may help, and what to tell the operator.
 type Refusing = (bool, String);
@@ -40,20 +40,33 @@ impl<G: Game> Peer<G> {
             // An older one here is stale, and one of the same epoch begins anew: its answer was lost in a cut.
             self.remove(subject, Next::Forget);
         }
-        match self.check(attach).and_then(|loading| Ok((loading, self.enter(subject)?))) {
-            Ok((loading, counted)) => self.take(attach, loading, counted),
-            Err((retry, reason)) => self.refuse(attach.subject, attach.epoch, retry, &reason),
+        let loading = match self.check(attach) {
+            Ok(loading) => loading,
+            Err((retry, reason)) => return self.refuse(subject, attach.epoch, retry, &reason),
+        };
+        let entered = match subject {
+            Subject::Session(_) => Ok(self.population.enter()),
+            Subject::Group(group) => {
+                self.population.enter_group(group, &self.name).map_err(|peer| (group, peer))
+            }
+        };
+        match entered {
+            Ok(counted) => self.take(attach, loading, counted),
+            Err((group, peer)) => self.turn_away(attach, group, &peer),
         }
     }
 
-    fn enter(&self, subject: Subject) -> Result<Headcount, Refusing> {
-        match subject {
-            Subject::Session(_) => Ok(self.population.enter()),
-            Subject::Group(group) => {
-                let entered = self.population.enter_group(group, &self.name);
-                entered.map_err(|peer| (true, format!("group {group} is attached through {peer}")))
-            }
+    /// A group that another peer has. Of the same proxy, that one is about to let it go. Another proxy that forms it
+    /// would make two of it, wherever it asked next; one that has a state for it may find it free in a while.
+    fn turn_away(&mut self, attach: &Attach<'_>, group: GroupId, peer: &PeerName) {
+        let text = format!("group {group} is attached through {peer}");
+        let is_new = attach.mode == AttachMode::Fresh && !attach.lost;
+        if !is_new || peer.proxy == self.name.proxy {
+            return self.refuse(attach.subject, attach.epoch, true, &text);
         }
+        self.counts.faults += 1;
+        tracing::warn!(%group, epoch = %attach.epoch, %peer, "group refused: it comes through another proxy");
+        self.desk.say_fault(attach.subject, attach.epoch, &Fault::new(Rule::Group, text));
     }
 
     fn take(&mut self, attach: &Attach<'_>, loading: Loading, counted: Headcount) {

@@ -19,6 +19,7 @@ use crate::telemetry::counters::Counters;
 use crate::telemetry::export::Export;
 use crate::telemetry::tracer::Tracer;
 use crate::worker::command::Command;
+use crate::worker::groups::claims::{self, Inquiry};
 use crate::worker::groups::directory::Directory;
 use crate::worker::groups::traveller::{Door, Traveller};
 use crate::worker::{self, WorkerConfig};
@@ -84,6 +85,13 @@ impl Workers {
     /// The slot in which the source swaps tables.
     pub fn read_table_from(&mut self, source: &Source) {
         self.table = Arc::clone(&source.table);
+    }
+
+    /// From here on no group is formed that another proxy has; who answers that is to be found at what is returned.
+    pub fn claim_groups(&mut self) -> Inquiry {
+        let inquiry = claims::in_cluster();
+        self.groups = Arc::clone(&inquiry.directory);
+        inquiry
     }
 
     pub fn counters(&self) -> Vec<Arc<Counters>> {

@@ -31,7 +31,7 @@ impl Session {
         let refused_for_good = !self.tried.is_empty() && !self.may_retry && self.is_untouched();
         if refused_for_good {
             // Who came goes back to what it was.
-            self.dissolve(env);
+            self.dissolve("no backend takes the group", env);
             return self.end(CloseReason::NoBackend, env);
         }
         self.nobody(env);

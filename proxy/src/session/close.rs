@@ -1,6 +1,7 @@
 //! The end of a session, from either side. State that the proxy holds is still attached once, so that the game can
 //! save it.
 
+use holdfast_protocol::Seq;
 use holdfast_protocol::message::{Ack, Close, Message, Rule};
 
 use super::effects::{Effects, LinkId, Note, Timer};
@@ -47,7 +48,8 @@ impl Session {
         self.ending.get_or_insert(reason);
         match self.phase {
             // In a group, the group says it.
-            Phase::Ended | Phase::Closing { .. } | Phase::Aboard | Phase::Parting => {}
+            Phase::Aboard if !self.has_luggage() => {}
+            Phase::Ended | Phase::Closing { .. } | Phase::Parting => {}
             _ => {
                 self.outbound.push(kind, &[], holdfast_protocol::TraceContext::default(), 0, env);
                 if matches!(self.phase, Phase::Active { .. } | Phase::Replaying { .. }) {
@@ -102,6 +104,9 @@ impl Session {
     }
 
     pub(super) fn close_is_late<E: Effects>(&mut self, env: &mut E) {
+        if self.is_group() && !self.is_deserted() {
+            return;
+        }
         match self.phase {
             Phase::Closing { .. } | Phase::Parting | Phase::Active { .. } | Phase::Replaying { .. } => {
                 let reason = self.ending.unwrap_or(CloseReason::BackendClose);
@@ -119,6 +124,8 @@ impl Session {
         }
         // Whoever was in a group that is empty has taken along what is theirs.
         let is_over = self.riders().is_some_and(|riders| riders.is_empty());
+        // A group that never came about has what its members came with.
+        let carries = self.is_group() && !is_over && self.outbound.highest() == Seq::NONE;
         self.end_riders(reason, env);
         self.drop_reservation(env);
         self.abandon_checkpoint(env);
@@ -129,8 +136,8 @@ impl Session {
         if let Some(link) = self.link().filter(|_| asked) {
             self.release(link, self.epoch, env);
         }
-        let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. });
-        if homeless && !is_over && self.has_history() {
+        let homeless = matches!(self.phase, Phase::Parked | Phase::Attaching { .. }) || self.has_luggage();
+        if homeless && !is_over && (carries || self.has_history()) {
             let bytes = self.journal.state_bytes() + self.journal_bytes();
             env.note(Note::StateDropped { bytes });
         }

@@ -58,7 +58,11 @@ impl Session {
                 if fault.rule == Rule::Diverged {
                     self.diverged(link, env);
                 }
-                self.attachment_failed(link, env);
+                if fault.rule == Rule::Group && self.is_another_proxys() {
+                    self.give_way(env);
+                } else {
+                    self.attachment_failed(link, env);
+                }
                 Ok(())
             }
             Message::Record(record) => self.record(record, env),

@@ -69,6 +69,10 @@ impl Session {
         self.park_expired = true;
         if self.phase == Phase::Parked {
             let reason = self.nobody_reason();
+            if !self.has_history() {
+                // Who came into a group that never came about goes back to what it was.
+                self.dissolve("no backend has taken the group in time", env);
+            }
             self.end(reason, env);
         }
     }

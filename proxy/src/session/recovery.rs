@@ -131,7 +131,7 @@ impl Session {
         match self.service.on_crash {
             OnCrash::Close => self.end(CloseReason::Crash, env),
             OnCrash::Fresh if self.is_group() => {
-                self.dissolve(env);
+                self.dissolve("no backend takes the group", env);
                 self.end(CloseReason::Crash, env);
             }
             OnCrash::Fresh => {

@@ -24,6 +24,8 @@ pub struct Riders {
     members: BTreeMap<SessionId, Rider>,
     /// The most that there were since the last state: what they did since, and left with, is kept.
     most: usize,
+    /// Of all departures, what has come.
+    departing_bytes: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -49,8 +51,6 @@ pub struct Departed {
     pub frames: Vec<Queued>,
     /// It never took part, for this reason: it goes on as it came.
     pub came_back: Option<&'static str>,
-    /// What the group knew of its client: what has happened since stands in no frame.
-    pub client: Client,
 }
 
 /// With what a session comes into a group.
@@ -67,7 +67,7 @@ impl Boarding {
     pub fn back(self, reason: &'static str) -> Departed {
         let arrival = Arrival::parse(&self.arrival);
         let state = arrival.map(|arrival| (arrival.state.to_vec(), arrival.format.to_owned()));
-        Departed { state, frames: self.frames, came_back: Some(reason), client: self.client }
+        Departed { state, frames: self.frames, came_back: Some(reason) }
     }
 }
 
@@ -85,6 +85,12 @@ impl Riders {
     #[must_use]
     pub fn most(&self) -> usize {
         self.most
+    }
+
+    /// Bytes of departures that aren't whole.
+    #[must_use]
+    pub fn departing_bytes(&self) -> usize {
+        self.departing_bytes
     }
 
     pub fn ids(&self) -> impl Iterator<Item = SessionId> {
@@ -140,6 +146,9 @@ impl Session {
             };
             self.push_addressed(kind, member, &queued.frame, queued.trace, queued.received, env);
         }
+        if !self.is_deserted() {
+            env.timer(super::Timer::Close, None);
+        }
         self.regulate_member(member, env);
         self.pump(env);
     }
@@ -167,6 +176,7 @@ impl Session {
         let Some(rider) = self.rider_mut(member).filter(|rider| rider.client == Client::Open) else { return };
         rider.client = Client::Half;
         self.push_addressed(AddressedKind::Half, member, &[], TraceContext::NONE, 0, env);
+        self.watch_the_end(env);
         self.pump(env);
     }
 
@@ -176,7 +186,19 @@ impl Session {
         rider.client = Client::Gone;
         let reason = reason.name().as_bytes();
         self.push_addressed(AddressedKind::Close, member, reason, TraceContext::NONE, 0, env);
+        self.watch_the_end(env);
         self.pump(env);
+    }
+
+    /// No member has anything more to say: the game is waited for no longer than for the end of a session alone.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.riders().is_some_and(|riders| riders.members.values().all(|rider| rider.client != Client::Open))
+    }
+
+    fn watch_the_end<E: Effects>(&mut self, env: &mut E) {
+        if self.is_deserted() && matches!(self.phase, Phase::Active { .. } | Phase::Replaying { .. }) {
+            env.timer(super::Timer::Close, Some(self.service.limits.close_deadline));
+        }
     }
 
     fn push_addressed<E: Effects>(
@@ -259,8 +281,10 @@ impl Session {
     }
 
     fn remove_rider(&mut self, member: SessionId) {
-        if let Some(riders) = &mut self.riders {
-            riders.members.remove(&member);
+        if let Some(riders) = &mut self.riders
+            && let Some(rider) = riders.members.remove(&member)
+        {
+            riders.departing_bytes -= rider.departing.len();
         }
     }
 
@@ -298,6 +322,7 @@ impl Session {
             AddressedKind::Close => {
                 self.remove_rider(member);
                 env.member_is_over(member, CloseReason::BackendClose);
+                self.watch_the_end(env);
             }
             AddressedKind::Part | AddressedKind::Passage => {
                 self.departs(member, addressed.kind, addressed.payload, env)?;
@@ -316,16 +341,19 @@ impl Session {
     ) -> Result<(), Rule> {
         let (max_bytes, sent, acked) =
             (self.service.limits.max_state_bytes, self.outbound.sent(), self.outbound.acked());
-        let Some(rider) = self.rider_mut(member) else { return Ok(()) };
+        let Some(riders) = &mut self.riders else { return Ok(()) };
+        let Some(rider) = riders.members.get_mut(&member) else { return Ok(()) };
         rider.departing.extend_from_slice(payload);
-        if rider.departing.len() as u64 > max_bytes {
+        riders.departing_bytes += payload.len();
+        // One leaves after the other: one state at a time, and its client seq.
+        if riders.departing_bytes as u64 > max_bytes.saturating_add(size_of::<Seq>() as u64) {
             return Err(Rule::StateOverrun);
         }
         if kind == AddressedKind::Part {
             return Ok(());
         }
         let (departing, came_at) = (std::mem::take(&mut rider.departing), rider.came_at);
-        let client = rider.client;
+        riders.departing_bytes -= departing.len();
         let departure = Departure::parse(&departing).ok_or(Rule::Malformed)?;
         if departure.client_seq > sent {
             return Err(Rule::AckBeyondSent);
@@ -341,7 +369,8 @@ impl Session {
         self.inbound.hurry_ack();
         // A game that didn't take it has said so in the state: it won't be asked for again.
         let state = Some((departure.state.to_vec(), format));
-        env.member_departs(member, Departed { state, frames, came_back: None, client });
+        env.member_departs(member, Departed { state, frames, came_back: None });
+        self.watch_the_end(env);
         Ok(())
     }
 
@@ -385,23 +414,33 @@ impl Session {
 
     /// The group is no more, or can't come about: who came and was never given to a backend goes on as it was; all
     /// others go on anew, with the frames that no backend was given.
-    pub(super) fn dissolve<E: Effects>(&mut self, env: &mut E) {
+    pub(super) fn dissolve<E: Effects>(&mut self, reason: &'static str, env: &mut E) {
         let given = self.outbound.highest();
         let members: Vec<_> = self.riders.iter().flat_map(|riders| riders.ids()).collect();
         for member in members {
             let state = self.arrival_of(member);
             let frames = self.frames_of(member, given);
-            let client = self.rider(member).map_or(Client::Open, |rider| rider.client);
             self.remove_rider(member);
-            let came_back = state.is_some().then_some("no backend takes the group");
-            env.member_departs(member, Departed { state, frames, came_back, client });
+            let came_back = state.is_some().then_some(reason);
+            env.member_departs(member, Departed { state, frames, came_back });
         }
+    }
+
+    /// Asked to attach a group that has never lived, a backend says that it is somebody else's.
+    pub(super) fn is_another_proxys(&self) -> bool {
+        self.is_group() && matches!(self.phase, Phase::Attaching { .. }) && self.is_untouched()
+    }
+
+    /// The group lives, through another proxy: no other backend is to be asked, or there would be two of it.
+    pub(super) fn give_way<E: Effects>(&mut self, env: &mut E) {
+        self.dissolve("a backend has the group through another proxy", env);
+        self.end(CloseReason::NoBackend, env);
     }
 
     /// The group has ended, and its members with it.
     pub(super) fn end_riders<E: Effects>(&mut self, reason: CloseReason, env: &mut E) {
-        let riders = self.riders.as_mut().map(|riders| std::mem::take(&mut riders.members));
-        for (member, _) in riders.into_iter().flatten() {
+        let riders = self.riders.as_deref_mut().map(std::mem::take).unwrap_or_default();
+        for member in riders.members.into_keys() {
             env.member_is_over(member, reason);
         }
     }
@@ -423,6 +462,11 @@ impl Session {
         self.recovery_is_over(env);
         env.note(Note::HandoffDone(crate::telemetry::counters::HandoffResult::Moved));
         env.boards();
+    }
+
+    /// It is to be in a group, and isn't yet: its state is here, and its client's frames are its own.
+    pub(super) fn has_luggage(&self) -> bool {
+        self.phase == Phase::Aboard && self.journal.state.is_some()
     }
 
     /// What it takes into the group. Nothing of it stays here but its place and its numbers.
@@ -468,16 +512,21 @@ impl Session {
             record_seq: Seq::NONE,
             given_to: None,
         });
+        let is_told = |kind| departed.frames.iter().any(|queued| queued.kind == kind);
+        let untold = match self.client {
+            Client::Open => None,
+            Client::Half => (!is_told(Kind::CloseHalf)).then_some(Kind::CloseHalf),
+            Client::Gone => (!is_told(Kind::Close)).then_some(Kind::Close),
+        };
+        if self.client == Client::Gone && departed.frames.is_empty() && self.lost {
+            // Nothing is left to be saved, and nobody to begin anew for.
+            return self.end(self.ending.unwrap_or(CloseReason::Crash), env);
+        }
         for queued in departed.frames {
             self.outbound.push(queued.kind, &queued.frame, queued.trace, queued.received, env);
         }
-        if self.lost && self.outbound.is_empty() {
-            if self.ends_with_what_is_lost(env) {
-                return;
-            }
-        } else if self.client != departed.client {
-            // It went when it was no member any more, and nothing else either.
-            let kind = if self.client == Client::Half { Kind::CloseHalf } else { Kind::Close };
+        if let Some(kind) = untold {
+            // Only a game that is no more has heard of it.
             self.outbound.push(kind, &[], TraceContext::NONE, 0, env);
         }
         self.seek(env);

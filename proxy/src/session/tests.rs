@@ -1,6 +1,7 @@
 //! The session machine in virtual time: real backend cores at the other end of links in memory, no socket and no
 //! sleep. A test's name is a promise.
 
+mod claims;
 mod closing;
 mod company;
 mod drain;

@@ -90,7 +90,7 @@ impl Session {
 
     #[must_use]
     pub fn state_bytes(&self) -> u64 {
-        self.journal.state_bytes()
+        self.journal.state_bytes() + self.riders().map_or(0, |riders| riders.departing_bytes() as u64)
     }
 
     /// The backend whose attachment this is, or is to be.

@@ -8,6 +8,7 @@ mod claim;
 mod connect;
 mod fleet;
 mod follow;
+mod groups;
 mod status;
 mod writer;
 
@@ -22,10 +23,12 @@ use tracing::{debug, warn};
 use super::identity::Identity;
 use super::published::{Publisher, Source};
 use crate::config::Etcd;
+use crate::worker::groups::claims::Inquiry;
 use backoff::Backoff;
 
 pub use claim::ClaimError;
 pub use fleet::FleetReader;
+pub use groups::GroupDocument;
 pub use status::{Proxy, StatusDocument, StatusNumbers};
 pub use writer::EtcdWriter;
 
@@ -73,7 +76,14 @@ fn config_prefix(config: &Etcd) -> String {
     format!("{}/config/", config.root)
 }
 
-/// Follows etcd, and holds this proxy's status key, until shutdown.
+/// What this proxy says in etcd besides that it is there.
+pub struct Affairs {
+    pub numbers: watch::Receiver<StatusNumbers>,
+    /// Where its workers ask for groups.
+    pub groups: Inquiry,
+}
+
+/// Follows etcd, and holds this proxy's status key and those of its groups, until shutdown.
 ///
 /// Returns when the status key is claimed, or at once if etcd can't be reached: then the documents from disk (which
 /// `publisher` was started from) serve until it can.
@@ -83,7 +93,7 @@ fn config_prefix(config: &Etcd) -> String {
 pub async fn start(
     config: Arc<Etcd>,
     proxy: Proxy,
-    numbers: watch::Receiver<StatusNumbers>,
+    affairs: Affairs,
     publisher: Publisher,
     source: &Source,
     tasks: &TaskTracker,
@@ -98,7 +108,10 @@ pub async fn start(
         }
         Err(held) => return Err(held),
     };
-    let reporter = status::Reporter::new(config, proxy, numbers, source.published.clone());
+    let (lease, held) = watch::channel(None);
+    let registrar = groups::Registrar::new(Arc::clone(&config), Arc::clone(&proxy.id), affairs.groups, held);
+    tasks.spawn(registrar.run(shutdown.clone()));
+    let reporter = status::Reporter::new(config, proxy, affairs.numbers, source.published.clone(), lease);
     tasks.spawn(reporter.run(holder, shutdown.clone()));
     Ok(())
 }

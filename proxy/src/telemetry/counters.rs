@@ -148,6 +148,30 @@ impl HandoffResult {
     }
 }
 
+/// Whether the cluster lets this proxy form a group. Public: the `result` label of `holdfast_group_claims_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum ClaimResult {
+    Mine,
+    /// The group comes through another proxy.
+    Foreign,
+    /// etcd is away or slow, or there is none: the group is formed all the same.
+    Unanswered,
+}
+
+impl ClaimResult {
+    pub const ALL: [Self; 3] = [Self::Mine, Self::Foreign, Self::Unanswered];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mine => "mine",
+            Self::Foreign => "foreign",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
 /// What the bytes are that a worker holds for players and backends. Public: the `kind` label of `holdfast_kept_bytes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(usize)]
@@ -315,6 +339,7 @@ pub struct Counters {
     /// Groups, and sessions in them.
     pub groups: Cell,
     pub group_members: Cell,
+    pub group_claims: [Cell; ClaimResult::ALL.len()],
     /// Requests to be in a group that couldn't be met.
     pub joins_refused: Cell,
 }

@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{
-    Cell, CloseReason, Counters, Faults, HandoffCause, HandoffResult, Kept, Limit, PAUSE_BUCKETS,
+    Cell, ClaimResult, CloseReason, Counters, Faults, HandoffCause, HandoffResult, Kept, Limit, PAUSE_BUCKETS,
 };
 use super::tracer::SpanStats;
 use crate::drain::progress::State;
@@ -105,6 +105,11 @@ impl MetricsSources {
         page.gauge(&reference::PARKED, self.sum(|c| &c.parked))?;
         page.gauge(&reference::GROUPS, self.sum(|c| &c.groups))?;
         page.gauge(&reference::GROUP_MEMBERS, self.sum(|c| &c.group_members))?;
+        page.counters(
+            &reference::GROUP_CLAIMS,
+            ClaimResult::ALL
+                .map(|result| ([("result", result.name())], self.sum(|c| &c.group_claims[result as usize]))),
+        )?;
         page.counter(&reference::JOINS_REFUSED, self.sum(|c| &c.joins_refused))?;
         page.counter(&reference::STATES_DROPPED, self.sum(|c| &c.states_dropped))
     }

@@ -82,7 +82,7 @@ impl Worker {
             if !slot.seat.reading || slot.seat.read_closed || slot.seat.finishing {
                 return Poll::Pending;
             }
-            if self.hub.must_wait(&mut slot.seat) {
+            if self.must_wait(key) {
                 return Poll::Pending;
             }
             if self.read_client(key, cx).is_pending() {
@@ -116,6 +116,8 @@ impl Worker {
     }
 
     fn client_finished(&mut self, key: SessionKey) {
+        // Who comes into a group or leaves it in this turn is there, or isn't any more.
+        self.do_requests();
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.seat.read_closed = true;
         if !slot.seat.partial.is_empty() {
@@ -142,6 +144,7 @@ impl Worker {
 
     /// The client's connection ends now; the game is still told.
     pub(super) fn dismiss_client(&mut self, key: SessionKey, reason: CloseReason) {
+        self.do_requests();
         if self.slots.get(key).is_some_and(|slot| slot.session.is_group()) {
             return self.members_of(key).into_iter().for_each(|member| self.dismiss_client(member, reason));
         }

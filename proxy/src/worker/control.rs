@@ -29,6 +29,13 @@ pub struct Stopping {
     told: bool,
 }
 
+impl Stopping {
+    /// The clients have been dismissed: who comes now is too late.
+    pub fn has_told(self) -> bool {
+        self.told
+    }
+}
+
 /// Runs until told to shut down and done, or until the control plane is gone.
 pub async fn serve(
     listeners: Vec<Listener>,
@@ -190,6 +197,7 @@ impl Worker {
 
     fn is_stopped(&mut self) -> bool {
         self.look_at_stop();
-        self.slots.is_empty()
+        // Sockets that other workers serve live on this one's reactor.
+        self.slots.is_empty() && Arc::strong_count(&self.lent) == 1
     }
 }

@@ -383,6 +383,8 @@ impl Fx<'_> {
     }
 
     fn attaching(&mut self, link: LinkId) {
+        // A game that still wants it asks again; one that begins anew knows nothing of it.
+        self.seat.company.wanted = None;
         let to = self.name(link);
         if let Some(handoff) = &mut self.seat.handoff {
             handoff.to = Some(to);

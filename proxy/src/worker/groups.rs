@@ -4,24 +4,26 @@
 //! machines rest meanwhile. A group lives on one worker: who is to be in it and sits on another is taken over there,
 //! socket and all.
 
+mod boarding;
+pub mod claims;
 pub mod directory;
 pub mod traveller;
 
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use holdfast_protocol::message::{Message, Refused, Rule, Subject};
+use holdfast_protocol::codec::capability::DELTA;
+use holdfast_protocol::message::{Message, Recovery, Refused, Rule, Subject};
 use holdfast_protocol::{GroupId, SessionId};
 
 use super::Worker;
 use super::fx::Fx;
 use super::hub::Hub;
-use super::slot::{Seat, SessionKey, Slot};
+use super::slot::{SessionKey, Slot};
 use crate::session::handoff::Begun;
 use crate::session::riders::Departed;
-use crate::session::{LinkId, Order, Otherwise, Phase, Session};
+use crate::session::{LinkId, Order, Otherwise, Phase};
 use crate::telemetry::counters::{CloseReason, HandoffCause};
-use directory::Owner;
 
 /// A session whose way into its group failed waits so long before it is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -29,6 +31,10 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 const ECHO_OF_RELEASED: Duration = Duration::from_secs(5);
 /// So many of those are known.
 const RELEASED_GROUPS: usize = 4096;
+
+/// A record may be so much larger than a frame (a little less: heads). Half of it is for what stands beside a state.
+const RECORD_ROOM_BYTES: u64 = 65_536;
+const TOO_MANY: &str = "there are too many groups: limits.max_groups";
 
 /// What a group, or a session that is to be in one, asks of its worker. Done in order, after the input that asked.
 pub enum Request {
@@ -40,6 +46,9 @@ pub enum Request {
     Joins(SessionKey, GroupId),
     Boards(SessionKey),
 }
+
+/// Why a session isn't in the group that it was to be in.
+type Reason = Cow<'static, str>;
 
 /// A session's part in a group.
 #[derive(Debug, Default)]
@@ -53,7 +62,7 @@ pub struct Company {
     /// Where it was when it left for the group.
     pub from: Option<LinkId>,
     /// A group that it can't be in, and the reason: its game is told when it asks again.
-    pub barred: Option<(GroupId, &'static str)>,
+    pub barred: Option<(GroupId, Reason)>,
     /// It holds up its group since then: its socket doesn't take what is for it.
     pub clogs_since: Option<Instant>,
     /// Of a group: how many members hold it up.
@@ -154,6 +163,10 @@ impl Worker {
         let mut waiting = Vec::new();
         for (key, slot) in &self.slots {
             let company = &slot.seat.company;
+            if slot.seat.held && company.aboard.is_some() {
+                // What its group holds may be less by now.
+                slot.seat.wake();
+            }
             let patience = slot.session.service().limits.slow_member;
             let late = |since| now.saturating_duration_since(since) >= patience;
             if company.clogs_since.is_some_and(late) {
@@ -195,7 +208,7 @@ impl Worker {
         let group = self.disembarks(key);
         if let (Some(reason), Some(group), Some(slot)) = (departed.came_back, group, self.slots.get_mut(key))
         {
-            slot.seat.company.barred = Some((group, reason));
+            slot.seat.company.barred = Some((group, reason.into()));
         }
         self.read_member(member, true);
         self.drive(key, |session, fx| session.disembark(departed, fx));
@@ -223,20 +236,14 @@ impl Worker {
     /// A session's game wants it in a group.
     fn joins(&mut self, key: SessionKey, group: GroupId) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        if let Some((barred, reason)) = slot.seat.company.barred
-            && barred == group
-        {
-            slot.seat.company.barred = None;
-            return self.refuse_join(key, reason);
-        }
         slot.seat.company.wanted = Some(group);
         self.try_board(key);
     }
 
     /// The request can't be met, now or later.
-    fn refuse_join(&mut self, key: SessionKey, reason: &'static str) {
+    fn refuse_join(&mut self, key: SessionKey, reason: &str) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.seat.company.wanted = None;
+        (slot.seat.company.wanted, slot.seat.company.barred) = (None, None);
         self.hub.counters.joins_refused.add(1);
         let (subject, epoch) = (slot.session.subject(), slot.session.epoch());
         tracing::info!(session = %slot.session.id(), reason, "a session can't be in the group that its game wants");
@@ -254,8 +261,17 @@ impl Worker {
         if company.not_before.is_some_and(|time| now < time) || slot.seat.leaving.is_some() {
             return;
         }
-        if let Some(reason) = self.bars(slot, group) {
-            return self.refuse_join(key, reason);
+        // Who asks and doesn't read the answers gets none.
+        if self.hub.link(link).congested {
+            return;
+        }
+        let barred = company.barred.as_ref().filter(|(barred, _)| *barred == group);
+        let barred = barred.map(|(_, reason)| reason.clone());
+        if let Some(reason) = barred.or_else(|| self.bars(slot, group).map(Reason::from)) {
+            return self.refuse_join(key, &reason);
+        }
+        if self.stopping.is_some() {
+            return;
         }
         // Nobody leaves a backend to wait for one.
         let here = self.group_here(group).and_then(|key| self.slots.get(key));
@@ -287,77 +303,20 @@ impl Worker {
             if members >= service.limits.max_group_members as usize {
                 return Some("the group is full: limits.max_group_members");
             }
-        } else if self.hub.config.groups.count() >= self.hub.config.max_groups {
-            return Some("there are too many groups: limits.max_groups");
         }
-        None
+        let room = self.hub.config.groups.has_room(group, self.hub.config.max_groups);
+        (!room).then_some(TOO_MANY)
     }
 
-    /// A session's state is here, and is to go into its group.
-    fn boards(&mut self, key: SessionKey) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.seat.company.not_before = None;
-        let Some(group) = slot.seat.company.wanted else {
-            return self.go_alone(key, "it isn't wanted any more");
-        };
-        match self.hub.config.groups.claim(group, self.hub.config.index) {
-            Owner::Me => self.embark(key, group),
-            Owner::Other(worker) => self.send_over(key, group, worker),
-        }
-    }
-
-    /// The session becomes a member of a group that is here, or begins here.
-    pub(super) fn embark(&mut self, key: SessionKey, group: GroupId) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.seat.company.wanted = Some(group);
-        let beside = slot.seat.company.from;
-        let Some(slot) = self.slots.get(key) else { return };
-        if let Some(reason) = self.bars(slot, group) {
-            if self.group_here(group).is_none() {
-                self.hub.config.groups.release(group, self.hub.config.index);
-            }
-            return self.go_alone(key, reason);
-        }
-        let (aboard, is_new) = match self.group_here(group) {
-            Some(here) => (here, false),
-            None => (self.found_group(key, group), true),
-        };
-        let Some(boarding) = self.drive(key, |session, fx| session.take_luggage(fx)) else { return };
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.seat.company.aboard = Some(aboard);
-        slot.seat.company.wanted = None;
-        let member = slot.session.id();
-        self.hub.counters.group_members.add(1);
-        self.drive(aboard, |session, fx| session.admit(member, &boarding, fx));
-        if is_new {
-            self.drive(aboard, |session, fx| session.open_beside(beside, fx));
-        }
-        self.weigh_group(aboard);
-    }
-
-    fn found_group(&mut self, first: SessionKey, group: GroupId) -> SessionKey {
-        let opened_us = self.now_us();
-        let slot = &self.slots[first];
-        let (service, route) = (Arc::clone(slot.session.service()), Arc::clone(&slot.seat.route));
-        let seat = Seat::empty(slot.seat.client, route, self.hub.now);
-        let session = Session::new_group(group, service, opened_us);
-        let key = self.slots.insert(Slot { session, seat });
-        self.groups.insert(group, key);
-        self.hub.counters.groups.add(1);
-        tracing::debug!(%group, "group formed");
-        key
-    }
-
-    /// It can't be in the group, and its state is here: it goes on as it was, wherever there is place.
-    fn go_alone(&mut self, key: SessionKey, reason: &'static str) {
-        let Some(boarding) = self.drive(key, |session, fx| session.take_luggage(fx)) else { return };
-        if let Some(slot) = self.slots.get_mut(key)
-            && let Some(group) = slot.seat.company.wanted.take()
-        {
-            slot.seat.company.barred = Some((group, reason));
-        }
-        let departed = boarding.back(reason);
-        self.drive(key, |session, fx| session.disembark(departed, fx));
+    /// At `delta` a member leaves in one record. One that can't would take the group down with it.
+    pub(super) fn can_come_back(&self, key: SessionKey) -> bool {
+        let Some(slot) = self.slots.get(key) else { return true };
+        let service = slot.session.service();
+        let from = slot.seat.company.from.and_then(|link| self.hub.link(link).peer.as_ref());
+        let in_records =
+            service.recovery == Recovery::Delta && from.is_some_and(|peer| peer.capabilities & DELTA != 0);
+        let most = service.framing.max_frame_bytes() as u64 + RECORD_ROOM_BYTES / 2;
+        !in_records || slot.session.state_bytes() <= most
     }
 
     /// A group counts on its link for as many as are in it.

@@ -245,11 +245,13 @@ impl Hub {
             || (self.pressure.near && kept.queue + kept.outbox > self.share())
     }
 
-    /// The client is about to be read. `true`: not now.
-    pub fn must_wait(&self, seat: &mut Seat) -> bool {
-        let held = self.holds_back(seat);
-        self.set_held(seat, held);
-        held
+    /// The same for a member of that group, whose frames wait with the group's.
+    fn holds_back_member(&self, group: &Slot) -> bool {
+        let (seat, kept) = (&group.seat, &group.seat.kept);
+        let members = group.session.riders().map_or(1, |riders| riders.len().max(1) as u64);
+        seat.link.is_some_and(|link| self.link(link).congested)
+            || (self.pressure.full && kept.waiting() > 0)
+            || (self.pressure.near && kept.queue / members > self.share())
     }
 
     /// Something of the session has changed: its client may go on.
@@ -286,6 +288,16 @@ struct Slow {
 }
 
 impl Worker {
+    /// The client is about to be read. `true`: not now.
+    pub(super) fn must_wait(&mut self, key: SessionKey) -> bool {
+        let group = self.aboard(key).and_then(|group| self.slots.get(group));
+        let with_group = group.is_some_and(|group| self.hub.holds_back_member(group));
+        let Some(slot) = self.slots.get_mut(key) else { return false };
+        let held = with_group || self.hub.holds_back(&slot.seat);
+        self.hub.set_held(&mut slot.seat, held);
+        held
+    }
+
     pub(super) fn account_partial(&mut self, key: SessionKey) {
         if let Some(slot) = self.slots.get_mut(key) {
             self.hub.account_session(&slot.session, &mut slot.seat);

@@ -76,6 +76,8 @@ pub struct Seat {
     /// What it counts on its link: of a group, its members.
     pub weight: u64,
     pub company: Company,
+    /// Keeps the worker alive on whose reactor the socket is, if that isn't this one.
+    pub lease: Option<Arc<()>>,
 }
 
 impl Seat {
@@ -115,6 +117,7 @@ impl Seat {
             parked: false,
             weight: 1,
             company: Company::default(),
+            lease: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! A whole worker over real sockets, against backends that do as the test says.
 
+mod groups;
 mod recovery;
 mod rig;
 mod torn;

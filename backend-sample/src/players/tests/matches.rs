@@ -153,7 +153,7 @@ fn play_in_matches(breach: Breach, rules: MatchRules) -> Verdict {
     verdict
 }
 
-const FIVES: MatchRules = MatchRules { size: 5, share_percent: 100, rematch: None };
+const FIVES: MatchRules = MatchRules { size: 5, share_percent: 100, rematch: None, id: None };
 
 #[test]
 fn players_in_honest_matches_find_no_fault() {

@@ -14,6 +14,7 @@ use super::EtcdError;
 use super::backoff::Backoff;
 use super::claim::{ClaimError, Holder, LEASE_TTL, claim, status_key};
 use super::connect::within;
+use super::groups::Held;
 use crate::config::Etcd;
 use crate::routing::Refusal;
 use crate::source::identity::Identity;
@@ -143,6 +144,8 @@ pub struct Reporter {
     proxy: Proxy,
     numbers: watch::Receiver<StatusNumbers>,
     published: watch::Receiver<Arc<Published>>,
+    /// Tells under which lease other keys may stand.
+    lease: watch::Sender<Option<Held>>,
 }
 
 impl Reporter {
@@ -151,8 +154,9 @@ impl Reporter {
         proxy: Proxy,
         numbers: watch::Receiver<StatusNumbers>,
         published: watch::Receiver<Arc<Published>>,
+        lease: watch::Sender<Option<Held>>,
     ) -> Self {
-        Self { config, proxy, numbers, published }
+        Self { config, proxy, numbers, published, lease }
     }
 
     /// Keeps the status key until shutdown; claims it (again) whenever it isn't ours.
@@ -162,10 +166,15 @@ impl Reporter {
         let mut complaint = Complaint::None;
         loop {
             let error = match holder.take() {
-                Some(mut held) => tokio::select! {
-                    error = self.report(&mut held, &mut backoff) => ClaimError::Etcd(error),
-                    () = shutdown.cancelled() => return self.leave(held).await,
-                },
+                Some(mut held) => {
+                    self.lease.send_replace(Some(Held { client: held.client.clone(), lease: held.lease }));
+                    let error = tokio::select! {
+                        error = self.report(&mut held, &mut backoff) => error,
+                        () = shutdown.cancelled() => return self.leave(held).await,
+                    };
+                    self.lease.send_replace(None);
+                    ClaimError::Etcd(error)
+                }
                 None => tokio::select! {
                     claimed = claim(&self.config, &self.proxy) => match claimed {
                         Ok(claimed) => {

@@ -41,6 +41,8 @@ metrics! {
         "Sessions that wait in the proxy because no backend can take them yet";
     GROUPS = Gauge "holdfast_groups", "groups", [], "Groups (matches, rooms) of this proxy";
     GROUP_MEMBERS = Gauge "holdfast_group_members", "sessions", [], "Sessions that are in a group";
+    GROUP_CLAIMS = Counter "holdfast_group_claims_total", "claims", ["result"],
+        "Groups that were to be formed, by whose they are in the cluster: mine, foreign (refused), unanswered (formed without a claim)";
     JOINS_REFUSED = Counter "holdfast_joins_refused_total", "requests", [],
         "Requests to be in a group that could not be met";
     HANDOFFS = Counter "holdfast_handoffs_total", "handoffs", ["cause", "result"],

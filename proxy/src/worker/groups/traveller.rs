@@ -11,7 +11,6 @@ use super::super::slot::{Seat, SessionKey, Slot};
 use super::super::stream::{Outbox, Stream};
 use super::super::trace::SessionTrace;
 use super::super::{Worker, with_worker};
-use super::Owner;
 use crate::routing::{BackendId, Route};
 use crate::session::Session;
 use crate::telemetry::counters::CloseReason;
@@ -21,6 +20,7 @@ pub struct Traveller {
     session: Session,
     group: GroupId,
     stream: Option<Carried>,
+    lease: Option<Arc<()>>,
     from: Option<BackendId>,
     client: SocketAddr,
     route: Arc<Route>,
@@ -57,10 +57,13 @@ impl Worker {
         let from = from.map(|link| self.hub.link(link).backend.id.clone());
         let Some(mut slot) = self.take_slot(key) else { return };
         let seat = &mut slot.seat;
+        let is_bound = !matches!(seat.stream, None | Some(Stream::Tcp(_)));
+        let lease = seat.lease.take().or_else(|| is_bound.then(|| Arc::clone(&self.lent)));
         let traveller = Traveller {
             group,
             from,
             stream: seat.stream.take().and_then(leave_runtime),
+            lease,
             client: seat.client,
             route: Arc::clone(&seat.route),
             opened: seat.opened,
@@ -72,11 +75,16 @@ impl Worker {
             session: slot.session,
         };
         seat.wake();
-        // A worker that has ended takes the whole proxy with it.
-        let _ = door.send(traveller);
+        // That worker has ended, and its groups with it.
+        if let Err(mpsc::error::SendError(traveller)) = door.send(traveller) {
+            let (key, gone) = self.seat(traveller);
+            self.go_alone(key, "the group's worker has ended".into());
+            self.look_after_client(key, gone);
+        }
     }
 
-    fn take_in(&mut self, traveller: Traveller) {
+    /// Gives it a place here. Returns that, and whether the socket was lost on the way.
+    fn seat(&mut self, traveller: Traveller) -> (SessionKey, bool) {
         let Traveller { session, group, client, route, opened, .. } = traveller;
         let (id, service) = (session.id(), Arc::clone(session.service()));
         let mut seat = Seat::empty(client, route, opened);
@@ -84,21 +92,32 @@ impl Worker {
         (seat.partial, seat.searched, seat.outbox) =
             (traveller.partial, traveller.searched, traveller.outbox);
         (seat.read_closed, seat.life) = (traveller.read_closed, traveller.life);
+        seat.lease = traveller.lease;
         let gone = seat.stream.is_none() && !session.is_client_gone();
         if let Some(backend) = traveller.from.and_then(|id| self.hub.table.backends.get(&id).cloned()) {
             seat.company.from = Some(self.hub.link_for(&backend));
         }
+        seat.company.wanted = Some(group);
         let key = self.slots.insert(Slot { session, seat });
         self.by_id.insert(id, key);
         *self.hub.population.entry(Arc::clone(&service.name)).or_default() += 1;
         self.hub.counters.sessions.add(1);
         self.serve_client(key);
-        match self.hub.config.groups.claim(group, self.hub.config.index) {
-            Owner::Me => self.embark(key, group),
-            Owner::Other(worker) => return self.send_over(key, group, worker),
-        }
+        (key, gone)
+    }
+
+    fn take_in(&mut self, traveller: Traveller) {
+        let group = traveller.group;
+        let (key, gone) = self.seat(traveller);
+        self.enter(key, group);
+        self.look_after_client(key, gone);
+    }
+
+    fn look_after_client(&mut self, key: SessionKey, gone: bool) {
         if gone {
             self.dismiss_client(key, CloseReason::ClientError);
+        } else if self.stopping.is_some_and(|stopping| stopping.has_told()) {
+            self.dismiss_client(key, CloseReason::Shutdown);
         }
         if let Some(slot) = self.slots.get_mut(key)
             && !slot.seat.outbox.is_empty()

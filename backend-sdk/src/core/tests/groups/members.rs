@@ -1,8 +1,8 @@
 //! Who comes, who goes, and in what order all of them are heard.
 
 use holdfast_protocol::codec::addressed::AddressedKind;
-use holdfast_protocol::message::{Ack, Attach, AttachMode};
-use holdfast_protocol::{Message, Seq};
+use holdfast_protocol::message::{Ack, Attach, AttachMode, FaultScope, Refused, Rule};
+use holdfast_protocol::{Epoch, Message, Seq};
 
 use super::*;
 use crate::population::Population;
@@ -205,6 +205,47 @@ fn a_group_is_attached_through_one_peer_at_a_time() {
     assert_eq!(refused.reason, format!("group {} {by}", group(1)));
     world.say(release(1, 1));
     assert_eq!(brief(&other.say(attach)), ["attached epoch 5 0/0"]);
+}
+
+#[test]
+fn a_group_that_another_proxy_has_is_a_fault_to_form_and_not_to_bring() {
+    let mut world = GroupWorld::new();
+    let population: Population = world.world.population.clone();
+    let mut other = World::sharing(group_settings(), population);
+    let hello = holdfast_protocol::message::Hello { proxy: "host-b", ..hello(2) };
+    other.peer.link_up(&hello, other.now).unwrap();
+    other.out();
+    let Message::Attach(base) = of_group(attach(1, 5, AttachMode::Fresh)) else { unreachable!() };
+    let out = other.say(Message::Attach(Attach { lost: true, ..base.clone() }));
+    assert!(matches!(out[..], [Message::Refused(Refused { retry: true, .. })]), "{out:?}");
+    let out = other.say(Message::Attach(base.clone()));
+    let [Message::Fault(fault)] = &out[..] else { panic!("{out:?}") };
+    assert_eq!((fault.scope, fault.rule), (FaultScope::Attachment(base.subject, Epoch(5)), Rule::Group));
+    assert_eq!(fault.text, format!("group {} is attached through worker 0 of proxy host-a", group(1)));
+    world.say(release(1, 1));
+    assert_eq!(brief(&other.say(Message::Attach(base))), ["attached epoch 5 0/0"]);
+}
+
+#[test]
+fn a_group_of_an_earlier_run_of_the_proxy_is_in_nobodys_way() {
+    let mut world = GroupWorld::new();
+    let population: Population = world.world.population.clone();
+    let mut other = World::sharing(group_settings(), population.clone());
+    let instance = holdfast_protocol::InstanceId([8; 16]);
+    let hello = holdfast_protocol::message::Hello { instance, ..hello(2) };
+    other.peer.link_up(&hello, other.now).unwrap();
+    other.out();
+    let attach = of_group(attach(1, 5, AttachMode::Fresh));
+    assert_eq!(brief(&other.say(attach.clone())), ["attached epoch 5 0/0"]);
+    // The orphan goes, and the group is still taken.
+    world.say(release(1, 1));
+    assert_eq!(population.get(), 1);
+    let mut third = World::sharing(group_settings(), population);
+    let hello = holdfast_protocol::message::Hello { worker: 1, ..hello };
+    third.peer.link_up(&hello, third.now).unwrap();
+    third.out();
+    let out = third.say(attach);
+    assert!(matches!(out[..], [Message::Refused(Refused { retry: true, .. })]), "{out:?}");
 }
 
 #[test]
