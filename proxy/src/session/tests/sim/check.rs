@@ -31,7 +31,9 @@ impl World {
                 || seat.company.joined > 0;
             assert!(all, "player {index}: {accounted} frames of {} are accounted for", seat.frames);
             if self.plan.is_lossless() {
-                assert_eq!(seat.lost, 0, "player {index}");
+                // A backend forgets whom it has closed: a cut may take its last ack along, and nobody knows then.
+                let is_unsure = matches!(player.plan.departure, Departure::Hurried(_) | Departure::Broken(_));
+                assert!(seat.lost == 0 || is_unsure, "player {index}: {} frames lost", seat.lost);
                 assert!(player.oracle.lineages <= 1, "player {index} has one history");
             }
             let waited =
