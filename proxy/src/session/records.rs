@@ -184,9 +184,9 @@ impl Records {
         self.acked
     }
 
-    /// The acks so far may have gone down with their link.
+    /// The acks so far may have gone down with their link. That of what a checkpoint covers, too: nothing else tells it.
     pub fn forget_ack(&mut self) {
-        self.acked = self.base_seq.min(self.acked);
+        self.acked = Seq::NONE;
     }
 
     fn entry_at(&self, at: usize, seq: Seq) -> Option<Entry<'_>> {

@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::world::{A, B, FREEZE_TIMEOUT, World, service};
-use crate::routing::table::OnCrash;
+use holdfast_protocol::{MAX_MESSAGE_BYTES, Message, decode};
+
+use super::world::{A, B, FREEZE_TIMEOUT, World, service, surviving};
+use crate::routing::table::{OnCrash, Recovery};
 use crate::session::{Otherwise, Phase};
 use crate::telemetry::counters::HandoffResult;
 
@@ -125,6 +127,33 @@ fn acks_that_went_down_with_a_link_are_said_again() {
     // The ack falls due while there is no link.
     world.advance(Duration::from_millis(500));
     world.connect(A);
+    finish(&mut world);
+}
+
+#[test]
+fn records_that_a_checkpoint_covers_are_acked_again_after_a_cut() {
+    let mut service = surviving(Recovery::Delta);
+    service.limits.checkpoint_interval = Duration::from_millis(20);
+    let mut world = World::with_service(1, service);
+    world.frames(0, 3);
+    world.advance(Duration::from_millis(50));
+    assert_eq!(world.seats[0].checkpoints, 1);
+    // The ack falls due, and goes down with the link.
+    world.wire(A).stalled = true;
+    world.advance(Duration::from_millis(100));
+    // The frame that is sent again tells what else is to be acked, and of records nothing.
+    world.frames(0, 1);
+    world.cut(A);
+    world.connect(A);
+    world.wire(A).stalled = true;
+    world.advance(Duration::from_millis(200));
+    let said = &world.hub.wires[0].to_backend;
+    let acks = |bytes: &Vec<u8>| match decode(bytes, MAX_MESSAGE_BYTES).unwrap().unwrap().0 {
+        Message::Ack(ack) => ack.record.0,
+        _ => 0,
+    };
+    assert_eq!(said.iter().map(acks).max(), Some(3), "else the backend keeps them for ever");
+    world.wire(A).stalled = false;
     finish(&mut world);
 }
 
