@@ -214,6 +214,36 @@ fn a_player_who_leaves_the_group_and_then_the_game_is_saved_with_every_frame() {
 }
 
 #[test]
+fn a_player_who_goes_just_as_its_group_lets_go_of_it_is_saved() {
+    for finishes in [true, false] {
+        let mut world = World::with_service(2, fresh());
+        [A, B].into_iter().for_each(|link| world.knobs(link).refuses_parties.store(2, Ordering::Relaxed));
+        world.frames(0, 2);
+        world.frame(0, b"join 1");
+        until(&mut world, |world| {
+            world.group(group(1)).is_some_and(|group| world.sessions[group].link() == Some(B))
+        });
+        // What the group asks for is done at the end of the turn; the client goes in the same one.
+        world.answering = true;
+        while world.sessions[1].riders().is_some_and(|riders| !riders.is_empty()) {
+            assert!(world.step(B, true) | world.step(B, false));
+        }
+        world.assert_aboard(0);
+        if finishes {
+            world.finished(0)
+        } else {
+            world.gone(0, CloseReason::ClientError)
+        }
+        world.answering = false;
+        world.answer();
+        world.advance(Duration::from_secs(3));
+        let closed = [A, B].map(|link| world.knobs(link).closed.lock().unwrap().clone()).concat();
+        assert_eq!(closed, [(3, chain_of(&world.seats[0].frames))], "half: {finishes}");
+        assert!(world.seats[0].ended.is_some());
+    }
+}
+
+#[test]
 fn a_newcomer_whom_the_group_turns_away_goes_on_as_it_was_and_is_told() {
     for recovery in LEVELS {
         let mut world = World::party(surviving(recovery), 1);

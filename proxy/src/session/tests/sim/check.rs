@@ -26,11 +26,14 @@ impl World {
             let accounted = seat.processed.len() as u64 + seat.lost;
             // A game that has ended the session has no use for what comes behind.
             let all = accounted == seat.frames || (by_game && accounted < seat.frames)
-                // A match's last acks may come when a member has had all and is gone; what it was told shows the rest.
-                || (seat.company.joined > 0 && accounted < seat.frames);
+                // A match's last acks may come when a member has had all and is gone; and frames that go with who leaves are
+                // processed by it too, as nothing. What the player was told shows the rest.
+                || seat.company.joined > 0;
             assert!(all, "player {index}: {accounted} frames of {} are accounted for", seat.frames);
             if self.plan.is_lossless() {
-                assert_eq!(seat.lost, 0, "player {index}");
+                // A backend forgets whom it has closed: a cut may take its last ack along, and nobody knows then.
+                let is_unsure = matches!(player.plan.departure, Departure::Hurried(_) | Departure::Broken(_));
+                assert!(seat.lost == 0 || is_unsure, "player {index}: {} frames lost", seat.lost);
                 assert!(player.oracle.lineages <= 1, "player {index} has one history");
             }
             let waited =
