@@ -154,6 +154,7 @@ fn sessions_backends_and_routes_are_json_with_stable_fields() {
             "client",
             "client_seq",
             "epoch",
+            "group",
             "id",
             "kept_bytes",
             "phase",

@@ -24,8 +24,10 @@ pub enum Event {
     Groups,
 }
 
-/// Players in a match.
-pub const MATCH: usize = 5;
+/// Players in a match: each frame is told to all of them, so that thousands play in pairs.
+pub fn match_size(load: &Load) -> usize {
+    if load.has_bystanders { 2 } else { 5 }
+}
 
 /// A process that is told to end gives its players up first.
 const END_WITHIN: Duration = Duration::from_secs(30);

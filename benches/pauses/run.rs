@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use holdfast_stage::{Arena, ArenaSpec, Forwarder, Players, PlayersSpec, Progress, Stage};
 use serde_json::json;
 
-use crate::event::{Event, MATCH};
+use crate::event::{Event, match_size};
 use crate::front::{Front, Kind, Weights};
 use crate::row::{Row, Run};
 
@@ -108,7 +108,7 @@ fn on(stage: &Stage, row: &Row) -> Result<Run> {
         "--sources",
         "4",
     ]);
-    let matches = (row.event == Event::Groups).then_some(MATCH);
+    let matches = (row.event == Event::Groups).then(|| match_size(&row.load));
     let mut players = Players::start(stage, &PlayersSpec { frame_bytes: FRAME_BYTES, matches, ..spec })?;
     front.weigh(&games, Weights { a: 100, b: 100, c: 0 })?;
     std::thread::sleep(SETTLE + row.load.quiet());
