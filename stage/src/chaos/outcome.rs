@@ -183,6 +183,7 @@ mod tests {
             "events",
             "faults",
             "frames",
+            "joins",
             "lost",
             "minutes",
             "reordered",
@@ -191,6 +192,7 @@ mod tests {
             "rss_start_bytes",
             "seed",
             "sessions",
+            "worlds_diverged",
         ];
         let mut sorted = fields.clone();
         sorted.sort_unstable();
