@@ -54,8 +54,11 @@ impl Session {
     pub(super) fn checkpoint_is_due<E: Effects>(&mut self, env: &mut E) {
         self.journal.clock_runs = false;
         let Phase::Active { link } = self.phase else { return };
-        if !self.journal.is_kept() || !self.is_ahead_of(self.journal.base()) {
+        if !self.journal.is_kept() {
             return;
+        }
+        if !self.is_ahead_of(self.journal.base()) {
+            return self.rest();
         }
         if self.journal.checkpoint.is_some() {
             self.grant_checkpoint(link, env);
@@ -64,6 +67,13 @@ impl Session {
         }
         self.journal.clock_runs = true;
         env.timer(Timer::Checkpoint, Some(self.service.limits.checkpoint_interval));
+    }
+
+    /// Nothing came in a whole interval: an idle session keeps no room for what might.
+    fn rest(&mut self) {
+        self.outbound.rest();
+        self.inbound.rest();
+        self.journal.records.rest();
     }
 
     fn ask_checkpoint<E: Effects>(&mut self, link: LinkId, env: &mut E) {
@@ -113,7 +123,14 @@ impl Session {
             }
         }
         let credit_bytes = checkpoint.credit_bytes;
-        let incoming = checkpoint.incoming.get_or_insert_with(|| Incoming::begin(chunk));
+        let incoming = checkpoint.incoming.get_or_insert_with(|| {
+            let is_whole = chunk.offset_bytes == 0
+                && chunk.chunk.len() as u64 == chunk.total_bytes
+                && chunk.total_bytes <= credit_bytes;
+            // What comes whole takes the place of the state before; else that one is needed until the last byte.
+            let before = self.journal.state.as_mut().filter(|_| is_whole);
+            Incoming::begin_in(before.map_or_else(Vec::new, |state| std::mem::take(&mut state.bytes)), chunk)
+        });
         if incoming.add(chunk, credit_bytes)? {
             self.checkpoint_is_whole(link, env);
         } else {

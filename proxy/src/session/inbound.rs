@@ -17,9 +17,6 @@ pub enum Arrival {
     Echo,
 }
 
-/// An idle session keeps room for so many hashes: they come and go with each checkpoint.
-const IDLE_HASHES: usize = 64;
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Inbound {
     had: Seq,
@@ -148,11 +145,20 @@ impl Inbound {
 
     /// A state covers the frames up to `seq`: they won't be made once more.
     pub fn trim_hashes(&mut self, seq: Seq) {
+        let before = self.hashes.len();
         while self.hashed_from < seq && self.hashed_from < self.had {
             self.hashes.pop_front();
             self.hashed_from = self.hashed_from.next();
         }
-        if self.hashes.is_empty() && self.hashes.capacity() > IDLE_HASHES {
+        // As many are likely to be kept again, unless this was a peak.
+        if self.hashes.is_empty() && self.hashes.capacity() / 4 > before {
+            self.hashes = VecDeque::new();
+        }
+    }
+
+    /// Nothing has come for a while: room that is empty is given back.
+    pub fn rest(&mut self) {
+        if self.hashes.is_empty() {
             self.hashes = VecDeque::new();
         }
     }
@@ -160,6 +166,12 @@ impl Inbound {
     #[must_use]
     pub fn hash_bytes(&self) -> usize {
         self.hashes.len() * size_of::<u64>()
+    }
+
+    /// Bytes that they take up, filled or not.
+    #[must_use]
+    pub fn hash_room(&self) -> usize {
+        self.hashes.capacity() * size_of::<u64>()
     }
 
     /// All that arrived is in the client's socket (or dropped, when it is gone). `true`: ack without delay.

@@ -59,8 +59,6 @@ pub struct Outbound {
     /// Offset in it of the oldest entry that a restore would need; it follows `base_seq`.
     base: usize,
     base_seq: Seq,
-    /// What was kept at the last trim: so much is likely to be kept again.
-    kept_before: usize,
     bytes: Vec<u8>,
     /// Offset of the oldest entry that isn't acked.
     head: usize,
@@ -170,10 +168,6 @@ impl Outbound {
             self.acked = self.acked.next();
         }
         if self.keeps {
-            if self.kept.capacity() == 0 {
-                // A little more than the last time, so that it seldom has to move.
-                self.kept.reserve_exact((self.kept_before + self.kept_before / 4).max(self.head - begin));
-            }
             self.kept.extend_from_slice(&self.bytes[begin..self.head]);
         } else {
             self.base_seq = self.acked;
@@ -184,19 +178,31 @@ impl Outbound {
     /// A restore wouldn't need the entries up to and with `seq`: forgets those of them that are acked.
     pub fn trim(&mut self, seq: Seq) {
         let before = self.kept.len() - self.base;
+        if seq >= self.acked {
+            (self.base, self.base_seq) = (self.kept.len(), self.acked);
+        }
         while self.base_seq < seq && self.base_seq < self.acked {
             let Some(length) = length_at(&self.kept, self.base) else { break };
             self.base += HEADER + length;
             self.base_seq = self.base_seq.next();
         }
         if self.base == self.kept.len() {
-            if before > 0 {
-                self.kept_before = before;
+            // As much is likely to be kept again, unless this was a peak.
+            if self.kept.capacity() / 4 > before {
+                self.kept = Vec::new();
             }
-            (self.kept, self.base) = (Vec::new(), 0);
+            self.kept.clear();
+            self.base = 0;
         } else if self.base > COMPACT_BYTES && self.base > self.kept.len() / 2 {
             self.kept.drain(..self.base);
             self.base = 0;
+        }
+    }
+
+    /// Nothing has come for a while: room that is empty is given back.
+    pub fn rest(&mut self) {
+        if self.kept.is_empty() {
+            self.kept = Vec::new();
         }
     }
 
@@ -390,6 +396,12 @@ impl Outbound {
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.kept.len() - self.base + self.unprocessed_bytes()
+    }
+
+    /// Bytes that the processed ones take up, filled or not.
+    #[must_use]
+    pub fn kept_room(&self) -> usize {
+        self.kept.capacity()
     }
 
     /// Hands the buffer back when nothing is in it, so that an idle session holds none.

@@ -124,6 +124,7 @@ impl Records {
 
     /// A state covers the records up to `seq`.
     pub fn trim(&mut self, seq: Seq) {
+        let before = self.kept_bytes();
         while self.base_seq < seq && self.base_seq < self.had {
             let Some(entry) = self.entry_at(self.base, self.base_seq.next()) else { break };
             self.base += HEADER + entry.bytes.len();
@@ -133,11 +134,23 @@ impl Records {
             (self.next, self.given) = (self.base, self.base_seq);
         }
         if self.base == self.bytes.len() {
-            (self.bytes, self.base, self.next) = (Vec::new(), 0, 0);
+            // As much is likely to be kept again, unless this was a peak.
+            if self.bytes.capacity() / 4 > before {
+                self.bytes = Vec::new();
+            }
+            self.bytes.clear();
+            (self.base, self.next) = (0, 0);
         } else if self.base > COMPACT_BYTES && self.base > self.bytes.len() / 2 {
             self.bytes.drain(..self.base);
             self.next -= self.base;
             self.base = 0;
+        }
+    }
+
+    /// Nothing has come for a while: room that is empty is given back.
+    pub fn rest(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = Vec::new();
         }
     }
 
@@ -170,6 +183,12 @@ impl Records {
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.bytes.len() - self.base
+    }
+
+    /// Bytes that they take up, filled or not.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.bytes.capacity()
     }
 
     #[must_use]

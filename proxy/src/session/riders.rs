@@ -505,7 +505,7 @@ impl Session {
         self.inbound.attend(self.inbound.had());
         self.lost = departed.state.is_none();
         self.journal.state = departed.state.map(|(bytes, format)| super::state::KeptState {
-            bytes: std::sync::Arc::new(bytes),
+            bytes,
             format,
             client_seq: self.journal.origin.client_seq,
             server_seq: self.journal.origin.server_seq,

@@ -1,14 +1,12 @@
 //! A session's state while the proxy holds it: an opaque blob and the positions it stands for.
 
-use std::sync::Arc;
-
 use holdfast_protocol::message::{Rule, State};
 use holdfast_protocol::{Epoch, Seq};
 
 /// A complete state with which a backend can continue the session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeptState {
-    pub bytes: Arc<Vec<u8>>,
+    pub bytes: Vec<u8>,
     /// As the writer's WELCOME named it.
     pub format: String,
     /// Last client frame, server frame and record that it covers.
@@ -33,8 +31,18 @@ impl Incoming {
     /// Begins with the first chunk's head; its bytes are still to be added.
     #[must_use]
     pub fn begin(first: &State<'_>) -> Self {
+        Self::begin_in(Vec::new(), first)
+    }
+
+    /// The same, in a buffer that there is already.
+    #[must_use]
+    pub fn begin_in(mut buffer: Vec<u8>, first: &State<'_>) -> Self {
+        if (buffer.capacity() / 2) as u64 > first.total_bytes {
+            buffer = Vec::new();
+        }
+        buffer.clear();
         Self {
-            bytes: Vec::new(),
+            bytes: buffer,
             total_bytes: first.total_bytes,
             client_seq: first.client_seq,
             server_seq: first.server_seq,
@@ -79,7 +87,7 @@ impl Incoming {
     #[must_use]
     pub fn into_kept(self, format: String) -> KeptState {
         KeptState {
-            bytes: Arc::new(self.bytes),
+            bytes: self.bytes,
             format,
             client_seq: self.client_seq,
             server_seq: self.server_seq,

@@ -82,10 +82,11 @@ impl Session {
         self.outbound.unprocessed_bytes() as u64
     }
 
-    /// What a recovery would need besides them and the state.
+    /// What is taken up for that which a recovery would need besides them and the state.
     #[must_use]
-    pub fn journal_only_bytes(&self) -> u64 {
-        self.journal_bytes().saturating_sub(self.queued_bytes())
+    pub fn journal_room_bytes(&self) -> u64 {
+        let room = self.outbound.kept_room() + self.journal.records.room() + self.inbound.hash_room();
+        room as u64
     }
 
     #[must_use]

@@ -36,9 +36,9 @@ impl Holding {
     fn of(session: &Session, seat: &Seat) -> Self {
         Self {
             queue: session.queued_bytes(),
-            journal: session.journal_only_bytes(),
             state: session.state_bytes(),
-            // Both are given back when they are empty: their capacity is what they take.
+            // The others are given back when they are empty: their capacity is what they take.
+            journal: session.journal_room_bytes(),
             partial: seat.partial.capacity() as u64,
             outbox: seat.outbox.bytes.capacity() as u64,
         }
@@ -155,11 +155,14 @@ impl Hub {
     }
 
     fn replace(&mut self, before: Holding, now: Holding) {
+        let (mut less, mut more) = (0, 0);
         for ((kind, before), (_, now)) in before.kinds().into_iter().zip(now.kinds()) {
             if before != now {
-                self.shift(kind, before, now);
+                self.counters.kept_by_kind[kind as usize].add(now.wrapping_sub(before));
+                (less, more) = (less + before, more + now);
             }
         }
+        self.sum_shifts(less, more);
         self.weigh();
     }
 
@@ -213,6 +216,10 @@ impl Hub {
     fn shift(&mut self, kind: Kept, before: u64, now: u64) {
         let cell = &self.counters.kept_by_kind[kind as usize];
         cell.add(now.wrapping_sub(before));
+        self.sum_shifts(before, now);
+    }
+
+    fn sum_shifts(&mut self, before: u64, now: u64) {
         self.pressure.total = self.pressure.total.wrapping_add(now).wrapping_sub(before);
         self.counters.kept_bytes.set(self.pressure.total);
     }

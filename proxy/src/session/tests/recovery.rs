@@ -84,6 +84,7 @@ fn a_checkpoint_trims_the_journal_and_an_idle_session_takes_no_more_of_them() {
         assert!(world.sessions[0].kept_bytes() < kept, "{recovery:?}");
         world.advance(10 * CHECKPOINT_INTERVAL);
         assert_eq!(world.seats[0].checkpoints, 1, "nothing has happened since");
+        assert_eq!(world.sessions[0].journal_room_bytes(), 0, "{recovery:?}: room for nothing");
     }
 }
 
