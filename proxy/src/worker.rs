@@ -213,13 +213,12 @@ impl Worker {
     /// Gives one session an input, with the worker as its world.
     fn drive<T>(&mut self, key: SessionKey, input: impl FnOnce(&mut Session, &mut Fx<'_>) -> T) -> Option<T> {
         let slot = self.slots.get_mut(key)?;
-        let service = Arc::clone(slot.session.service());
         let mut fx = Fx {
             key,
             id: slot.session.id(),
             is_group: slot.session.is_group(),
-            ratio: self.hub.config.ratio(&service),
-            service: &service,
+            ratio: self.hub.config.ratio(&slot.service),
+            service: &slot.service,
             seat: &mut slot.seat,
             hub: &mut self.hub,
         };
@@ -302,6 +301,7 @@ impl Worker {
 
     /// Writes everything that is waiting for a socket.
     fn flush(&mut self) {
+        self.take_checkpoints();
         self.flush_clients();
         self.flush_links();
         self.hub.unflushed_since = None;

@@ -44,7 +44,7 @@ impl Worker {
         }
         let opened_us = self.now_us();
         let session = Session::new(id, service, client.to_string().into(), opened_us);
-        let key = self.slots.insert(Slot { session, seat });
+        let key = self.slots.insert(Slot::new(session, seat));
         self.by_id.insert(id, key);
         self.hub.counters.sessions.add(1);
         self.hub.counters.sessions_opened.add(1);

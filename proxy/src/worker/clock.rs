@@ -5,15 +5,19 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::hub::Timers;
 use super::link::LinkState;
 use super::link_life::{IDLE_LINK, LIVENESS};
-use super::slot::TIMERS;
+use super::slot::{SessionKey, TIMERS};
 use super::{Worker, with_worker};
 
 /// How often links and silent clients are looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often parked sessions look for a backend, even if nothing has changed.
 const RETURN_EVERY: Duration = Duration::from_secs(1);
+
+/// A checkpoint waits so long for a turn that is taken anyway, so that it wakes neither this worker nor its backend.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(20);
 
 /// Runs what is due, for as long as the worker lives.
 pub async fn run(moved: Arc<Notify>) {
@@ -31,12 +35,13 @@ impl Worker {
     /// Sets the clock to the first thing due; wakes its task only if that is earlier than what it sleeps for.
     pub(super) fn set_clock(&mut self) {
         let timers = self.hub.timers.first().map(|(due, ..)| *due);
+        let checkpoints = self.hub.checkpoints.first().map(|(due, ..)| *due + CHECKPOINT_PATIENCE);
         let now = self.hub.now;
         let drains =
             self.hub.draining.iter().filter_map(|id| self.hub.link(*id).drain.as_ref()?.due(now)).min();
         let rebalances = self.rebalances.values().filter_map(|rebalance| rebalance.due(now)).min();
         let returns = (self.may_bring_back() || self.may_recover()).then_some(self.hub.now);
-        let due = [timers, drains, rebalances, returns, self.hub.owed_due, Some(self.next_look)]
+        let due = [timers, checkpoints, drains, rebalances, returns, self.hub.owed_due, Some(self.next_look)]
             .into_iter()
             .flatten()
             .min();
@@ -54,17 +59,10 @@ impl Worker {
     fn on_time(&mut self) {
         self.clock_due = None;
         let now = self.hub.now;
-        while let Some((due, key, number)) = self.hub.timers.first().copied() {
-            if due > now {
-                break;
-            }
-            self.hub.timers.remove(&(due, key, number));
-            let index = usize::from(number);
-            if let Some(slot) = self.slots.get_mut(key) {
-                slot.seat.timers[index] = None;
-            }
-            self.drive(key, |session, fx| session.timer(TIMERS[index], fx));
+        while let Some((key, number)) = next_due(&mut self.hub.timers, now) {
+            self.timer(key, number);
         }
+        self.take_checkpoints();
         if self.hub.owed_due.is_some_and(|due| due <= now) {
             self.send_owed_acks();
         }
@@ -81,6 +79,22 @@ impl Worker {
             self.look_after_groups();
             self.look_at_stop();
         }
+    }
+
+    /// Asks for the checkpoints that are due.
+    pub(super) fn take_checkpoints(&mut self) {
+        let now = self.hub.now;
+        while let Some((key, number)) = next_due(&mut self.hub.checkpoints, now) {
+            self.timer(key, number);
+        }
+    }
+
+    fn timer(&mut self, key: SessionKey, number: u8) {
+        let index = usize::from(number);
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.seat.timers[index] = None;
+        }
+        self.drive(key, |session, fx| session.timer(TIMERS[index], fx));
     }
 
     /// A backend that refused for now may take a session later, without anything changing that would show.
@@ -138,4 +152,14 @@ impl Worker {
             }
         }
     }
+}
+
+/// Takes out the first, if its time has come.
+fn next_due(timers: &mut Timers, now: Instant) -> Option<(SessionKey, u8)> {
+    let (due, key, number) = timers.first().copied()?;
+    if due > now {
+        return None;
+    }
+    timers.pop_first();
+    Some((key, number))
 }

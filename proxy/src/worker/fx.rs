@@ -18,9 +18,6 @@ use crate::session::riders::Departed;
 use crate::session::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
 use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult, PAUSE_BUCKETS};
 
-/// Checkpoints fall due in groups this far apart: thousands of sessions wake a worker no more often.
-const CHECKPOINTS_TOGETHER: Duration = Duration::from_millis(10);
-
 /// The world of one session, for the length of one input.
 pub struct Fx<'a> {
     pub key: SessionKey,
@@ -186,16 +183,17 @@ impl Effects for Fx<'_> {
     fn timer(&mut self, timer: Timer, after: Option<Duration>) {
         let index = timer_index(timer);
         let number = u8::try_from(index).expect("a handful of timers");
+        let timers = match timer {
+            Timer::Checkpoint => &mut self.hub.checkpoints,
+            _ => &mut self.hub.timers,
+        };
         if let Some(due) = self.seat.timers[index].take() {
-            self.hub.timers.remove(&(due, self.key, number));
+            timers.remove(&(due, self.key, number));
         }
         if let Some(after) = after {
-            let mut due = self.hub.now + after;
-            if timer == Timer::Checkpoint {
-                due = self.hub.clock.round_up(due, CHECKPOINTS_TOGETHER);
-            }
+            let due = self.hub.now + after;
             self.seat.timers[index] = Some(due);
-            self.hub.timers.insert((due, self.key, number));
+            timers.insert((due, self.key, number));
         }
     }
 

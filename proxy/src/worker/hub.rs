@@ -54,6 +54,9 @@ impl Hasher for IdHasher {
     fn write_usize(&mut self, _length: usize) {}
 }
 
+/// What is due when, for whom: the number is that of `timer_index`.
+pub type Timers = BTreeSet<(Instant, SessionKey, u8)>;
+
 pub type ById = HashMap<SessionId, SessionKey, BuildHasherDefault<IdHasher>>;
 
 /// The shared part of a worker.
@@ -74,7 +77,9 @@ pub struct Hub {
     pub clock: Clock,
     /// The time of the poll that is being handled.
     pub now: Instant,
-    pub timers: BTreeSet<(Instant, SessionKey, u8)>,
+    pub timers: Timers,
+    /// Those that need not be on time: they are looked at whenever the worker is awake.
+    pub checkpoints: Timers,
     pub owed_acks: Vec<SessionKey>,
     pub owed_due: Option<Instant>,
     pub dirty_clients: Vec<SessionKey>,
@@ -120,7 +125,8 @@ impl Hub {
             ids: Ids::default(),
             clock: Clock::new(),
             now: Instant::now(),
-            timers: BTreeSet::new(),
+            timers: Timers::new(),
+            checkpoints: Timers::new(),
             owed_acks: Vec::new(),
             owed_due: None,
             dirty_clients: Vec::new(),

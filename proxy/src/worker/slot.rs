@@ -12,7 +12,7 @@ use super::pressure::Holding;
 use super::recovery::Place;
 use super::stream::{Outbox, Stream};
 use super::trace::{HandoffTrace, SessionTrace};
-use crate::routing::Route;
+use crate::routing::{Route, Service};
 use crate::session::{LinkId, Session, Timer};
 
 new_key_type! {
@@ -23,6 +23,14 @@ new_key_type! {
 pub struct Slot {
     pub session: Session,
     pub seat: Seat,
+    /// The session's own, so that it need not be counted at each input.
+    pub service: Arc<Service>,
+}
+
+impl Slot {
+    pub fn new(session: Session, seat: Seat) -> Self {
+        Self { service: Arc::clone(session.service()), session, seat }
+    }
 }
 
 /// Everything of a session that isn't its machine.

@@ -26,13 +26,6 @@ impl Clock {
         u64::try_from(at.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The next of the instants that lie `step` apart.
-    pub fn round_up(&self, at: Instant, step: Duration) -> Instant {
-        let over = at.saturating_duration_since(self.start).as_nanos() % step.as_nanos().max(1);
-        let over = Duration::from_nanos(u64::try_from(over).unwrap_or(0));
-        if over.is_zero() { at } else { at + (step - over) }
-    }
-
     pub fn wall(&self, at: Instant) -> SystemTime {
         self.start_wall + at.saturating_duration_since(self.start)
     }

@@ -66,7 +66,7 @@ impl Worker {
         let (service, route) = (Arc::clone(slot.session.service()), Arc::clone(&slot.seat.route));
         let seat = Seat::empty(slot.seat.client, route, self.hub.now);
         let session = Session::new_group(group, service, opened_us);
-        let key = self.slots.insert(Slot { session, seat });
+        let key = self.slots.insert(Slot::new(session, seat));
         self.groups.insert(group, key);
         self.hub.counters.groups.add(1);
         tracing::debug!(%group, "group formed");

@@ -98,7 +98,7 @@ impl Worker {
             seat.company.from = Some(self.hub.link_for(&backend));
         }
         seat.company.wanted = Some(group);
-        let key = self.slots.insert(Slot { session, seat });
+        let key = self.slots.insert(Slot::new(session, seat));
         self.by_id.insert(id, key);
         *self.hub.population.entry(Arc::clone(&service.name)).or_default() += 1;
         self.hub.counters.sessions.add(1);
