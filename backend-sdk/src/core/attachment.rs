@@ -103,6 +103,8 @@ pub(crate) struct Attachment<S> {
     processed: Seq,
     /// What has been processed and not acked, as it counts in the window.
     unacked: usize,
+    /// The proxy is to be told what has been processed, whether or not it was told before.
+    owes_ack: bool,
     ack_turn: AckTurn,
     /// Client frames, and records given, that wait until the outbox has room.
     inbox: Option<Box<FrameQueue>>,
@@ -153,6 +155,7 @@ impl<S: Session> Attachment<S> {
             received: attach.client_seq,
             processed: attach.client_seq,
             unacked: 0,
+            owes_ack: false,
             ack_turn: AckTurn::None,
             inbox: None,
             inbox_cost: 0,
@@ -231,7 +234,7 @@ impl<S: Session> Attachment<S> {
         let limit = self.outbox.ack_limit();
         self.outbox.ack(&mut desk.pool, seq)?;
         if limit.is_some() && limit != self.outbox.ack_limit() {
-            self.unacked += 1;
+            self.owes_ack = true;
             self.owe_ack_soon(desk);
         }
         Ok(())
@@ -265,7 +268,7 @@ impl<S: Session> Attachment<S> {
         self.pump_records(desk);
         let only_departures = matches!(self.phase, Phase::Inert(..)) && !self.replayed;
         if self.outbox.pump(self.head(), only_departures, &mut desk.out) {
-            self.unacked = 0;
+            self.ack_is_told();
         }
     }
 
@@ -281,7 +284,8 @@ impl<S: Session> Attachment<S> {
     /// Notes that the proxy is to learn what has been processed; a frame that leaves before then tells it too.
     fn owe_ack(&mut self, desk: &mut Desk, more: usize) {
         self.unacked += more;
-        if self.unacked == 0 || !self.linked || desk.link.is_none() {
+        self.owes_ack |= self.unacked > 0;
+        if !self.owes_ack || !self.linked || desk.link.is_none() {
             return;
         }
         let is_much = self.unacked > desk.settings.client_window_bytes as usize / 4;
@@ -303,10 +307,20 @@ impl<S: Session> Attachment<S> {
     /// Its turn in a list of acks has come.
     pub fn tell_ack(&mut self, desk: &mut Desk) {
         self.ack_turn = AckTurn::None;
-        if self.unacked > 0 {
-            self.unacked = 0;
+        if self.owes_ack {
+            self.ack_is_told();
             self.say_ack(desk);
         }
+    }
+
+    fn ack_is_told(&mut self) {
+        (self.unacked, self.owes_ack) = (0, false);
+    }
+
+    /// An ack has got lost, or may have.
+    fn owe_ack_again(&mut self, desk: &mut Desk) {
+        self.owes_ack = true;
+        self.owe_ack(desk, 0);
     }
 
     fn say_ack(&self, desk: &mut Desk) {

@@ -152,6 +152,13 @@ impl<S: Session> Attachment<S> {
     /// Sends one chunk, if the credit allows; says whether there is more to send at once.
     pub fn send_chunk(&mut self, desk: &mut Desk) -> bool {
         let (subject, epoch) = (self.subject(), self.epoch);
+        let is_checkpoint =
+            self.sending.as_ref().is_some_and(|sending| sending.can_send() && !sending.is_final);
+        if is_checkpoint && self.unacked > 0 {
+            // A whole state tells the proxy what is processed: its window must not open before this side's does.
+            self.ack_is_told();
+            self.say_ack(desk);
+        }
         let Some(sending) = self.sending.as_mut().filter(|sending| sending.can_send()) else { return false };
         let credit = usize::try_from(sending.credit).unwrap_or(usize::MAX);
         let length = STATE_CHUNK_BYTES.min(sending.bytes.len() - sending.offset).min(credit);
@@ -207,7 +214,7 @@ impl<S: Session> Attachment<S> {
     /// Answers ATTACHED, which acks as well, and says once more what the proxy lacks.
     fn rejoin(&mut self, desk: &mut Desk, had: Seq, record: Seq, window_bytes: u32) {
         self.linked = true;
-        self.unacked = 0;
+        self.ack_is_told();
         self.outbox.set_window(had, window_bytes);
         let answer = self.attached();
         desk.say(&answer);
@@ -219,7 +226,9 @@ impl<S: Session> Attachment<S> {
         if !self.linked {
             self.linked = true;
             self.resend(desk, Seq::NONE, Seq::NONE);
-            self.owe_ack(desk, usize::from(self.processed > Seq::NONE));
+            if self.processed > Seq::NONE {
+                self.owe_ack_again(desk);
+            }
         }
     }
 

@@ -113,7 +113,7 @@ impl<S: Session> Attachment<S> {
         }
         if seq <= self.received {
             desk.repeated += 1;
-            self.owe_ack(desk, 1);
+            self.owe_ack_again(desk);
             return Ok(false);
         }
         if seq != self.received.next() {

@@ -165,7 +165,7 @@ impl<S: Session> Attachment<S> {
             let wrote = self.records.pump(self.place.subject, self.epoch, &mut desk.out);
             if wrote && self.recovery == Recovery::Delta {
                 // A change acks the client frames that it covers.
-                self.unacked = 0;
+                self.ack_is_told();
             }
         }
     }

@@ -131,7 +131,7 @@ pub struct Plan {
     pub padding: usize,
     pub tick: Duration,
     pub outbox_bytes: usize,
-    client_window_bytes: u32,
+    pub client_window_bytes: u32,
     pub state_credit_bytes: u64,
     /// Messages that a backend handles before it writes.
     pub turn: usize,
@@ -253,14 +253,6 @@ impl Plan {
             19 => Fault::Hold { proxy, backend, lasts: ms(r.u64(1..4000)) },
             _ => Fault::Cut { proxy, backend, told: [None, None] },
         }
-    }
-
-    /// What a backend takes of a session before it has acked it. At `delta` a record tells the proxy what is processed,
-    /// and so does a checkpoint, while the SDK counts on until its next ACK: the proxy's own window is the one to be kept
-    /// there, and where an arrival's parts are larger than what room there is between the two.
-    pub fn client_window_bytes(&self) -> u32 {
-        let alone = self.service.recovery == Recovery::Delta || self.has_matches();
-        if alone { 1 << 20 } else { self.client_window_bytes }
     }
 
     /// A state that is too large can't be a checkpoint, and its session isn't protected.

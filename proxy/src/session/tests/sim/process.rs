@@ -75,7 +75,7 @@ impl Backend {
         knobs.padding.store(plan.padding, Ordering::Relaxed);
         knobs.tick_us.store(u64::try_from(plan.tick.as_micros()).unwrap(), Ordering::Relaxed);
         let settings = Settings {
-            client_window_bytes: plan.client_window_bytes(),
+            client_window_bytes: plan.client_window_bytes,
             state_credit_bytes: plan.state_credit_bytes,
             outbox_bytes: plan.outbox_bytes,
             orphan_deadline: plan.orphan_deadline,
