@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{MIB, kept, play_on};
 use crate::support::arena_client::ArenaClient;
 use crate::support::impostor::Impostor;
-use crate::support::scene::{Scene, Script, clean};
+use crate::support::scene::{SOON, Scene, Script, clean};
 
 /// What one turn of the worker may add before the account is looked at, buffers' growth included.
 const TURN: u64 = MIB;
@@ -126,5 +126,30 @@ fn when_a_backend_takes_nothing_for_long_as_few_of_its_players_are_closed_as_wil
         scene.closed("slow_backend") + scene.closed("slow_player") == SENDERS as u64 - survivors
     });
     assert!(survivors > SENDERS as u64 / 2, "{survivors} of {SENDERS} are left");
+    assert!(most <= MIB + TURN, "{most} bytes were held");
+}
+
+#[test]
+fn in_matches_too_only_as_few_are_closed_as_will_do_when_a_backend_takes_nothing_for_long() {
+    // A frame of each is half as much again as the bound.
+    const PLAYERS: usize = 24;
+    let (mut scene, _echo) = with_a_bystander(script());
+    let mut other = scene.odd_client();
+    let spec = PlayersSpec { frame_bytes: 60_000, ..PlayersSpec::new([scene.proxy.address()], PLAYERS) };
+    let mut players = Players::start(&scene.stage, &spec.matches(4)).unwrap();
+    players.wait_until("all are in their matches", SOON, |now| now.in_match == PLAYERS as u64).unwrap();
+    scene.arena("a").process().freeze().unwrap();
+    let closed = |scene: &Scene| scene.closed("slow_backend") + scene.closed("slow_player");
+    let mut most = 0;
+    scene.wait("somebody is closed", |scene| {
+        other.send(b"still there?\n");
+        other.expect(b"still there?\n");
+        most = most.max(kept(scene));
+        closed(scene) > 0 || scene.log().contains("closed: memory is short")
+    });
+    scene.arena("a").process().thaw().unwrap();
+    let replied = players.progress().unwrap().replied;
+    players.wait_until("the others play on", SOON, |now| now.replied > replied + 400).unwrap();
+    assert!(closed(&scene) < PLAYERS as u64, "nobody is left");
     assert!(most <= MIB + TURN, "{most} bytes were held");
 }

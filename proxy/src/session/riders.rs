@@ -82,6 +82,12 @@ impl Riders {
         self.members.is_empty()
     }
 
+    /// Nobody listens any more.
+    #[must_use]
+    pub fn all_gone(&self) -> bool {
+        self.members.values().all(|rider| rider.client == Client::Gone)
+    }
+
     #[must_use]
     pub fn most(&self) -> usize {
         self.most

@@ -255,10 +255,9 @@ impl Hub {
     /// The same for a member of that group, whose frames wait with the group's.
     fn holds_back_member(&self, group: &Slot) -> bool {
         let (seat, kept) = (&group.seat, &group.seat.kept);
-        let members = group.session.riders().map_or(1, |riders| riders.len().max(1) as u64);
         seat.link.is_some_and(|link| self.link(link).congested)
             || (self.pressure.full && kept.waiting() > 0)
-            || (self.pressure.near && kept.queue / members > self.share())
+            || (self.pressure.near && kept.queue / sharers(group) > self.share())
     }
 
     /// Something of the session has changed: its client may go on.
@@ -328,9 +327,11 @@ impl Worker {
             return;
         }
         self.hub.pressure.marks = near;
-        for slot in self.slots.values_mut() {
-            let over = near && slow_bytes(slot).0 > share;
-            slot.seat.over_since = over.then(|| slot.seat.over_since.unwrap_or(now));
+        let is_over = |(key, slot)| (key, near && self.slow_bytes(slot).0 / sharers(slot) > share);
+        let marks: Vec<(SessionKey, bool)> = self.slots.iter().map(is_over).collect();
+        for (key, over) in marks {
+            let seat = &mut self.slots[key].seat;
+            seat.over_since = over.then(|| seat.over_since.unwrap_or(now));
         }
         self.close_the_slowest();
     }
@@ -344,14 +345,15 @@ impl Worker {
         let mut leaving_bytes = 0;
         let mut slow = Vec::new();
         for (key, slot) in &self.slots {
-            let (bytes, reason) = slow_bytes(slot);
-            if slot.session.is_group() {
-                continue;
-            }
-            if slot.seat.stream.is_none() {
+            let (bytes, reason) = self.slow_bytes(slot);
+            let leaves = match slot.session.riders() {
+                Some(riders) => riders.all_gone(),
+                None => slot.seat.stream.is_none(),
+            };
+            if leaves {
                 // It is on its way out already, with all that it holds.
                 leaving_bytes += slot.seat.kept.queue;
-            } else if bytes > share && is_slow(&slot.seat, reason, over, now) {
+            } else if bytes / sharers(slot) > share && is_slow(&slot.seat, reason, over, now) {
                 slow.push(Slow { key, bytes, reason });
             }
         }
@@ -366,6 +368,24 @@ impl Worker {
         }
     }
 
+    /// What a session holds because its player, or else its backend, is slow.
+    fn slow_bytes(&self, slot: &Slot) -> (u64, CloseReason) {
+        let kept = &slot.seat.kept;
+        let group = slot.seat.company.aboard.and_then(|group| self.slots.get(group));
+        let served = &group.unwrap_or(slot).session;
+        let is_served = matches!(served.phase(), Phase::Active { .. });
+        let queue = if is_served { kept.queue } else { 0 };
+        // Who isn't read can't end its frame: that is no fault of its own unless its backend is there to take it.
+        let partial = if is_served || !slot.seat.held { kept.partial } else { 0 };
+        // A player who takes nothing holds up the backend, too: what waits for that one is then no fault of its own.
+        let reason = if slot.seat.unread_since.is_some() || queue == 0 {
+            CloseReason::SlowPlayer
+        } else {
+            CloseReason::SlowBackend
+        };
+        (kept.outbox + partial + queue, reason)
+    }
+
     fn close_slow(&mut self, key: SessionKey, bytes: u64, reason: CloseReason) {
         if let Some(slot) = self.slots.get(key) {
             let (kept_bytes, bound) = (self.hub.pressure.total, self.hub.pressure.bound);
@@ -376,20 +396,9 @@ impl Worker {
     }
 }
 
-/// What a session holds because its player, or else its backend, is slow.
-fn slow_bytes(slot: &Slot) -> (u64, CloseReason) {
-    let kept = &slot.seat.kept;
-    let is_served = matches!(slot.session.phase(), Phase::Active { .. });
-    let queue = if is_served { kept.queue } else { 0 };
-    // Who isn't read can't end its frame: that is no fault of its own unless its backend is there to take it.
-    let partial = if is_served || !slot.seat.held { kept.partial } else { 0 };
-    // A player who takes nothing holds up the backend, too: what waits for that one is then no fault of its own.
-    let reason = if slot.seat.unread_since.is_some() || queue == 0 {
-        CloseReason::SlowPlayer
-    } else {
-        CloseReason::SlowBackend
-    };
-    (kept.outbox + partial + queue, reason)
+/// How many clients' shares a session may hold.
+fn sharers(slot: &Slot) -> u64 {
+    slot.session.riders().map_or(1, |riders| riders.len().max(1) as u64)
 }
 
 /// It has had its time. Beyond the bound that is short, and well beyond it there is none, for players who don't read:
