@@ -90,29 +90,57 @@ fn service_fields(service: &Service) -> Fields {
 }
 
 fn limit_fields(limits: &Limits) -> Fields {
+    // Taken apart whole, so that a limit that is added can't be forgotten here.
+    let Limits {
+        client_window_bytes,
+        server_window_bytes,
+        state_size_bytes,
+        max_state_bytes,
+        max_journal_bytes,
+        max_sessions,
+        attach_timeout,
+        freeze_timeout,
+        park_deadline,
+        park_home,
+        liveness,
+        resume_timeout,
+        close_deadline,
+        checkpoint_interval,
+        max_recoveries,
+        recoveries_in_flight,
+        max_group_members,
+        slow_member,
+    } = limits;
     vec![
-        ("limits.client_window_bytes", limits.client_window_bytes.to_string()),
-        ("limits.server_window_bytes", limits.server_window_bytes.to_string()),
-        ("limits.state_size_bytes", limits.state_size_bytes.to_string()),
-        ("limits.max_state_bytes", limits.max_state_bytes.to_string()),
-        ("limits.max_sessions", limits.max_sessions.to_string()),
-        ("limits.attach_timeout", format!("{:?}", limits.attach_timeout)),
-        ("limits.freeze_timeout", format!("{:?}", limits.freeze_timeout)),
-        ("limits.park_deadline", format!("{:?}", limits.park_deadline)),
-        ("limits.park_home", format!("{:?}", limits.park_home)),
-        ("limits.liveness", format!("{:?}", limits.liveness)),
-        ("limits.resume_timeout", format!("{:?}", limits.resume_timeout)),
-        ("limits.close_deadline", format!("{:?}", limits.close_deadline)),
+        ("limits.client_window_bytes", client_window_bytes.to_string()),
+        ("limits.server_window_bytes", server_window_bytes.to_string()),
+        ("limits.state_size_bytes", state_size_bytes.to_string()),
+        ("limits.max_state_bytes", max_state_bytes.to_string()),
+        ("limits.max_journal_bytes", max_journal_bytes.to_string()),
+        ("limits.max_sessions", max_sessions.to_string()),
+        ("limits.attach_timeout", format!("{attach_timeout:?}")),
+        ("limits.freeze_timeout", format!("{freeze_timeout:?}")),
+        ("limits.park_deadline", format!("{park_deadline:?}")),
+        ("limits.park_home", format!("{park_home:?}")),
+        ("limits.liveness", format!("{liveness:?}")),
+        ("limits.resume_timeout", format!("{resume_timeout:?}")),
+        ("limits.close_deadline", format!("{close_deadline:?}")),
+        ("limits.checkpoint_interval", format!("{checkpoint_interval:?}")),
+        ("limits.max_recoveries", max_recoveries.to_string()),
+        ("limits.recoveries_in_flight", recoveries_in_flight.to_string()),
+        ("limits.max_group_members", max_group_members.to_string()),
+        ("limits.slow_member", format!("{slow_member:?}")),
     ]
 }
 
 fn drain_policy_fields(drain: &DrainPolicy) -> Fields {
+    let DrainPolicy { in_flight, per_second, deadline, on_deadline, on_sigterm } = drain;
     vec![
-        ("drain.in_flight", drain.in_flight.to_string()),
-        ("drain.per_second", drain.per_second.to_string()),
-        ("drain.deadline", format!("{:?}", drain.deadline)),
-        ("drain.on_deadline", format!("{:?}", drain.on_deadline).to_lowercase()),
-        ("drain.on_sigterm", format!("{:?}", drain.on_sigterm).to_lowercase()),
+        ("drain.in_flight", in_flight.to_string()),
+        ("drain.per_second", per_second.to_string()),
+        ("drain.deadline", format!("{deadline:?}")),
+        ("drain.on_deadline", format!("{on_deadline:?}").to_lowercase()),
+        ("drain.on_sigterm", format!("{on_sigterm:?}").to_lowercase()),
     ]
 }
 
@@ -195,5 +223,24 @@ mod tests {
             ]
         );
         assert_eq!(difference(&new, &new), []);
+    }
+
+    #[test]
+    fn a_changed_limit_is_a_line_of_its_own() {
+        let service = |limits: &str| {
+            let text =
+                format!(r#"{{"protocol": "link", "framing": {{"kind": "length"}}, "limits": {{{limits}}}}}"#);
+            table(&[("services/arena", &text)])
+        };
+        let lines = |new: &Table| -> Vec<String> {
+            difference(&service(""), new).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            lines(&service(r#""checkpoint_interval_ms": 500, "max_group_members": 12"#)),
+            [
+                "changed services/arena: limits.checkpoint_interval 1s -> 500ms",
+                "changed services/arena: limits.max_group_members 256 -> 12",
+            ]
+        );
     }
 }
