@@ -210,10 +210,6 @@ impl Plan {
         }
     }
 
-    pub fn has_matches(&self) -> bool {
-        self.players.iter().any(|player| player.party.is_some())
-    }
-
     /// No frame may be lost, repeated or reordered: the level promises it, or nothing happens that could.
     pub fn is_lossless(&self) -> bool {
         self.gentle || self.service.recovery != Recovery::None
