@@ -2,6 +2,7 @@
 //! the proxy; what changed applies when etcd is back; and the operator sees all of it.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -131,11 +132,9 @@ fn a_proxy_starts_from_the_table_on_disk_while_etcd_is_away(binary: EtcdBinary) 
         let mut proxy = fleet.proxy(stage, "p")?;
         let revision = proxy.admin_json("/status")?["table"]["revision"].clone();
         // What is on disk is at most a second behind.
-        let on_disk = stage.path().join("proxy-p-data/documents.json");
+        let on_disk = stage.path().join("proxy-p-data/tables");
         until("the table is on disk", SOON, || {
-            let text = std::fs::read_to_string(&on_disk).unwrap_or_default();
-            let file: Value = serde_json::from_str(&text).unwrap_or_default();
-            file["revision"] == revision
+            newest_table(&on_disk).is_some_and(|found| revision == found)
         })?;
         // Hung is worse than gone: nothing tells the proxy that it waits in vain.
         fleet.etcd.process().freeze()?;
@@ -160,6 +159,14 @@ fn a_proxy_starts_from_the_table_on_disk_while_etcd_is_away(binary: EtcdBinary) 
         fleet.status("p", "its sessions", |status| status["sessions"] == 30)?;
         four_zeros(players).map(drop)
     });
+}
+
+/// The revision of the newest table below the folder, by the names of the files.
+fn newest_table(tables: &Path) -> Option<u64> {
+    let origins = std::fs::read_dir(tables).ok()?.flatten();
+    let files = origins.flat_map(|origin| std::fs::read_dir(origin.path()).into_iter().flatten().flatten());
+    let newest = files.filter_map(|file| file.file_name().into_string().ok()).max()?;
+    newest.split('.').nth(1)?.parse().ok()
 }
 
 fn a_first_start_waits_for_etcd(binary: EtcdBinary) {

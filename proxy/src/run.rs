@@ -22,8 +22,8 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, AdminState, Surface};
 use crate::cli::Exit;
 use crate::config::{AdminBind, Config, Source as SourceConfig};
-use crate::source::cache::Cache;
 use crate::source::etcd::{self, Affairs, Proxy};
+use crate::source::history::History;
 use crate::source::{Identity, Origin, Publisher, Source, files};
 use crate::telemetry::export::{Export, ExportSettings};
 use crate::telemetry::logs;
@@ -246,9 +246,12 @@ async fn follow_documents(
         SourceConfig::Etcd(etcd) => format!("etcd:{}", etcd.root),
         SourceConfig::Files { path } => format!("files:{}", path.display()),
     };
-    let cache = Cache::new(&config.proxy.data_dir, origin);
-    publisher.start_from(cache.read());
-    tasks.spawn(cache.keep(publisher.snapshots(), shutdown.clone()));
+    let history = History::new(&config.proxy.data_dir, origin);
+    let latest = history.latest();
+    if let Some(latest) = &latest {
+        publisher.start_from(latest);
+    }
+    tasks.spawn(history.keep(latest, publisher.snapshots(), shutdown.clone()));
     match &config.source {
         SourceConfig::Files { path } => {
             tasks.spawn(files::run(path.clone(), publisher, shutdown.clone()));

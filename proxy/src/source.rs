@@ -3,9 +3,9 @@
 //! A source owns the documents and is the only one that writes them. It compiles them at each change and swaps the
 //! table in one step; nothing here ever waits for a worker, a disk or a log before that swap.
 
-pub mod cache;
 pub mod etcd;
 pub mod files;
+pub mod history;
 pub mod identity;
 pub mod published;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use holdfast_protocol::InstanceId;
 
-use super::cache::write_whole;
+use super::history::write_whole;
 
 /// Instances that are remembered, this one with them.
 const REMEMBERED: usize = 8;

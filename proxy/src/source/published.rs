@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::cache::{CacheError, Snapshot};
+use super::history::Snapshot;
 use crate::routing::diff::difference;
 use crate::routing::{Compiled, Documents, LastGood, Refusal, Table, Warning, compile};
 
@@ -78,12 +78,12 @@ impl Publisher {
             last_good: Arc::default(),
             table: table.clone(),
             published,
-            snapshots: watch::channel(Snapshot::default()).0,
+            snapshots: watch::channel(Snapshot::empty()).0,
         };
         (publisher, Source { table, published: receiver })
     }
 
-    /// The good documents after each change, for the cache on disk.
+    /// The good documents after each change, for the tables on disk.
     #[must_use]
     pub fn snapshots(&self) -> watch::Receiver<Snapshot> {
         self.snapshots.subscribe()
@@ -105,19 +105,12 @@ impl Publisher {
         self.table.load().revision
     }
 
-    /// Puts the documents from disk in force until the source answers. A cache that can't be read is a logged error:
-    /// the proxy starts without it.
-    pub fn start_from(&mut self, cached: Result<Option<Snapshot>, CacheError>) {
-        match cached {
-            Ok(Some(snapshot)) => {
-                for (key, good) in snapshot.last_good.iter() {
-                    self.documents.put_good(key.clone(), good.clone());
-                }
-                self.publish(snapshot.revision, Origin::Disk);
-            }
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "the last good documents on disk can't be used"),
+    /// Puts the documents from disk in force until the source answers.
+    pub fn start_from(&mut self, snapshot: &Snapshot) {
+        for (key, good) in snapshot.last_good.iter() {
+            self.documents.put_good(key.clone(), good.clone());
         }
+        self.publish(snapshot.revision, Origin::Disk);
     }
 
     /// Applies one change of the source's documents as one swap.
@@ -146,7 +139,8 @@ impl Publisher {
         self.published.send_replace(Arc::new(new));
         log_difference(&old_table, &table, origin);
         self.last_good = Arc::new(last_good);
-        self.snapshots.send_replace(Snapshot { revision, last_good: self.last_good.clone() });
+        let applied_at = table.applied_at;
+        self.snapshots.send_replace(Snapshot { revision, applied_at, last_good: self.last_good.clone() });
     }
 
     /// The source has shown a sign of life.
@@ -249,7 +243,7 @@ mod tests {
         first.apply(5, |documents| documents.put("services/arena", SERVICE, 5));
         let snapshot = first.snapshots().borrow().clone();
         let (mut publisher, source) = Publisher::new();
-        publisher.start_from(Ok(Some(snapshot)));
+        publisher.start_from(&snapshot);
         let published = source.published.borrow().clone();
         assert_eq!((published.origin, published.table.revision), (Origin::Disk, 5));
         assert!(!published.connected && published.last_contact.is_none());
