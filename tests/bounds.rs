@@ -1,6 +1,7 @@
 //! Whatever is slow, floods or is large: memory stays within its bound, and the others play on.
 
 mod floods;
+mod journals;
 mod parked;
 mod slow;
 mod states;

@@ -223,6 +223,9 @@ impl Worker {
             hub: &mut self.hub,
         };
         let result = input(&mut slot.session, &mut fx);
+        if self.hub.pressure.is_near() {
+            slot.session.rest();
+        }
         self.hub.settle_recovery(&slot.session, key, &mut slot.seat);
         self.hub.parked_anew |= account(&slot.session, &mut slot.seat, &mut self.hub);
         if slot.seat.returning && !slot.session.is_attaching() {

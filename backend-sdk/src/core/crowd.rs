@@ -241,7 +241,7 @@ impl Crowd {
         let format = format_of(arrival, &envelope);
         let format = (format != self.settings.writes_format).then(|| format.to_owned());
         let Envelope { keep, unsent, snapshot } = envelope;
-        let refused = if keep.close { keep.refused } else { Some((self.group, reason)) };
+        let refused = if keep.close { keep.refused } else { Some((self.group, shortened(reason))) };
         let keep = Keep { wish: None, refused, format, ..keep };
         envelope::write(&keep, unsent.into_iter(), snapshot)
     }
@@ -264,6 +264,9 @@ impl Crowd {
     }
 }
 
+/// Of why somebody isn't taken in.
+const REASON_BYTES: usize = 1024;
+
 /// What players are told when the game ends their session.
 pub(crate) const CLOSED_BY_GAME: &str = "closed by the game";
 
@@ -285,6 +288,13 @@ pub(crate) fn depart(member: SessionId, state: &[u8], context: &mut Context<'_>)
     for (kind, part) in parts(&bytes) {
         context.effects.push_addressed(kind, member, part);
     }
+}
+
+/// A reason travels in a state that is hardly larger than the one that came.
+fn shortened(mut reason: String) -> String {
+    let end = reason.floor_char_boundary(REASON_BYTES);
+    reason.truncate(end);
+    reason
 }
 
 /// A session that came back from a group keeps the format it had, whatever the backend there writes.

@@ -16,6 +16,16 @@ impl Session {
         kept as u64
     }
 
+    /// Of them, what a state would cover now.
+    fn trimmable_bytes(&self) -> u64 {
+        self.journal_bytes().saturating_sub(self.queued_bytes())
+    }
+
+    /// What a state frees when it is whole.
+    pub(super) fn freed_by_state(&self) -> u64 {
+        self.trimmable_bytes() + self.journal.state_bytes()
+    }
+
     /// What may be kept since the last state: of a group, as much for each who was a member since.
     pub(super) fn journal_bound(&self) -> u64 {
         let clients = self.riders().map_or(1, |riders| riders.most().max(1));
@@ -40,7 +50,10 @@ impl Session {
         let (bytes, bound) = (self.journal_bytes(), self.journal_bound());
         if self.journal.too_large && bytes >= bound {
             self.give_up_journal(link, env);
-        } else if bytes > bound / 2 && self.journal.checkpoint.is_none() {
+        } else if bytes > bound / 2
+            && self.trimmable_bytes() >= bound / 8
+            && self.journal.checkpoint.is_none()
+        {
             self.ask_checkpoint(link, env);
         }
     }
@@ -53,24 +66,35 @@ impl Session {
 
     pub(super) fn checkpoint_is_due<E: Effects>(&mut self, env: &mut E) {
         self.journal.clock_runs = false;
+        let is_ahead = self.is_ahead_of(self.journal.base());
+        if !is_ahead {
+            self.rest();
+        }
         let Phase::Active { link } = self.phase else { return };
-        if !self.journal.is_kept() {
+        if !self.journal.is_kept() || !is_ahead {
             return;
         }
-        if !self.is_ahead_of(self.journal.base()) {
-            return self.rest();
-        }
-        if self.journal.checkpoint.is_some() {
-            self.grant_checkpoint(link, env);
-        } else {
-            self.ask_checkpoint(link, env);
+        match &mut self.journal.checkpoint {
+            None => self.ask_checkpoint(link, env),
+            Some(checkpoint) if checkpoint.incoming.is_some() => self.grant_checkpoint(link, env),
+            // Its backend takes its time: others may have the room meanwhile.
+            Some(checkpoint) => env.unreserve(std::mem::take(&mut checkpoint.reserved_bytes)),
         }
         self.journal.clock_runs = true;
         env.timer(Timer::Checkpoint, Some(self.service.limits.checkpoint_interval));
+        self.look_after_journal(env);
     }
 
-    /// Nothing came in a whole interval: an idle session keeps no room for what might.
-    fn rest(&mut self) {
+    /// Memory is short, and its client isn't read for what is kept of it.
+    pub fn make_room<E: Effects>(&mut self, env: &mut E) {
+        let Phase::Active { link } = self.phase else { return };
+        if self.journal.is_kept() && self.journal.checkpoint.is_none() && self.trimmable_bytes() > 0 {
+            self.ask_checkpoint(link, env);
+        }
+    }
+
+    /// Nothing came in a whole interval, or memory is short: room that is empty is given back.
+    pub fn rest(&mut self) {
         self.outbound.rest();
         self.inbound.rest();
         self.journal.records.rest();
@@ -78,7 +102,10 @@ impl Session {
 
     fn ask_checkpoint<E: Effects>(&mut self, link: LinkId, env: &mut E) {
         let credit_bytes = self.expected_state_bytes();
-        if self.journal.too_large || !env.link_is_up(link) || !env.reserve(credit_bytes) {
+        if self.journal.too_large
+            || !env.link_is_up(link)
+            || !env.reserve(credit_bytes, self.freed_by_state())
+        {
             return;
         }
         let (subject, epoch) = (self.subject(), self.epoch);
@@ -107,6 +134,7 @@ impl Session {
         let fits = (base.client_seq..=self.outbound.sent()).contains(&chunk.client_seq)
             && (base.server_seq..=self.inbound.echo()).contains(&chunk.server_seq)
             && (base.record_seq..=records).contains(&chunk.record_seq);
+        let freed = self.freed_by_state();
         let Some(checkpoint) = &mut self.journal.checkpoint else { return Err(Rule::StateUnasked) };
         if checkpoint.incoming.is_none() {
             if !fits {
@@ -119,10 +147,14 @@ impl Session {
                 env.note(Note::StateTooLarge { link, total_bytes: chunk.total_bytes, max_bytes });
                 self.abandon_checkpoint(env);
                 self.journal.too_large = true;
+                self.look_after_journal(env);
                 return Ok(());
             }
         }
         let credit_bytes = checkpoint.credit_bytes;
+        if checkpoint.reserved_bytes == 0 && env.reserve(credit_bytes, freed) {
+            checkpoint.reserved_bytes = credit_bytes;
+        }
         let incoming = checkpoint.incoming.get_or_insert_with(|| {
             let is_whole = chunk.offset_bytes == 0
                 && chunk.chunk.len() as u64 == chunk.total_bytes
@@ -142,6 +174,7 @@ impl Session {
     /// Gives credit for the rest, if its total is known and there is room for it now; else it is tried again later.
     fn grant_checkpoint<E: Effects>(&mut self, link: LinkId, env: &mut E) {
         let (subject, epoch) = (self.subject(), self.epoch);
+        let freed = self.freed_by_state();
         let Some(checkpoint) = &mut self.journal.checkpoint else { return };
         let total_bytes = checkpoint.incoming.as_ref().map_or(0, Incoming::total_bytes);
         let more = total_bytes.saturating_sub(checkpoint.credit_bytes);
@@ -150,7 +183,7 @@ impl Session {
         }
         // Who holds a part while waiting for the rest keeps others from getting theirs.
         env.unreserve(std::mem::take(&mut checkpoint.reserved_bytes));
-        if env.reserve(total_bytes) {
+        if env.reserve(total_bytes, freed) {
             (checkpoint.reserved_bytes, checkpoint.credit_bytes) = (total_bytes, total_bytes);
             env.send(link, &Message::Credit(Credit { subject, epoch, bytes: more }));
         }
@@ -191,13 +224,14 @@ impl Session {
     }
 
     /// What would be kept has no bound any more.
-    fn give_up_journal<E: Effects>(&mut self, link: LinkId, env: &mut E) {
+    pub(super) fn give_up_journal<E: Effects>(&mut self, link: LinkId, env: &mut E) {
         env.note(Note::Unprotected { link });
         self.journal.gave_up = true;
         self.journal.state = None;
         self.outbound.set_keeps(false);
         self.journal.records.forget();
         self.inbound.set_keeps_hashes(false);
+        self.rest();
         self.regulate_reading(env);
     }
 }

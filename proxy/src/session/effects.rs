@@ -169,8 +169,8 @@ pub trait Effects {
     fn pick(&mut self, wanted: Wanted<'_>) -> Option<LinkId>;
     /// The session's attachment is now on this link, or on none.
     fn settled(&mut self, link: Option<LinkId>);
-    /// Room for a state on its way in. `false`: not now.
-    fn reserve(&mut self, bytes: u64) -> bool;
+    /// Room for a state on its way in, which frees `frees` bytes of what is held when it is whole. `false`: not now.
+    fn reserve(&mut self, bytes: u64, frees: u64) -> bool;
     fn unreserve(&mut self, bytes: u64);
     /// STATE chunks are to be sent; the link takes them in turn through `Session::send_chunk`.
     fn has_chunks(&mut self, link: LinkId);

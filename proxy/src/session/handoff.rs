@@ -24,7 +24,7 @@ impl Session {
             return Begun::NotNow;
         }
         let expected = self.expected_state_bytes();
-        if !env.reserve(expected) {
+        if !env.reserve(expected, self.freed_by_state()) {
             return Begun::NotNow;
         }
         self.abandon_checkpoint(env);
@@ -66,7 +66,7 @@ impl Session {
         } else {
             (acked..=sent, echo..=echo)
         };
-        let (subject, epoch) = (self.subject(), self.epoch);
+        let (subject, epoch, freed) = (self.subject(), self.epoch, self.freed_by_state());
         let (reserved_bytes, incoming) = match &mut self.phase {
             Phase::Freezing { reserved_bytes, incoming, .. } => (reserved_bytes, incoming),
             // The answer to a freeze that was given up.
@@ -92,7 +92,7 @@ impl Session {
             }
             if chunk.total_bytes > *reserved_bytes {
                 let more = chunk.total_bytes - *reserved_bytes;
-                if !env.reserve(more) {
+                if !env.reserve(more, freed) {
                     // Tried again when there is room for its real size.
                     self.give_up_freeze(link, env);
                     return Ok(());
@@ -120,6 +120,7 @@ impl Session {
         #[cfg(test)]
         self.err_if_planted(env);
         self.outbound.rewind_to_base();
+        self.rest();
         env.settled(None);
         if self.client == Client::Gone && self.outbound.is_empty() {
             // The game was told before it froze: it has saved, and there is nobody to go on for.

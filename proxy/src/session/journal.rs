@@ -51,6 +51,14 @@ pub struct Checkpoint {
     pub incoming: Option<Incoming>,
 }
 
+impl Checkpoint {
+    /// Nothing on this side keeps the backend from sending it whole.
+    #[must_use]
+    pub fn may_be_sent(&self) -> bool {
+        self.incoming.as_ref().is_none_or(|incoming| self.credit_bytes >= incoming.total_bytes())
+    }
+}
+
 impl Journal {
     /// Whether input and output since the last state are kept.
     #[must_use]

@@ -9,6 +9,7 @@ use holdfast_protocol::{Epoch, GroupId, Seq, TraceContext};
 
 use super::effects::{Effects, LinkId, Note, Timer};
 use super::inbound::Arrival;
+use super::journal::Checkpoint;
 use super::planted::Bug;
 use super::{Client, Phase, Session};
 
@@ -190,8 +191,9 @@ impl Session {
         Ok(())
     }
 
-    /// A backend that goes on recording while it answers no CHECKPOINT would fill the proxy's memory.
-    fn bound_records<E: Effects>(&mut self, _env: &mut E) -> Result<(), Rule> {
+    /// A backend that goes on recording while it answers no CHECKPOINT would fill the proxy's memory. Where this side
+    /// has no room for the state it is nobody's fault, and the session goes on without a journal.
+    fn bound_records<E: Effects>(&mut self, env: &mut E) -> Result<(), Rule> {
         if !self.journal.is_kept() {
             self.journal.records.forget();
             return Ok(());
@@ -199,7 +201,15 @@ impl Session {
         // The client's frames are the client's; they stop by its not being read.
         let recorded = self.journal.records.kept_bytes() as u64;
         let bound = self.journal_bound().saturating_mul(2);
-        if recorded > bound { Err(Rule::WindowExceeded) } else { Ok(()) }
+        if recorded <= bound {
+            return Ok(());
+        }
+        let asked = self.journal.checkpoint.as_ref().is_some_and(Checkpoint::may_be_sent);
+        match self.phase {
+            Phase::Active { link } if !asked => self.give_up_journal(link, env),
+            _ => return Err(Rule::WindowExceeded),
+        }
+        Ok(())
     }
 
     /// The attachment has gone beyond what any before it did: the one that is frozen can't be thawed any more.

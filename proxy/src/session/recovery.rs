@@ -87,6 +87,9 @@ impl Session {
         (self.journal.too_large, self.journal.gave_up) = (false, false);
         self.outbound.set_keeps(level != Recovery::None);
         self.inbound.set_keeps_hashes(level == Recovery::Replay);
+        if level == Recovery::None {
+            self.rest();
+        }
     }
 
     pub(super) fn record_again<'a>(&self, entry: &records::Entry<'a>) -> Record<'a> {

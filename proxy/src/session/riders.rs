@@ -18,6 +18,9 @@ use super::planted::Bug;
 use super::{Client, Phase, Session};
 use crate::telemetry::counters::CloseReason;
 
+/// What a departure may weigh beside the member's state.
+const DEPARTURE_ROOM_BYTES: u64 = 128 * 1024;
+
 /// Who is in a group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Riders {
@@ -351,8 +354,8 @@ impl Session {
         let Some(rider) = riders.members.get_mut(&member) else { return Ok(()) };
         rider.departing.extend_from_slice(payload);
         riders.departing_bytes += payload.len();
-        // One leaves after the other: one state at a time, and its client seq.
-        if riders.departing_bytes as u64 > max_bytes.saturating_add(size_of::<Seq>() as u64) {
+        // One leaves after the other: one state at a time. One that comes back as it came says why, too.
+        if riders.departing_bytes as u64 > max_bytes.saturating_add(DEPARTURE_ROOM_BYTES) {
             return Err(Rule::StateOverrun);
         }
         if kind == AddressedKind::Part {

@@ -37,7 +37,8 @@ impl Incoming {
     /// The same, in a buffer that there is already.
     #[must_use]
     pub fn begin_in(mut buffer: Vec<u8>, first: &State<'_>) -> Self {
-        if (buffer.capacity() / 2) as u64 > first.total_bytes {
+        if (buffer.capacity() - buffer.capacity() / 4) as u64 > first.total_bytes {
+            // Most of it would be room for nothing.
             buffer = Vec::new();
         }
         buffer.clear();

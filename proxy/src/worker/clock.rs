@@ -74,9 +74,9 @@ impl Worker {
             self.look_after_links();
             self.retire_links();
             self.look_for_hangups();
+            self.look_after_groups();
             self.look_at_memory();
             self.look_after_parked();
-            self.look_after_groups();
             self.look_at_stop();
         }
     }

@@ -100,8 +100,8 @@ impl Effects for Fx<'_> {
         self.hub.set_unprotected(self.seat, lacks);
     }
 
-    fn reserve(&mut self, bytes: u64) -> bool {
-        self.hub.reserve(bytes)
+    fn reserve(&mut self, bytes: u64, frees: u64) -> bool {
+        self.hub.reserve(bytes, frees)
     }
 
     fn unreserve(&mut self, bytes: u64) {

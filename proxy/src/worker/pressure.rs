@@ -178,11 +178,15 @@ impl Hub {
         }
     }
 
-    /// Room for a state on its way in, within the pool for transfers and the bound of all.
-    pub fn reserve(&mut self, bytes: u64) -> bool {
+    /// Room for a state on its way in, within the pool for transfers and the bound of all. One that frees more than it
+    /// takes gets it at the bound, too, and so does a small one when no other is on its way: else nothing would ever
+    /// be freed there.
+    pub fn reserve(&mut self, bytes: u64, frees: u64) -> bool {
         let reserved = self.counters.kept_by_kind[Kept::Transfer as usize].get();
         let in_pool = reserved == 0 || reserved + bytes <= self.config.transfer_pool_bytes;
-        let fits = in_pool && self.pressure.total + bytes <= self.pressure.bound;
+        let bound = self.pressure.bound;
+        let is_small = reserved == 0 && bytes <= bound / 8;
+        let fits = in_pool && (is_small || self.pressure.total + bytes <= bound + frees);
         if fits {
             self.shift(Kept::Transfer, 0, bytes);
             self.weigh();
@@ -191,6 +195,8 @@ impl Hub {
     }
 
     pub fn unreserve(&mut self, bytes: u64) {
+        // Who had no room for the next state may have it now.
+        self.pressure.next_relief = None;
         self.shift(Kept::Transfer, bytes, 0);
         self.weigh();
     }
@@ -240,7 +246,9 @@ impl Hub {
 
     /// An equal share of three quarters of the bound: while more than that is held, somebody is above it.
     fn share(&self) -> u64 {
-        (self.pressure.bound - self.pressure.bound / 4) / self.counters.sessions.get().max(1)
+        // A group holds for its members, and they for themselves.
+        let sharers = self.counters.sessions.get() + self.counters.group_members.get();
+        (self.pressure.bound - self.pressure.bound / 4) / sharers.max(1)
     }
 
     /// Whether a client's next frames must wait in its socket, though its own window has room. What it has begun to
@@ -248,7 +256,7 @@ impl Hub {
     fn holds_back(&self, seat: &Seat) -> bool {
         let kept = &seat.kept;
         seat.link.is_some_and(|link| self.link(link).congested)
-            || (self.pressure.full && kept.waiting() > 0)
+            || (self.pressure.full && (kept.waiting() > 0 || kept.journal > self.share()))
             || (self.pressure.near && kept.queue + kept.outbox > self.share())
     }
 
@@ -256,7 +264,7 @@ impl Hub {
     fn holds_back_member(&self, group: &Slot) -> bool {
         let (seat, kept) = (&group.seat, &group.seat.kept);
         seat.link.is_some_and(|link| self.link(link).congested)
-            || (self.pressure.full && kept.waiting() > 0)
+            || (self.pressure.full && (kept.waiting() > 0 || kept.journal / sharers(group) > self.share()))
             || (self.pressure.near && kept.queue / sharers(group) > self.share())
     }
 
@@ -314,9 +322,22 @@ impl Worker {
     pub(super) fn keep_below_the_bound(&mut self) {
         let (now, pressure) = (self.hub.now, &mut self.hub.pressure);
         let due = pressure.next_relief.is_none_or(|due| due <= now);
-        if pressure.total >= pressure.bound && due {
+        if pressure.full && due {
             pressure.next_relief = Some(now + RELIEF_EVERY);
-            self.close_the_slowest();
+            if pressure.total >= pressure.bound {
+                self.close_the_slowest();
+            }
+            self.trim_journals();
+        }
+    }
+
+    /// What is kept for a crash is kept no longer than it takes to have a newer state instead.
+    fn trim_journals(&mut self) {
+        let share = self.hub.share();
+        let is_large = |(_, slot): &(SessionKey, &Slot)| slot.seat.kept.journal / sharers(slot) > share;
+        let large: Vec<SessionKey> = self.slots.iter().filter(is_large).map(|(key, _)| key).collect();
+        for key in large {
+            self.drive(key, |session, fx| session.make_room(fx));
         }
     }
 
@@ -374,7 +395,8 @@ impl Worker {
         let group = slot.seat.company.aboard.and_then(|group| self.slots.get(group));
         let served = &group.unwrap_or(slot).session;
         let is_served = matches!(served.phase(), Phase::Active { .. });
-        let queue = if is_served { kept.queue } else { 0 };
+        // A group that a member holds up is no fault of its backend's, nor of the others in it.
+        let queue = if is_served && slot.seat.company.clogged == 0 { kept.queue } else { 0 };
         // Who isn't read can't end its frame: that is no fault of its own unless its backend is there to take it.
         let partial = if is_served || !slot.seat.held { kept.partial } else { 0 };
         // A player who takes nothing holds up the backend, too: what waits for that one is then no fault of its own.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::world::{A, B, CHECKPOINT_INTERVAL, World, surviving};
 use crate::routing::table::{OnCrash, Recovery, Service};
-use crate::session::Otherwise;
 use crate::session::handoff::Begun;
+use crate::session::{Otherwise, Timer};
 use crate::telemetry::counters::{CloseReason, HandoffResult};
 
 const EXACT: [Recovery; 2] = [Recovery::Replay, Recovery::Delta];
@@ -289,5 +289,40 @@ fn at_delta_a_state_may_leave_out_changes_that_were_given_and_not_begun() {
     world.connect(B);
     world.settle();
     world.assert_active_on(0, A);
+    finish(&mut world);
+}
+
+#[test]
+fn a_full_journal_whose_state_turns_out_too_large_is_given_up_with_its_room_and_the_player_read_again() {
+    let mut service = surviving(Recovery::Replay);
+    service.limits.max_journal_bytes = 64_000;
+    let mut world = World::with_service(2, service);
+    world.knobs(A).padding.store(300_000, Ordering::Relaxed);
+    world.hub.pool_bytes = 0;
+    for _ in 0..400 {
+        world.frame(0, &[7; 300]);
+        world.advance(Duration::from_millis(12));
+    }
+    assert!(!world.sessions[0].is_reading(), "{} bytes", world.sessions[0].kept_bytes());
+    assert_eq!(world.seats[0].unprotected, 0);
+    world.hub.pool_bytes = 1 << 20;
+    world.advance(3 * CHECKPOINT_INTERVAL);
+    assert!(world.sessions[0].is_reading());
+    assert_eq!(world.seats[0].unprotected, 1, "the operator hears of it");
+    assert_eq!(world.sessions[0].journal_room_bytes(), 0, "room for nothing");
+    finish(&mut world);
+}
+
+#[test]
+fn a_checkpoint_that_is_long_in_coming_holds_no_room() {
+    let mut world = World::with_service(2, surviving(Recovery::Replay));
+    world.frames(0, 3);
+    world.settle();
+    world.drive(0, |session, fx| session.timer(Timer::Checkpoint, fx));
+    assert!(world.hub.reserved > 0);
+    world.drive(0, |session, fx| session.timer(Timer::Checkpoint, fx));
+    assert_eq!(world.hub.reserved, 0);
+    world.settle();
+    assert_eq!((world.seats[0].checkpoints, world.hub.reserved), (1, 0));
     finish(&mut world);
 }

@@ -237,7 +237,7 @@ impl Effects for Fx<'_> {
         self.seat.settled = link;
     }
 
-    fn reserve(&mut self, bytes: u64) -> bool {
+    fn reserve(&mut self, bytes: u64, _frees: u64) -> bool {
         let fits = self.hub.reserved + bytes <= self.hub.pool_bytes;
         if fits {
             self.hub.reserved += bytes;

@@ -93,6 +93,7 @@ impl Worker {
             (traveller.partial, traveller.searched, traveller.outbox);
         (seat.read_closed, seat.life) = (traveller.read_closed, traveller.life);
         seat.lease = traveller.lease;
+        self.hub.account_reading(&mut seat, session.is_reading());
         let gone = seat.stream.is_none() && !session.is_client_gone();
         if let Some(backend) = traveller.from.and_then(|id| self.hub.table.backends.get(&id).cloned()) {
             seat.company.from = Some(self.hub.link_for(&backend));

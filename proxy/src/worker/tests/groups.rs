@@ -293,8 +293,11 @@ fn the_wish_of_a_game_that_is_no_more_is_forgotten() {
 #[test]
 fn departures_without_an_end_fill_no_memory() {
     let mut table = Table::set(Recovery::None, &json!({"max_state_bytes": 20_000}), 2);
+    // Half of what is too much from each.
     for member in table.members.clone() {
-        table.send(AddressedKind::Part, member, &[0; 16 << 10]);
+        for _ in 0..5 {
+            table.send(AddressedKind::Part, member, &[0; 16 << 10]);
+        }
     }
     let rule = table.link.hear(|message| match message {
         Message::Fault(fault) => Some(fault.rule),

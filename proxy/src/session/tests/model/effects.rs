@@ -155,7 +155,7 @@ impl Effects for Fx<'_> {
         self.seat.settled = link;
     }
 
-    fn reserve(&mut self, bytes: u64) -> bool {
+    fn reserve(&mut self, bytes: u64, _frees: u64) -> bool {
         self.seat.reserved += bytes;
         true
     }

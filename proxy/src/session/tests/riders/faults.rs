@@ -101,7 +101,7 @@ fn frames_of_a_group_that_say_nothing_that_can_be_done_break_a_rule() {
     assert_eq!(fault_of(|_| vec![9; 40]).0, [Rule::Malformed]);
     assert_eq!(fault_of(|world| to(world, AddressedKind::Half)).0, [Rule::Unexpected]);
     assert_eq!(fault_of(|world| to(world, AddressedKind::Passage)).0, [Rule::Malformed], "no departure");
-    let endless = |world: &World| [to(world, AddressedKind::Part), vec![0; 300 * 1024]].concat();
+    let endless = |world: &World| [to(world, AddressedKind::Part), vec![0; 400 * 1024]].concat();
     assert_eq!(fault_of(endless).0, [Rule::StateOverrun]);
 }
 

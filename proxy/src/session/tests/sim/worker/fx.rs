@@ -88,7 +88,7 @@ impl Effects for Fx<'_> {
         self.seat.link = link;
     }
 
-    fn reserve(&mut self, bytes: u64) -> bool {
+    fn reserve(&mut self, bytes: u64, _frees: u64) -> bool {
         let reserved = self.hub.reserved_bytes;
         let fits = reserved == 0 || reserved + bytes <= self.hub.pool_bytes;
         if fits {
