@@ -35,6 +35,8 @@ mod shutdown;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod table;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod trace;

@@ -12,6 +12,7 @@ mod inspect;
 mod route;
 mod server;
 mod state;
+mod tables;
 pub mod view;
 
 pub use address::{Address, AddressError};

@@ -4,6 +4,7 @@ mod client;
 mod drain;
 mod output;
 mod show;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -133,6 +134,15 @@ Examples:
     },
     Drain(DrainArgs),
     Undrain(UndrainArgs),
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  holdfast table list
+  holdfast table history
+  holdfast table diff 41                        from table 41 to now"
+    )]
+    Table(table::TableCommand),
 }
 
 const DRAIN_HELP: &str = "\
@@ -228,6 +238,7 @@ pub async fn execute(ask: Ask, admin: Address, json: bool) -> Exit {
         Ask::Sessions { limit } => show::sessions(&client, limit, json).await,
         Ask::Drain(args) => drain::drain(&client, args, json).await,
         Ask::Undrain(args) => drain::undrain(&client, args, json).await,
+        Ask::Table(command) => table::execute(&client, command, json).await,
     };
     result.unwrap_or_else(|error| {
         eprintln!("holdfast: {error}");

@@ -211,6 +211,7 @@ fn admin_state(
         listeners: workers.listener_infos(),
         metrics,
         drains: drain_store::of(&config.source),
+        history: history(config),
         listeners_bound: false.into(),
         stopping: false.into(),
     }
@@ -233,6 +234,15 @@ async fn start_servers(
     Ok(())
 }
 
+/// The tables that this proxy had from its source, on disk.
+fn history(config: &Config) -> History {
+    let origin = match &config.source {
+        SourceConfig::Etcd(etcd) => format!("etcd:{}", etcd.root),
+        SourceConfig::Files { path } => format!("files:{}", path.display()),
+    };
+    History::new(&config.proxy.data_dir, origin)
+}
+
 async fn follow_documents(
     config: &Config,
     identity: &Arc<Identity>,
@@ -242,11 +252,7 @@ async fn follow_documents(
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let origin = match &config.source {
-        SourceConfig::Etcd(etcd) => format!("etcd:{}", etcd.root),
-        SourceConfig::Files { path } => format!("files:{}", path.display()),
-    };
-    let history = History::new(&config.proxy.data_dir, origin);
+    let history = history(config);
     let latest = history.latest();
     if let Some(latest) = &latest {
         publisher.start_from(latest);

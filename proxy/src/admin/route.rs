@@ -15,8 +15,9 @@ use super::ask::AskError;
 use super::drain_status::{self, DrainQuery};
 use super::drains::{self, OrderError};
 use super::state::AdminState;
+use super::tables::TableError;
 use super::view::ErrorView;
-use super::{health, inspect};
+use super::{health, inspect, tables};
 use crate::telemetry::metrics::Exposition;
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -44,6 +45,8 @@ enum Resource {
     Sessions,
     Backends,
     Routes,
+    Documents,
+    Tables,
     Drain,
     Undrain,
 }
@@ -59,6 +62,8 @@ impl Resource {
             "/sessions" => Self::Sessions,
             "/backends" => Self::Backends,
             "/routes" => Self::Routes,
+            "/documents" => Self::Documents,
+            "/tables" => Self::Tables,
             "/drain" => Self::Drain,
             "/undrain" => Self::Undrain,
             _ => return None,
@@ -85,7 +90,7 @@ pub(super) async fn answer(surface: Surface, state: Arc<AdminState>, request: Re
         let paths = match surface {
             Surface::Health => "/livez, /readyz, /metrics (the rest is on the admin address)",
             Surface::Admin => {
-                "/status, /sessions, /backends, /routes, /drain, /undrain, /livez, /readyz, /metrics"
+                "/status, /sessions, /backends, /routes, /documents, /tables, /drain, /undrain, /livez, /readyz, /metrics"
             }
         };
         return error(StatusCode::NOT_FOUND, format!("no {path} here; there are {paths}"));
@@ -118,6 +123,14 @@ async fn dispatch(
         }
         Resource::Backends => json(StatusCode::OK, &inspect::backends(state).await?),
         Resource::Routes => json(StatusCode::OK, &inspect::routes(state)),
+        Resource::Documents => {
+            let view = match past(request.uri().query())? {
+                None => tables::in_force(state),
+                Some(number) => tables::of_number(state, number).await?,
+            };
+            json(StatusCode::OK, &view)
+        }
+        Resource::Tables => json(StatusCode::OK, &tables::all(state).await?),
         Resource::Drain if request.method() == Method::GET => {
             let asked = DrainQuery::read(request.uri().query())?;
             json(StatusCode::OK, &drain_status::of(state, &asked).await?)
@@ -148,6 +161,14 @@ fn limit(query: Option<&str>) -> Result<usize, Failure> {
         .ok_or_else(|| {
             Failure::bad(format!("the query is {query:?}: expected limit=N, N from 1 to {MAX_LIMIT}"))
         })
+}
+
+/// `table=N` alone, or nothing.
+fn past(query: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(None) };
+    let number = query.strip_prefix("table=").and_then(|number| number.parse().ok());
+    let bad = || Failure::bad(format!("the query is {query:?}: expected table=N, N a table of /tables"));
+    number.map(Some).ok_or_else(bad)
 }
 
 impl DrainQuery {
@@ -212,6 +233,16 @@ impl Failure {
 impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, text: error.to_string() }
+    }
+}
+
+impl From<TableError> for Failure {
+    fn from(error: TableError) -> Self {
+        let status = match &error {
+            TableError::Unknown { .. } => StatusCode::NOT_FOUND,
+            TableError::Disk(_) | TableError::Reader => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { status, text: error.to_string() }
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::drains::DrainWriter;
 use crate::source::Published;
+use crate::source::history::History;
 use crate::telemetry::counters::{Cell, Counters};
 use crate::telemetry::metrics::{ControlView, Metrics};
 use crate::worker::command::Command;
@@ -51,6 +52,8 @@ pub struct AdminState {
     pub listeners: Vec<ListenerInfo>,
     pub metrics: Metrics,
     pub drains: DrainWriter,
+    /// The tables that were in force, on disk.
+    pub history: History,
     /// Set by `main` once every listener is bound.
     pub listeners_bound: AtomicBool,
     /// Set by `main` when the shutdown begins.

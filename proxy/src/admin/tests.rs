@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::routing::DrainOrder;
+use crate::source::history::Snapshot;
 use crate::source::{Origin, Published};
 use support::{FakeStore, Options, id, options, proxy, published, table};
 
@@ -290,4 +291,27 @@ async fn a_stopping_server_closes_idle_connections() {
     tokio::time::timeout(Duration::from_secs(3), proxy.server).await.unwrap().unwrap();
     let mut rest = Vec::new();
     tokio::time::timeout(Duration::from_secs(3), idle.read_to_end(&mut rest)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_history_on_disk_is_listed_and_read_by_number() {
+    let proxy = proxy(options(Surface::Admin)).await;
+    assert_eq!(proxy.get("/tables").await.json()["tables"], json!([]));
+    let (key, text) = ("services/arena", r#"{"protocol": "link", "framing": {"kind": "length"}}"#);
+    let mut documents = crate::routing::Documents::default();
+    documents.put(key, text.as_bytes(), 3);
+    let compiled = crate::routing::compile(&documents, &crate::routing::LastGood::new(), 5);
+    let applied_at = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+    let last_good = Arc::new(compiled.last_good);
+    proxy.history().add(&Snapshot { revision: 5, applied_at, last_good }).unwrap();
+    let tables = proxy.get("/tables").await.json();
+    assert_eq!(tables["tables"], json!([{"number": 1, "revision": 5, "applied_ms": 7000}]));
+    let past = proxy.get("/documents?table=1").await.json();
+    assert_eq!(past["documents"], json!([{"key": key, "revision": 3, "text": text}]));
+    let unknown = proxy.get("/documents?table=2").await;
+    assert_eq!(
+        (unknown.status, unknown.error()),
+        (404, "there is no table 2 in the history; it has 1 to 1".to_owned())
+    );
+    assert_eq!(proxy.get("/documents?number=1").await.status, 400);
 }

@@ -100,6 +100,40 @@ pub struct RoutesView {
     pub warnings: Vec<String>,
 }
 
+/// `GET /documents`: what the table in force was made of; with `?table=N`, a table of the history.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DocumentsView {
+    /// Its number in the history; absent: it is in force.
+    pub number: Option<u64>,
+    pub revision: u64,
+    /// When it came into force, in milliseconds of Unix time.
+    pub applied_ms: u64,
+    pub documents: Vec<DocumentView>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DocumentView {
+    pub key: String,
+    /// Of its last change.
+    pub revision: u64,
+    /// As it was written.
+    pub text: String,
+}
+
+/// `GET /tables`: the history on disk, oldest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TablesView {
+    pub tables: Vec<PastTableView>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PastTableView {
+    pub number: u64,
+    pub revision: u64,
+    /// When it came into force, in milliseconds of Unix time.
+    pub applied_ms: u64,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RouteView {
     pub name: String,

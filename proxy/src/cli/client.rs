@@ -35,6 +35,9 @@ pub enum ClientError {
         "{address} answers, but not as a Holdfast admin address does ({reason}); check --admin and HOLDFAST_ADMIN"
     )]
     Foreign { address: Address, reason: String },
+    /// What is on this side doesn't hold.
+    #[error("{0}")]
+    Here(String),
     #[error("the answer can't be printed: {0}")]
     Output(#[from] io::Error),
 }
@@ -46,7 +49,7 @@ impl ClientError {
             Self::Unreachable { .. } => Exit::Unreachable,
             // A reader that has enough (`| head`) is no failure of ours.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
-            Self::Refused { .. } | Self::Foreign { .. } | Self::Output(_) => Exit::Failed,
+            Self::Refused { .. } | Self::Foreign { .. } | Self::Here(_) | Self::Output(_) => Exit::Failed,
         }
     }
 }

@@ -53,6 +53,9 @@ fn help_fits_a_terminal_and_tells_the_exit_codes() {
         assert!(long.contains("Examples:"), "{name}");
         assert_fits(&name, &long);
         assert_fits(&name, &subcommand.render_help().to_string());
+        for mut inner in subcommand.get_subcommands().cloned().collect::<Vec<_>>() {
+            assert_fits(inner.get_name().to_owned().as_str(), &inner.render_long_help().to_string());
+        }
     }
     assert_fits("holdfast", &top);
     assert_fits("holdfast", &command.render_help().to_string());

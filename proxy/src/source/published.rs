@@ -29,6 +29,8 @@ pub enum Origin {
 #[derive(Debug, Clone)]
 pub struct Published {
     pub table: Arc<Table>,
+    /// What the table was made of.
+    pub documents: Arc<LastGood>,
     pub origin: Origin,
     pub refused: Arc<[Refusal]>,
     pub warnings: Arc<[Warning]>,
@@ -65,6 +67,7 @@ impl Publisher {
         let table = Arc::new(ArcSwap::new(empty.clone()));
         let first = Published {
             table: empty,
+            documents: Arc::default(),
             origin: Origin::Nothing,
             refused: Arc::new([]),
             warnings: Arc::new([]),
@@ -123,11 +126,13 @@ impl Publisher {
         let Compiled { table, refused, warnings, last_good } =
             compile(&self.documents, &self.last_good, revision);
         let table = Arc::new(table);
+        self.last_good = Arc::new(last_good);
         let old_table = self.table.swap(table.clone());
         let now = (origin == Origin::Source).then(SystemTime::now);
         let old = self.published.borrow().clone();
         let new = Published {
             table: table.clone(),
+            documents: self.last_good.clone(),
             origin,
             refused: refused.into(),
             warnings: warnings.into(),
@@ -138,7 +143,6 @@ impl Publisher {
         log_news(&old, &new);
         self.published.send_replace(Arc::new(new));
         log_difference(&old_table, &table, origin);
-        self.last_good = Arc::new(last_good);
         let applied_at = table.applied_at;
         self.snapshots.send_replace(Snapshot { revision, applied_at, last_good: self.last_good.clone() });
     }

@@ -15,6 +15,7 @@ use crate::admin::drains::StoreFuture;
 use crate::admin::*;
 use crate::drain::progress::State;
 use crate::routing::{Backend, BackendAddress, BackendId, Refusal, Table};
+use crate::source::history::History;
 use crate::source::{Origin, Published};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::metrics::{Metrics, MetricsSources};
@@ -44,6 +45,7 @@ pub(crate) fn table(revision: u64) -> Table {
 
 pub(crate) fn published(table: Table) -> Published {
     Published {
+        documents: Arc::default(),
         table: Arc::new(table),
         origin: Origin::Source,
         connected: true,
@@ -203,6 +205,8 @@ pub(crate) struct Proxy {
     pub(crate) server: tokio::task::JoinHandle<()>,
     /// Commands of a worker that never answers.
     pub(crate) hung: Option<mpsc::Receiver<Command>>,
+    /// Where its history is.
+    folder: tempfile::TempDir,
 }
 
 pub(crate) struct Options {
@@ -221,6 +225,10 @@ pub(crate) fn options(surface: Surface) -> Options {
     }
 }
 
+fn history(folder: &tempfile::TempDir) -> History {
+    History::new(folder.path(), "etcd:/holdfast".to_owned())
+}
+
 pub(crate) async fn proxy(options: Options) -> Proxy {
     let fleet = Arc::<Fleet>::default();
     let (publish, published) = watch::channel(Arc::new(published(table(17))));
@@ -235,6 +243,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
         started_at: SystemTime::now(),
         version: "1.2.3",
     });
+    let folder = tempfile::tempdir().unwrap();
     let (first, commands) = mpsc::channel(8);
     tokio::spawn(worker(0, commands, Arc::clone(&fleet)));
     let (second, commands) = mpsc::channel(8);
@@ -255,6 +264,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
         listeners: vec![ListenerInfo { name: "game".into(), address: ([0, 0, 0, 0], 7000).into() }],
         metrics,
         drains: options.drains,
+        history: history(&folder),
         listeners_bound: AtomicBool::new(true),
         stopping: AtomicBool::new(false),
     });
@@ -262,7 +272,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
     let address = listener.address().unwrap();
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, options.surface, Arc::clone(&state), stop.clone()));
-    Proxy { state, publish, fleet, address, stop, server, hung }
+    Proxy { state, publish, fleet, address, stop, server, hung, folder }
 }
 
 pub(crate) struct Reply {
@@ -291,6 +301,10 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) ->
 }
 
 impl Proxy {
+    pub(crate) fn history(&self) -> History {
+        history(&self.folder)
+    }
+
     pub(crate) async fn send(&self, request: &str) -> Reply {
         match &self.address {
             Address::Tcp(address) => talk(TcpStream::connect(address).await.unwrap(), request).await,
