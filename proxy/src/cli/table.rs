@@ -19,7 +19,7 @@ use crate::source::files::scan;
 /// How often `watch` looks.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
-/// The routing documents: what is in force here, what was, and what differs
+/// Read and compare the routing documents, now and before
 #[derive(Debug, Subcommand)]
 pub enum TableCommand {
     /// List the documents in force, with their revisions
@@ -65,8 +65,9 @@ Examples:
     },
     /// List the last tables that were in force
     #[command(after_help = "\
-This proxy keeps a table on disk for each change, at most one a second, the last hundred; so the
-history is longer than etcd's own. Numbers count up, whatever the revisions do.
+This proxy keeps a table on disk for each change, at most one a second, the last
+hundred: longer than etcd's own history lasts. Numbers count up, whatever the
+revisions do.
 
 Examples:
   holdfast table history
