@@ -85,12 +85,15 @@ impl Session {
         self.look_after_journal(env);
     }
 
-    /// Memory is short, and its client isn't read for what is kept of it.
-    pub fn make_room<E: Effects>(&mut self, env: &mut E) {
-        let Phase::Active { link } = self.phase else { return };
-        if self.journal.is_kept() && self.journal.checkpoint.is_none() && self.trimmable_bytes() > 0 {
-            self.ask_checkpoint(link, env);
+    /// Memory is short, and much of it is kept of this session. `false`: a state would help, and has no room.
+    pub fn make_room<E: Effects>(&mut self, env: &mut E) -> bool {
+        let Phase::Active { link } = self.phase else { return true };
+        let helps = self.journal.is_kept() && !self.journal.too_large && self.trimmable_bytes() > 0;
+        if !helps || self.journal.checkpoint.is_some() || !env.link_is_up(link) {
+            return true;
         }
+        self.ask_checkpoint(link, env);
+        self.journal.checkpoint.is_some()
     }
 
     /// Nothing came in a whole interval, or memory is short: room that is empty is given back.

@@ -72,6 +72,8 @@ pub struct Pressure {
     /// Sessions are marked that hold more than their share.
     marks: bool,
     next_relief: Option<Instant>,
+    /// A session with much journal found no room for the state that would trim it.
+    starved: bool,
     complained: Option<Instant>,
 }
 
@@ -95,7 +97,16 @@ impl Pressure {
         limits[Limit::LinkOutboxBytes as usize].set(config.link_outbox_bytes);
         limits[Limit::TransferPoolBytes as usize].set(config.transfer_pool_bytes);
         let bound = config.kept_bytes;
-        Self { bound, total: 0, near: false, full: false, marks: false, next_relief: None, complained: None }
+        Self {
+            bound,
+            total: 0,
+            near: false,
+            full: false,
+            marks: false,
+            next_relief: None,
+            starved: false,
+            complained: None,
+        }
     }
 
     pub fn is_near(&self) -> bool {
@@ -195,8 +206,9 @@ impl Hub {
     }
 
     pub fn unreserve(&mut self, bytes: u64) {
-        // Who had no room for the next state may have it now.
-        self.pressure.next_relief = None;
+        if std::mem::take(&mut self.pressure.starved) {
+            self.pressure.next_relief = None;
+        }
         self.shift(Kept::Transfer, bytes, 0);
         self.weigh();
     }
@@ -337,7 +349,11 @@ impl Worker {
         let is_large = |(_, slot): &(SessionKey, &Slot)| slot.seat.kept.journal / sharers(slot) > share;
         let large: Vec<SessionKey> = self.slots.iter().filter(is_large).map(|(key, _)| key).collect();
         for key in large {
-            self.drive(key, |session, fx| session.make_room(fx));
+            if self.drive(key, |session, fx| session.make_room(fx)) == Some(false) {
+                // The others would fare no better.
+                self.hub.pressure.starved = true;
+                break;
+            }
         }
     }
 
@@ -455,6 +471,7 @@ mod tests {
             full: false,
             marks: false,
             next_relief: None,
+            starved: false,
             complained: None,
         }
     }
