@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdfast_stage::chaos::{Options, Recovery, run};
 
 const SEED: u64 = 20_261_123;
-const STORM: Duration = Duration::from_secs(30);
+const STORM: Duration = Duration::from_secs(60);
 
 #[test]
 fn every_player_survives_a_storm_of_faults() {
