@@ -229,7 +229,9 @@ impl Session {
     /// What would be kept has no bound any more.
     pub(super) fn give_up_journal<E: Effects>(&mut self, link: LinkId, env: &mut E) {
         env.note(Note::Unprotected { link });
-        self.journal.gave_up = true;
+        // What is on its way of a state is of no use, and no other is asked for.
+        self.abandon_checkpoint(env);
+        (self.journal.gave_up, self.journal.too_large) = (true, true);
         self.journal.state = None;
         self.outbound.set_keeps(false);
         self.journal.records.forget();

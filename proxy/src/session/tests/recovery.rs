@@ -326,3 +326,16 @@ fn a_checkpoint_that_is_long_in_coming_holds_no_room() {
     assert_eq!((world.seats[0].checkpoints, world.hub.reserved), (1, 0));
     finish(&mut world);
 }
+
+#[test]
+fn records_that_outgrow_their_bound_while_there_is_no_room_for_a_state_are_given_up_and_nobody_is_at_fault() {
+    let mut service = surviving(Recovery::Delta);
+    service.limits.max_journal_bytes = 4_000;
+    let mut world = ticking(service);
+    world.hub.pool_bytes = 0;
+    world.advance(Duration::from_secs(60));
+    assert_eq!((world.seats[0].unprotected, world.seats[0].faults.len()), (1, 0));
+    assert!(world.sessions[0].journal_room_bytes() < 1000, "room for one record, no more");
+    world.hub.pool_bytes = 1 << 20;
+    finish(&mut world);
+}
