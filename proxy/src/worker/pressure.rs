@@ -96,7 +96,10 @@ impl Pressure {
         limits[Limit::KeptBytes as usize].set(config.kept_bytes);
         limits[Limit::LinkOutboxBytes as usize].set(config.link_outbox_bytes);
         limits[Limit::TransferPoolBytes as usize].set(config.transfer_pool_bytes);
-        let bound = config.kept_bytes;
+        Self::within(config.kept_bytes)
+    }
+
+    fn within(bound: u64) -> Self {
         Self {
             bound,
             total: 0,
@@ -463,22 +466,9 @@ fn is_slow(seat: &Seat, reason: CloseReason, over: Over, now: Instant) -> bool {
 mod tests {
     use super::*;
 
-    fn pressure(bound: u64) -> Pressure {
-        Pressure {
-            bound,
-            total: 0,
-            near: false,
-            full: false,
-            marks: false,
-            next_relief: None,
-            starved: false,
-            complained: None,
-        }
-    }
-
     #[test]
     fn near_and_full_are_left_well_below_where_they_were_entered() {
-        let mut pressure = pressure(800);
+        let mut pressure = Pressure::within(800);
         let mut at = |total, near, full, relieves| {
             pressure.total = total;
             assert_eq!(pressure.weigh(), relieves, "{total}");
