@@ -2,6 +2,7 @@
 //!
 //! Every field of every kind stands here as an option, so that a wrong or misplaced one is an error with its name.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::length::{LengthParts, Order, Width};
@@ -18,7 +19,7 @@ const HEADER_LIMIT: u64 = 1024;
 const DELIMITER_LIMIT: usize = 16;
 
 /// The `framing` of a service's document, as typed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawFraming {
     /// `length`, `varint` or `lines`.

@@ -1,5 +1,6 @@
 //! `backends/<service>/<backend>`: where a backend listens, and what its share is.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{fault, key, line, within};
@@ -10,7 +11,7 @@ use crate::routing::table::{Backend, BackendAddress, BackendId};
 /// Largest weight and share: sums of them stay far from overflow.
 pub const MAX_WEIGHT: u32 = 1_000_000;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawBackend {
     /// `host:port`, or `unix:/path`.

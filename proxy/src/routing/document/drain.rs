@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use holdfast_protocol::InstanceId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{fault, line, within};
@@ -12,7 +13,7 @@ use crate::routing::table::{BackendId, DrainOrder};
 /// A day: longer is a slip of the pen.
 pub const MAX_DEADLINE_S: u64 = 86_400;
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawDrain {
     /// From the moment the order is first seen; the service's default when absent.

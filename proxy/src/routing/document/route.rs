@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::backend::{MAX_WEIGHT, version};
@@ -11,7 +12,7 @@ use super::{fault, key, strict::shorten, within};
 use crate::config::FieldError;
 use crate::routing::table::{Prefer, Route, RouteMatch};
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawRoute {
     /// Name of a listener; proxies without it ignore the route.
@@ -30,7 +31,7 @@ pub struct RawRoute {
     pub source: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawPrefer {
     #[default]

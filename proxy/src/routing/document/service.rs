@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{drain::MAX_DEADLINE_S, fault, strict::shorten, within};
@@ -16,7 +17,7 @@ const MIB: u64 = 1024 * 1024;
 /// Longest wait that may be given in milliseconds: ten minutes.
 const MAX_WAIT_MS: u64 = 600_000;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawService {
     /// `link`; `stream` and `frames` are not built yet.
@@ -42,7 +43,7 @@ fn default_recovery() -> String {
 }
 
 /// What becomes of a session whose backend crashed with its state.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawOnCrash {
     #[default]
@@ -51,7 +52,7 @@ pub enum RawOnCrash {
 }
 
 /// Bounds of one session, and how long it waits for things.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawLimits {
     pub client_window_bytes: u64,
@@ -102,7 +103,7 @@ impl Default for RawLimits {
 }
 
 /// How sessions leave a draining backend.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawDrainPolicy {
     pub in_flight: u64,
@@ -125,28 +126,28 @@ impl Default for RawDrainPolicy {
 }
 
 /// How live sessions move towards shares and weights when those, or the backends, change.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawRebalance {
     /// Moves begun per second on one worker.
     pub per_second: u64,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawOnDeadline {
     Keep,
     Close,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawOnSigterm {
     Move,
     Park,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawTrace {
     /// Absent: the proxy's `telemetry.ratio`.
