@@ -24,6 +24,7 @@ mod rebalance;
 mod recovery;
 mod slot;
 mod stream;
+pub mod tally;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -2,13 +2,16 @@
 //!
 //! Commands travel over a bounded channel; each question carries the `oneshot` for its answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_protocol::InstanceId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::tally::Tally;
 use crate::drain::progress::State;
-use crate::routing::BackendId;
+use crate::routing::{Backend, BackendId};
 
 pub enum Command {
     /// The table in the shared slot has changed.
@@ -23,6 +26,10 @@ pub enum Command {
     /// How far the drains are.
     Drains {
         answer: oneshot::Sender<DrainRows>,
+    },
+    /// How each backend has treated its sessions.
+    Tallies {
+        answer: oneshot::Sender<Vec<BackendTally>>,
     },
     /// Ask the backend how many attachments it has; the answer shows in `Links`.
     AskCount {
@@ -93,6 +100,24 @@ pub struct LinkView {
     /// The backend's attachments over all links of all proxies, as it said last; absent while it isn't known.
     #[serde(default)]
     pub attachments: Option<u64>,
+}
+
+/// One worker's account of one backend.
+#[derive(Debug, Clone)]
+pub struct BackendTally {
+    pub backend: Arc<Backend>,
+    pub sessions: u64,
+    pub tally: Tally,
+    /// What it said of itself when its link came up last.
+    pub spoken: Option<Spoken>,
+}
+
+/// What a backend reads and writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spoken {
+    pub instance: InstanceId,
+    pub writes_format: String,
+    pub reads_formats: Vec<String>,
 }
 
 /// How far a drain is, on one worker or on all of a proxy's.

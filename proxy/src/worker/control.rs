@@ -11,6 +11,7 @@ use super::accept::{self, Listener};
 use super::command::Command;
 use super::groups::traveller::{self, Traveller};
 use super::link::LinkState;
+use super::tally::Tally;
 use super::{Worker, clock, with_worker};
 use crate::routing::BackendId;
 use crate::session::LinkId;
@@ -88,6 +89,7 @@ impl Worker {
             Command::Sessions { limit, answer } => reply(answer, self.session_views(limit)),
             Command::Links { answer } => reply(answer, self.link_views()),
             Command::Drains { answer } => reply(answer, self.drain_rows()),
+            Command::Tallies { answer } => reply(answer, self.tallies()),
             Command::AskCount { backend } => self.ask_count(&backend),
             Command::Drain { backend, deadline, reason, answer } => {
                 reply(answer, self.drain_here(&backend, deadline, reason));
@@ -111,6 +113,9 @@ impl Worker {
             let now = self.hub.now;
             let link = self.hub.link_mut(id);
             if let Some(backend) = table.backends.get(&link.backend.id) {
+                if link.backend.version != backend.version {
+                    link.tally = Tally::default();
+                }
                 link.backend = Arc::clone(backend);
                 // It may have come back with this change, or moved.
                 if link.state == LinkState::Dead {

@@ -89,6 +89,7 @@ impl Effects for Fx<'_> {
         if let Some(before) = self.seat.link.take() {
             let link = self.hub.link_mut(before);
             link.sessions = link.sessions.saturating_sub(self.seat.weight);
+            self.seat.before = Some(before);
         }
         if let Some(link) = link {
             self.hub.link_mut(link).sessions += self.seat.weight;
@@ -213,10 +214,16 @@ impl Effects for Fx<'_> {
     }
 
     fn processed(&mut self, entry: &Entry<'_>) {
-        if entry.kind != Kind::Frame || !self.hub.tracer.enabled() {
+        if entry.kind != Kind::Frame {
             return;
         }
         let took_us = self.hub.clock.stamp(self.hub.now).saturating_sub(entry.received);
+        if let Some(link) = self.seat.link {
+            self.hub.link_mut(link).tally.service.add(took_us);
+        }
+        if !self.hub.tracer.enabled() {
+            return;
+        }
         if entry.trace.sampled || u128::from(took_us) >= self.service.trace.slow_frame.as_micros() {
             let member =
                 if self.is_group { Addressed::parse(entry.frame).map(|one| one.member) } else { None };
@@ -228,6 +235,7 @@ impl Effects for Fx<'_> {
 
     fn note(&mut self, note: Note<'_>) {
         self.note_life(note);
+        self.count(note);
         match note {
             Note::Freezing(cause) => self.handoff_begins(cause),
             Note::StateBegins => self.phase("state"),
@@ -271,6 +279,9 @@ impl Effects for Fx<'_> {
         }
         for timer in super::slot::TIMERS {
             self.timer(timer, None);
+        }
+        if let (CloseReason::BackendClose, Some(link), false) = (reason, self.seat.before, self.is_group) {
+            self.hub.link_mut(link).tally.closes += 1;
         }
         let age_s = self.hub.now.saturating_duration_since(self.seat.opened).as_secs();
         match reason {
@@ -339,6 +350,28 @@ impl Fx<'_> {
 
     fn name(&self, link: LinkId) -> String {
         self.hub.link(link).backend.id.to_string()
+    }
+
+    /// What the backend's tally says of it.
+    fn count(&mut self, note: Note<'_>) {
+        let players = self.seat.weight;
+        match note {
+            Note::Attached { link } => self.hub.link_mut(link).tally.attached += players,
+            Note::Refused { link, .. } => self.hub.link_mut(link).tally.refused += players,
+            Note::Late { link } => self.hub.link_mut(link).tally.late += players,
+            Note::Fault { link, .. } | Note::Failed { link, .. } => {
+                self.seat.faulted = true;
+                self.hub.link_mut(link).tally.faults += players;
+            }
+            Note::Diverged { link, .. } => {
+                self.seat.faulted = true;
+                self.hub.link_mut(link).tally.diverged += players;
+            }
+            Note::Lost { link } if !std::mem::take(&mut self.seat.faulted) => {
+                self.hub.link_mut(link).tally.crashes += players;
+            }
+            _ => {}
+        }
     }
 
     /// What a session's own span says of it: the first attachment, and where each move led.

@@ -229,6 +229,13 @@ impl Worker {
 
     fn over(&mut self, member: SessionId, reason: CloseReason) {
         let Some(key) = self.by_id.get(&member).copied() else { return };
+        let aboard = self.slots.get(key).and_then(|slot| slot.seat.company.aboard);
+        let at = aboard
+            .and_then(|group| self.slots.get(group))
+            .and_then(|slot| slot.seat.link.or(slot.seat.before));
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.seat.before = at;
+        }
         self.disembarks(key);
         self.drive(key, |session, fx| session.part(reason, fx));
     }

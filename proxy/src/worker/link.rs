@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::slot::SessionKey;
 use super::stream::{Outbox, Stream};
+use super::tally::Tally;
 use crate::drain::Drain;
 use crate::routing::pick::Logic;
 use crate::routing::{Backend, DrainOrder};
@@ -165,6 +166,8 @@ pub struct Link {
     /// The link is to be closed, with the reason.
     pub doomed: Option<String>,
     pub faults: Faults,
+    /// How it has treated its sessions, since it has this version.
+    pub tally: Tally,
     /// Its backend is off the list and nobody needs it: the place is free when its task has ended.
     pub retired: bool,
     complained: Seldom,
@@ -212,6 +215,7 @@ impl Link {
             demand: Arc::new(Notify::new()),
             doomed: None,
             faults: Faults::default(),
+            tally: Tally::default(),
             retired: false,
             complained: Seldom::default(),
             warned: Seldom::default(),

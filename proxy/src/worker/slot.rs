@@ -60,6 +60,10 @@ pub struct Seat {
     pub owes_ack: bool,
     /// The link that counts this session as its own.
     pub link: Option<LinkId>,
+    /// The link that counted it before.
+    pub before: Option<LinkId>,
+    /// Its backend broke a rule: that it is lost to the session then is no crash.
+    pub faulted: bool,
     /// The draining link that this session is leaving under a drain's pace.
     pub leaving: Option<LinkId>,
     /// The link that it is to leave, though its backend may take sessions (again).
@@ -111,6 +115,8 @@ impl Seat {
             dirty: false,
             owes_ack: false,
             link: None,
+            before: None,
+            faulted: false,
             leaving: None,
             avoids: None,
             returning: false,

@@ -1,7 +1,7 @@
 //! What a worker shows of itself.
 
 use super::Worker;
-use super::command::{DrainProgress, DrainRow, DrainRows, LinkView, SessionView};
+use super::command::{BackendTally, DrainProgress, DrainRow, DrainRows, LinkView, SessionView, Spoken};
 use super::link::{Link, LinkState};
 use super::slot::Slot;
 use crate::drain::progress::{Progress, State};
@@ -50,6 +50,20 @@ impl Worker {
             attachments: link.attachments.filter(|_| link.state == LinkState::Up).map(u64::from),
         };
         self.hub.links.iter().filter(|link| !link.retired).map(view).collect()
+    }
+
+    pub(super) fn tallies(&self) -> Vec<BackendTally> {
+        let row = |link: &Link| BackendTally {
+            backend: std::sync::Arc::clone(&link.backend),
+            sessions: link.sessions,
+            tally: link.tally.clone(),
+            spoken: link.peer.as_ref().map(|peer| Spoken {
+                instance: peer.instance,
+                writes_format: peer.writes_format.clone(),
+                reads_formats: peer.reads_formats.clone(),
+            }),
+        };
+        self.hub.links.iter().filter(|link| !link.retired).map(row).collect()
     }
 
     fn drain_progress(&self, link: &Link) -> Option<DrainProgress> {

@@ -149,6 +149,9 @@ async fn worker(number: u16, mut commands: mpsc::Receiver<Command>, fleet: Arc<F
                 draining.push("local".to_owned());
                 let _ = answer.send(true);
             }
+            Command::Tallies { answer } => {
+                let _ = answer.send(Vec::new());
+            }
             Command::Undrain { backend, answer } => {
                 order(format!("undrain {backend}"));
                 let _ = answer.send(false);
