@@ -165,7 +165,10 @@ mod tests {
         wire.set_up(false);
         // Orders are taken in their order.
         wire.cut(None).unwrap();
-        assert_eq!(TcpStream::connect(wire.address()).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        // A process that another test starts at this moment holds the listener's copy until it is on its own.
+        let refused = || TcpStream::connect(wire.address()).err();
+        let error = crate::wait::until_some("a refusal", Duration::from_secs(10), || Ok(refused())).unwrap();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         wire.set_up(true);
         wire.cut(None).unwrap();
         TcpStream::connect(wire.address()).unwrap();
