@@ -10,4 +10,4 @@ pub mod table;
 
 pub use compile::{Compiled, Refusal, Warning, compile};
 pub use documents::{Documents, LastGood};
-pub use table::{Backend, BackendAddress, BackendId, DrainOrder, Route, Service, Table};
+pub use table::{Backend, BackendAddress, BackendId, DrainOrder, Rollout, Route, Service, Table};

@@ -2,6 +2,7 @@
 //!
 //! All documents are judged together at each change, so the order in which they were written doesn't matter.
 
+mod rollouts;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -97,7 +98,9 @@ impl Compiled {
             Document::Drain(drain) => {
                 self.table.drains.insert(drain.backend.clone(), drain.clone());
             }
-            Document::Rollout => self.warn(key, "rollouts are not built yet: this key is ignored".to_owned()),
+            Document::Rollout(rollout) => {
+                self.table.rollouts.insert(rollout.service.to_string(), rollout.clone());
+            }
         }
         self.last_good.insert(key.clone(), good.clone());
     }
@@ -111,10 +114,6 @@ impl Compiled {
             since,
             last_good,
         });
-    }
-
-    fn warn(&mut self, key: &str, text: String) {
-        self.warnings.push(Warning { key: key.to_owned(), text });
     }
 }
 
@@ -146,6 +145,7 @@ fn warn(compiled: &mut Compiled) {
         }
     }
     compiled.warnings.extend(warnings);
+    rollouts::warn(compiled);
 }
 
 fn absent_versions<'a>(

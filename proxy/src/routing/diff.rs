@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::table::{Backend, DrainOrder, DrainPolicy, Limits, Route, Service, Table};
+use super::table::{
+    AbortRule, Backend, DrainOrder, DrainPolicy, Limits, PauseRule, Rollout, Route, Service, Table,
+};
 
 /// One document that came, went, or one of its fields that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,7 @@ pub fn difference(old: &Table, new: &Table) -> Vec<Change> {
     compare(&mut changes, "backends", &old.backends, &new.backends, backend_fields);
     compare(&mut changes, "routes", &old.routes, &new.routes, route_fields);
     compare(&mut changes, "drains", &old.drains, &new.drains, drain_fields);
+    compare(&mut changes, "rollouts", &old.rollouts, &new.rollouts, rollout_fields);
     changes
 }
 
@@ -174,6 +177,44 @@ fn drain_fields(drain: &DrainOrder) -> Fields {
         ("deadline", deadline.map_or_else(|| "-".to_owned(), |deadline| format!("{deadline:?}"))),
         ("reason", format!("{reason:?}")),
         ("instance", or_dash(instance.map(|instance| instance.to_string()).as_deref())),
+    ]
+}
+
+fn rollout_fields(rollout: &Rollout) -> Fields {
+    let Rollout {
+        service: _,
+        from,
+        to,
+        steps,
+        interval,
+        per_second,
+        abort,
+        pause,
+        order,
+        reason,
+        attempt,
+        force,
+    } = rollout;
+    let AbortRule { failures_percent, window, lasting, count } = abort;
+    let steps: Vec<_> = steps.iter().map(ToString::to_string).collect();
+    let counted: Vec<_> = count.iter().map(|failure| format!("{failure:?}").to_lowercase()).collect();
+    let PauseRule { p99, lasting: slow_for } = pause;
+    vec![
+        ("from", from.to_string()),
+        ("to", to.to_string()),
+        ("steps", steps.join(",")),
+        ("interval", format!("{interval:?}")),
+        ("per_second", or_dash(per_second.map(|pace| pace.to_string()).as_deref())),
+        ("abort.failures_percent", failures_percent.to_string()),
+        ("abort.window", format!("{window:?}")),
+        ("abort.for", format!("{lasting:?}")),
+        ("abort.count", counted.join(",")),
+        ("pause.p99", format!("{p99:?}")),
+        ("pause.for", format!("{slow_for:?}")),
+        ("order", format!("{order:?}").to_lowercase()),
+        ("reason", format!("{reason:?}")),
+        ("attempt", attempt.to_string()),
+        ("force", force.to_string()),
     ]
 }
 

@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod drain;
 pub mod key;
+pub mod rollout;
 pub mod route;
 pub mod service;
 mod strict;
@@ -13,11 +14,12 @@ mod strict;
 use std::sync::Arc;
 
 use crate::config::FieldError;
-use crate::routing::table::{Backend, DrainOrder, Route, Service};
+use crate::routing::table::{Backend, DrainOrder, Rollout, Route, Service};
 
 pub use backend::RawBackend;
 pub use drain::RawDrain;
 pub use key::Key;
+pub use rollout::RawRollout;
 pub use route::RawRoute;
 pub use service::RawService;
 
@@ -31,8 +33,7 @@ pub enum Document {
     Backend(Arc<Backend>),
     Route(Arc<Route>),
     Drain(Arc<DrainOrder>),
-    /// Known, and not acted on yet.
-    Rollout,
+    Rollout(Arc<Rollout>),
 }
 
 impl Document {
@@ -47,7 +48,9 @@ impl Document {
             }
             Key::Route(name) => Self::Route(Arc::new(strict::read::<RawRoute>(bytes)?.check(name.clone())?)),
             Key::Drain(id) => Self::Drain(Arc::new(strict::read::<RawDrain>(bytes)?.check(id.clone())?)),
-            Key::Rollout(_) => Self::Rollout,
+            Key::Rollout(service) => {
+                Self::Rollout(Arc::new(strict::read::<RawRollout>(bytes)?.check(service.clone())?))
+            }
         })
     }
 }

@@ -23,6 +23,8 @@ pub struct Table {
     pub routes: BTreeMap<String, Arc<Route>>,
     pub backends: BTreeMap<BackendId, Arc<Backend>>,
     pub drains: BTreeMap<BackendId, Arc<DrainOrder>>,
+    /// By service.
+    pub rollouts: BTreeMap<String, Arc<Rollout>>,
 }
 
 impl Table {
@@ -36,6 +38,7 @@ impl Table {
             routes: BTreeMap::new(),
             backends: BTreeMap::new(),
             drains: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
         }
     }
 
@@ -252,6 +255,65 @@ pub struct DrainOrder {
     pub reason: String,
     /// Only that run of the backend.
     pub instance: Option<InstanceId>,
+}
+
+/// A `rollouts/` key in force: how players are brought from one version of a service to another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollout {
+    pub service: Arc<str>,
+    pub from: Arc<str>,
+    pub to: Arc<str>,
+    /// Percent of the players on `to`, growing; at least one.
+    pub steps: Vec<u32>,
+    /// How long each step lasts.
+    pub interval: Duration,
+    /// Moves begun per second on one worker; the service's pace of drains otherwise.
+    pub per_second: Option<u32>,
+    pub abort: AbortRule,
+    pub pause: PauseRule,
+    pub order: RolloutOrder,
+    pub reason: String,
+    /// Tells a rollout from an earlier one between the same versions.
+    pub attempt: u64,
+    /// Even if players couldn't be moved back.
+    pub force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutOrder {
+    Run,
+    Pause,
+    Abort,
+}
+
+/// When a rollout's players are moved back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AbortRule {
+    pub failures_percent: f64,
+    /// Failures are counted over this time.
+    pub window: Duration,
+    /// For so long the share must be exceeded.
+    pub lasting: Duration,
+    pub count: Vec<Failure>,
+}
+
+/// How a backend fails a player.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    Refused,
+    Late,
+    Fault,
+    Close,
+    Crash,
+    Divergence,
+}
+
+/// When a rollout stays where it is, and somebody is to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PauseRule {
+    /// Of the time from a frame's arrival until the game has processed it.
+    pub p99: Duration,
+    pub lasting: Duration,
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ pub(crate) fn table(revision: u64) -> Table {
         routes: BTreeMap::new(),
         backends: [backend("arena/a"), backend("arena/b")].into(),
         drains: BTreeMap::new(),
+        rollouts: BTreeMap::new(),
     }
 }
 
