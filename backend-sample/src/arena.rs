@@ -15,6 +15,7 @@ use holdfast_backend::{
 
 use crate::battle::Battle;
 use crate::hero::{Core, Hero};
+use crate::mishaps::Mishaps;
 use crate::wire::{Ask, Fields, Input, Refused, Tag, encode_reply};
 
 pub(crate) const TICK: Timer = Timer(1);
@@ -38,17 +39,14 @@ pub struct Rules {
     /// Time between ticks; None: no ticks.
     pub tick: Option<Duration>,
     pub faults: Faults,
+    pub mishaps: Mishaps,
 }
 
-/// What goes wrong on purpose.
+/// What goes wrong on purpose, each time.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
-    /// Every player is refused, for now.
-    pub refuse_attach: bool,
     /// Every saved state comes out damaged.
     pub corrupt_state: bool,
-    /// Each frame takes this long.
-    pub slow: Duration,
     /// The player is closed at this frame.
     pub close_at: Option<u64>,
 }
@@ -68,8 +66,8 @@ impl Game for Arena {
     type Session = Player;
 
     fn open(&self, opening: Opening<'_>, context: &mut Context<'_>) -> Result<Player, Refusal> {
-        if self.rules.faults.refuse_attach {
-            return Err(Refusal::for_now("told to refuse players (--refuse-attach)"));
+        if self.rules.mishaps.refuses() {
+            return Err(Refusal::for_now("told to refuse players (--refuse-attach, --fault)"));
         }
         let hero = match opening {
             Opening::State(bytes) | Opening::Recovered(bytes) => {
@@ -108,10 +106,8 @@ pub struct Player {
 
 impl Session for Player {
     fn frame(&mut self, frame: &[u8], context: &mut Context<'_>) {
-        let Faults { slow, close_at, .. } = self.rules.faults;
-        if !slow.is_zero() {
-            std::thread::sleep(slow);
-        }
+        let close_at = self.rules.faults.close_at;
+        let befallen = self.rules.mishaps.befall_frame();
         let Ok(input) = Input::decode(frame) else {
             // Not one of our players: nothing it sends later can be understood either.
             context.close();
@@ -123,7 +119,7 @@ impl Session for Player {
         encode_reply(frame, input.seq, core, self.rules.tick_ms(), served_by, &mut self.out);
         context.send(&self.out);
         self.tell(CHANGED_CORE, context, |hero, out| hero.core.encode(out));
-        let close = close_at == Some(self.hero.core.count);
+        let close = befallen || close_at == Some(self.hero.core.count);
         match input.ask {
             Ask::Burst(ticks) => {
                 (0..ticks).for_each(|_| self.tick(context));

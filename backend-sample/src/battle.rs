@@ -42,8 +42,8 @@ impl Battle {
         opening: Opening<'_>,
         context: &mut GroupContext<'_>,
     ) -> Result<Self, Refusal> {
-        if rules.faults.refuse_attach {
-            return Err(Refusal::for_now("told to refuse matches (--refuse-attach)"));
+        if rules.mishaps.refuses() {
+            return Err(Refusal::for_now("told to refuse matches (--refuse-attach, --fault)"));
         }
         let served_by = Tag { instance: 0, version: String::new() };
         let world = World::default();
@@ -83,9 +83,7 @@ impl Group for Battle {
     }
 
     fn frame(&mut self, member: SessionId, frame: &[u8], context: &mut GroupContext<'_>) {
-        if !self.rules.faults.slow.is_zero() {
-            std::thread::sleep(self.rules.faults.slow);
-        }
+        let befallen = self.rules.mishaps.befall_frame();
         let Some(Member { hero, state_bytes }) = self.members.get_mut(&member) else { return };
         let Ok(input) = Input::decode(frame) else {
             // Not one of our players: nothing it sends later can be understood either.
@@ -107,7 +105,7 @@ impl Group for Battle {
             (0..ticks)
                 .for_each(|_| context.send(member, written(&mut self.out, |out| hero.tick().encode(out))));
         }
-        let closes = self.rules.faults.close_at == Some(hero.core.count);
+        let closes = befallen || self.rules.faults.close_at == Some(hero.core.count);
         let leaves = (input.ask == Ask::Leave).then(|| {
             hero.served_by.clone_from(&self.served_by);
             hero.save(*state_bytes)

@@ -8,6 +8,7 @@
 pub mod arena;
 pub mod battle;
 pub mod hero;
+pub mod mishaps;
 pub mod players;
 pub mod wire;
 pub mod world;

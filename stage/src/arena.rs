@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{Process, Stage, free_address, sample_binary};
@@ -24,6 +25,8 @@ pub struct ArenaSpec {
     pub plain: bool,
     /// More flags, faults for instance.
     pub flags: Vec<String>,
+    /// What goes wrong by chance from the start; `None`: nothing, and that can't be changed later.
+    pub faults: Option<String>,
 }
 
 impl ArenaSpec {
@@ -34,6 +37,7 @@ impl ArenaSpec {
             unix: false,
             plain: false,
             flags: Vec::new(),
+            faults: None,
         }
     }
 
@@ -57,6 +61,12 @@ impl ArenaSpec {
         self.flags.extend(flags.into_iter().map(str::to_owned));
         self
     }
+
+    /// `refuse=0.3,slow=1500ms@0.5,close=0.01,crash=0.001`, or `none`; [`Arena::set_faults`] changes it.
+    #[must_use]
+    pub fn faults(self, faults: &str) -> Self {
+        Self { faults: Some(faults.to_owned()), ..self }
+    }
 }
 
 pub struct Arena {
@@ -64,6 +74,8 @@ pub struct Arena {
     process: Process,
     link: String,
     plain: Option<SocketAddr>,
+    /// Where its faults stand, if they may change.
+    fault_file: PathBuf,
 }
 
 impl Arena {
@@ -88,8 +100,13 @@ impl Arena {
             arguments.extend(["--plain".into(), plain.to_string().into()]);
         }
         arguments.extend(spec.flags.iter().map(OsString::from));
+        let fault_file = stage.path().join(format!("{name}.faults"));
+        if let Some(faults) = &spec.faults {
+            arguments.extend(["--fault-file".into(), fault_file.clone().into()]);
+            std::fs::write(&fault_file, faults)?;
+        }
         let process = Process::new(stage, &name, sample_binary("arena")?, arguments);
-        Ok(Self { spec, process, link, plain })
+        Ok(Self { spec, process, link, plain, fault_file })
     }
 
     /// After its end: on the same addresses. Ready when it returns.
@@ -99,6 +116,15 @@ impl Arena {
         self.process.wait_ready("listening", READY_WITHIN, || {
             connects(&link) && plain.is_none_or(|plain| TcpStream::connect(plain).is_ok())
         })
+    }
+
+    /// What goes wrong from here on (a moment later): as [`ArenaSpec::faults`], which must have been called.
+    pub fn set_faults(&self, faults: &str) -> Result<()> {
+        ensure!(self.spec.faults.is_some(), "{}: its faults can't be changed", self.spec.name);
+        // All at once, so that no half of them is read.
+        let written = self.fault_file.with_extension("new");
+        std::fs::write(&written, faults)?;
+        Ok(std::fs::rename(written, &self.fault_file)?)
     }
 
     pub fn name(&self) -> &str {

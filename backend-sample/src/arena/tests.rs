@@ -16,6 +16,7 @@ fn arena() -> Arena {
         first_state_bytes: None,
         tick: Some(Duration::from_millis(100)),
         faults: Faults { close_at: Some(9), ..Faults::default() },
+        mishaps: Mishaps::default(),
     })
 }
 

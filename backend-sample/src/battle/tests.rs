@@ -3,13 +3,15 @@
 use super::*;
 use crate::arena::Faults;
 use crate::hero::BadState;
+use crate::mishaps::Mishaps;
 
 const ADA: SessionId = SessionId([1; 16]);
 const BOB: SessionId = SessionId([2; 16]);
 
 fn empty(faults: Faults) -> Battle {
     let tag = Tag { instance: 7, version: "1.4".into() };
-    let rules = Rules { tag, state_bytes: 300, first_state_bytes: None, tick: None, faults };
+    let mishaps = Mishaps::default();
+    let rules = Rules { tag, state_bytes: 300, first_state_bytes: None, tick: None, faults, mishaps };
     Battle {
         rules: Arc::new(rules),
         world: World::default(),

@@ -1,5 +1,6 @@
 //! `arena`: the sample game as a server, behind a Holdfast proxy (`--listen`) or alone (`--plain`).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -7,6 +8,7 @@ use clap::Parser;
 use holdfast_backend::Server;
 use holdfast_sample::arena::{Arena, Faults, Rules};
 use holdfast_sample::hero::MAX_VERSION_BYTES;
+use holdfast_sample::mishaps::{Chances, Mishaps};
 use holdfast_sample::wire::Tag;
 
 /// Largest `--state-bytes`: what a proxy takes at most, by default.
@@ -46,6 +48,15 @@ struct Arguments {
     /// Tell changes of state, so that services may use `recovery: delta`
     #[arg(long)]
     deltas: bool,
+    /// Faults by chance: refuse=0.3,slow=1500ms@0.5,close=0.01,crash=0.001
+    #[arg(long, value_name = "LIST", default_value = "none")]
+    fault: Chances,
+    /// The same, from a file that may change while the game runs
+    #[arg(long, value_name = "FILE")]
+    fault_file: Option<PathBuf>,
+    /// Chooses what happens by chance
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    fault_seed: u64,
     /// Fault: refuse every player
     #[arg(long)]
     refuse_attach: bool,
@@ -81,13 +92,24 @@ impl Arguments {
             state_bytes: self.state_bytes,
             first_state_bytes: self.first_state_bytes,
             tick: (self.tick_ms > 0).then(|| Duration::from_millis(u64::from(self.tick_ms))),
-            faults: Faults {
-                refuse_attach: self.refuse_attach,
-                corrupt_state: self.corrupt_state,
-                slow: Duration::from_millis(self.slow_ms),
-                close_at: self.close_at,
-            },
+            faults: Faults { corrupt_state: self.corrupt_state, close_at: self.close_at },
+            mishaps: self.mishaps()?,
         })
+    }
+
+    fn mishaps(&self) -> anyhow::Result<Mishaps> {
+        let mut chances = self.fault;
+        if self.refuse_attach {
+            chances.refuse = 1.0;
+        }
+        if self.slow_ms > 0 {
+            chances.slow = Some((Duration::from_millis(self.slow_ms), 1.0));
+        }
+        let mishaps = Mishaps::new(chances, self.fault_seed);
+        if let Some(file) = &self.fault_file {
+            mishaps.follow(file.clone())?;
+        }
+        Ok(mishaps)
     }
 }
 
