@@ -90,6 +90,7 @@ fn placement(criterion: &mut Criterion) {
             version: if number.is_multiple_of(2) { "1.4".into() } else { "1.5".into() },
             weight: 100,
             zone: None,
+            capacity: None,
         })
     };
     let backends: Vec<_> = (0..100).map(backend).collect();

@@ -27,6 +27,8 @@ mod invariants;
 #[cfg(test)]
 mod rebalance;
 #[cfg(test)]
+mod registration;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod restart;

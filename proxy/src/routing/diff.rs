@@ -148,12 +148,13 @@ fn drain_policy_fields(drain: &DrainPolicy) -> Fields {
 }
 
 fn backend_fields(backend: &Backend) -> Fields {
-    let Backend { id: _, address, version, weight, zone } = backend;
+    let Backend { id: _, address, version, weight, zone, capacity } = backend;
     vec![
         ("address", address.to_string()),
         ("version", version.to_string()),
         ("weight", weight.to_string()),
         ("zone", or_dash(zone.as_deref())),
+        ("capacity", or_dash(capacity.map(|count| count.to_string()).as_deref())),
     ]
 }
 

@@ -87,6 +87,8 @@ pub struct Backend {
     /// Relative share among the backends of one version; 0 takes no new sessions.
     pub weight: u32,
     pub zone: Option<Arc<str>>,
+    /// Sessions that each worker has there at most.
+    pub capacity: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod connect;
 mod fleet;
 mod follow;
 mod groups;
+mod register;
 mod status;
 mod writer;
 
@@ -29,6 +30,7 @@ use backoff::Backoff;
 pub use claim::ClaimError;
 pub use fleet::FleetReader;
 pub use groups::GroupDocument;
+pub use register::{BackendRegistrar, RegistrarHandle, Registration, RegistrationState};
 pub use status::{Proxy, StatusDocument, StatusNumbers};
 pub use writer::EtcdWriter;
 
@@ -81,6 +83,8 @@ pub struct Affairs {
     pub numbers: watch::Receiver<StatusNumbers>,
     /// Where its workers ask for groups.
     pub groups: Inquiry,
+    /// Holds the key of the backend beside it.
+    pub registrar: Option<BackendRegistrar>,
 }
 
 /// Follows etcd, and holds this proxy's status key and those of its groups, until shutdown.
@@ -109,6 +113,10 @@ pub async fn start(
         Err(held) => return Err(held),
     };
     let (lease, held) = watch::channel(None);
+    // Only who holds its own id may speak in its name.
+    if let Some(registrar) = affairs.registrar {
+        tasks.spawn(registrar.run(shutdown.clone()));
+    }
     let registrar = groups::Registrar::new(Arc::clone(&config), Arc::clone(&proxy.id), affairs.groups, held);
     tasks.spawn(registrar.run(shutdown.clone()));
     let reporter = status::Reporter::new(config, proxy, affairs.numbers, source.published.clone(), lease);

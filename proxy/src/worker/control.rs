@@ -103,10 +103,8 @@ impl Worker {
     fn table_changed(&mut self) {
         let table = self.hub.config.table.load_full();
         self.hub.table = Arc::clone(&table);
-        if let Some((local, _)) = self.hub.config.local.clone()
-            && let Some(backend) = table.backends.get(&local)
-        {
-            let id = self.hub.link_for(backend);
+        if let Some(backend) = self.hub.local_backend() {
+            let id = self.hub.link_for(&backend);
             self.hub.demand(id);
         }
         for id in self.hub.link_ids() {

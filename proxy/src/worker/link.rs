@@ -243,7 +243,12 @@ impl Link {
             }
             _ => true,
         };
-        alive && able && self.doomed.is_none() && !self.is_draining()
+        alive && able && !self.is_full() && self.doomed.is_none() && !self.is_draining()
+    }
+
+    /// By this worker's own count: what others have there would be known too late to go by.
+    fn is_full(&self) -> bool {
+        self.backend.capacity.is_some_and(|capacity| self.sessions >= capacity)
     }
 
     /// Whether it runs that logic, as far as is known.
@@ -301,6 +306,7 @@ mod tests {
             version: "1".into(),
             weight: 1,
             zone: None,
+            capacity: None,
         };
         let peer = Peer {
             instance: InstanceId([1; 16]),

@@ -11,6 +11,9 @@ use crate::routing::table::{Backend, BackendAddress, BackendId};
 /// Largest weight and share: sums of them stay far from overflow.
 pub const MAX_WEIGHT: u32 = 1_000_000;
 
+/// The largest capacity.
+pub const MAX_CAPACITY: u64 = 1_000_000;
+
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawBackend {
@@ -22,10 +25,17 @@ pub struct RawBackend {
     pub weight: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// Sessions that each worker of a proxy has there at most, from 1 to 1,000,000: with so many it sends no more there.
+    /// Default: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
 }
 
+/// The weight of a backend whose document doesn't say.
+pub const DEFAULT_WEIGHT: u32 = 100;
+
 fn default_weight() -> u32 {
-    100
+    DEFAULT_WEIGHT
 }
 
 impl RawBackend {
@@ -36,6 +46,7 @@ impl RawBackend {
             version: version("version", self.version)?.into(),
             weight: within("weight", self.weight, 0..=MAX_WEIGHT)?,
             zone: self.zone.map(|zone| key::name("zone", &zone)).transpose()?,
+            capacity: self.capacity.map(|count| within("capacity", count, 1..=MAX_CAPACITY)).transpose()?,
         })
     }
 }
@@ -67,6 +78,7 @@ mod tests {
         assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "a b"}"#), "version");
         assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "1", "weight": 1000001}"#), "weight");
         assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "1", "zone": "a zone"}"#), "zone");
+        assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "1", "capacity": 0}"#), "capacity");
     }
 
     #[test]

@@ -12,6 +12,7 @@ fn backend(name: &str, version: &str, weight: u32) -> Arc<Backend> {
         version: version.into(),
         weight,
         zone: None,
+        capacity: None,
     })
 }
 

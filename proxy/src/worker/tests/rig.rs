@@ -64,6 +64,7 @@ impl Rig {
             proxy_id: "proxy".to_owned(),
             instance: InstanceId([9; 16]),
             zone: None,
+            registers_local: false,
             local: None,
             table: Arc::clone(&table),
             counters: Arc::clone(&counters),
@@ -117,6 +118,7 @@ impl Rig {
             version: "1".into(),
             weight: 100,
             zone: None,
+            capacity: None,
         };
         self.change(|table| {
             table.backends.insert(listed.id.clone(), Arc::new(listed));
