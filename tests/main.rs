@@ -19,6 +19,10 @@ mod etcd_compaction;
 #[cfg(test)]
 mod etcd_outage;
 #[cfg(test)]
+mod etcd_secured;
+#[cfg(test)]
+mod etcd_trouble;
+#[cfg(test)]
 mod group_claims;
 #[cfg(test)]
 mod groups;
