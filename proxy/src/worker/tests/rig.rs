@@ -66,6 +66,7 @@ impl Rig {
             zone: None,
             local: None,
             table: Arc::clone(&table),
+            rollouts: Arc::default(),
             counters: Arc::clone(&counters),
             tracer: Tracer::disabled(),
             ratio: 0.0,
