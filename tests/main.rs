@@ -30,6 +30,7 @@ mod rebalance;
 mod reload;
 #[cfg(test)]
 mod restart;
+mod rollout;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
