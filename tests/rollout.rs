@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use holdfast_stage::{Arena, ArenaSpec, EtcdBinary, Players, PlayersSpec, Proxy, Stage, until};
+use holdfast_stage::{
+    Arena, ArenaSpec, EtcdBinary, Players, PlayersSpec, Proxy, Stage, arena_service, until,
+};
 use serde_json::{Value, json};
 
 use crate::support::fleet::{Fleet, sessions_on};
@@ -23,6 +25,7 @@ struct Theatre {
 impl Theatre {
     fn open(stage: &Stage, proxies: usize, new: ArenaSpec) -> Result<Self> {
         let fleet = Fleet::start(stage, EtcdBinary::Current)?;
+        fleet.put("services/arena", &arena_service(&json!({"recovery": "replay"})))?;
         // Whoever comes while the new version is starting belongs to the old one.
         fleet.put(
             "routes/public",
