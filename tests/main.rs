@@ -36,6 +36,7 @@ mod registration;
 mod reload;
 #[cfg(test)]
 mod restart;
+mod rollout;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]

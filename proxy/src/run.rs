@@ -274,9 +274,10 @@ async fn follow_documents(
             tasks.spawn(files::run(path.clone(), publisher, shutdown.clone()));
         }
         SourceConfig::Etcd(etcd) => {
-            let numbers = numbers::tell(workers, tasks, shutdown);
+            let numbers = numbers::tell(workers, Arc::clone(&source.table), tasks, shutdown);
             let etcd = Arc::new((**etcd).clone());
-            let affairs = Affairs { numbers, groups: workers.claim_groups(), registrar };
+            let (groups, workers) = (workers.claim_groups(), workers.commands());
+            let affairs = Affairs { numbers, groups, rollouts: publisher.rollouts(), workers, registrar };
             etcd::start(etcd, proxy, affairs, publisher, source, tasks, shutdown).await?;
         }
     }
@@ -301,10 +302,14 @@ async fn supervise(
     signals: &mut Signals,
     tls: &mut listeners::LiveTls,
 ) -> anyhow::Result<()> {
-    let mut published = source.published.clone();
+    let (mut published, mut rollouts) = (source.published.clone(), source.rollouts.clone());
     let mut config = config.clone();
     loop {
         tokio::select! {
+            Ok(()) = rollouts.changed() => {
+                workers.set_rollouts(rollouts.borrow_and_update().clone());
+                workers.tell_table_changed().await;
+            }
             changed = published.changed() => match changed {
                 Ok(()) => workers.tell_table_changed().await,
                 Err(_) => anyhow::bail!(SOURCE_ENDED),

@@ -42,6 +42,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::rebalance::Rebalance;
+use crate::rollout::Progresses;
 use crate::routing::{BackendAddress, BackendId, Service, Table};
 use crate::session::{LinkId, Session};
 use crate::telemetry::counters::Counters;
@@ -73,6 +74,8 @@ pub struct WorkerConfig {
     /// The backend beside this proxy, and the way to it from here.
     pub local: Option<(BackendId, BackendAddress)>,
     pub table: Arc<ArcSwap<Table>>,
+    /// How far the fleet's rollouts are.
+    pub rollouts: Arc<ArcSwap<Progresses>>,
     pub counters: Arc<Counters>,
     pub tracer: Tracer,
     /// Share of frames that are sampled where the service's document doesn't say.

@@ -30,6 +30,12 @@ struct Arguments {
     /// Name in logs and traces
     #[arg(long, default_value = "arena")]
     name: String,
+    /// The format of saved states that it claims to write
+    #[arg(long, value_name = "NAME", default_value = "arena-1")]
+    writes_format: String,
+    /// One more format that it claims to read
+    #[arg(long, value_name = "NAME")]
+    reads_format: Vec<String>,
     /// Size of a player's saved state
     #[arg(long, value_name = "BYTES", default_value_t = 4096)]
     state_bytes: usize,
@@ -119,12 +125,15 @@ fn main() -> anyhow::Result<()> {
     let mut server = Server::builder(Arena::new(arguments.rules()?))
         .name(&arguments.name)
         .version(&arguments.version)
-        .state_format("arena-1")
+        .state_format(&arguments.writes_format)
         .drain_deadline(Duration::from_secs(arguments.drain_deadline_s))
         .returns(!arguments.gone_for_good)
         .groups(true);
     if arguments.deltas {
         server = server.deltas();
+    }
+    for format in &arguments.reads_format {
+        server = server.reads_format(format);
     }
     for address in &arguments.listen {
         server = server.listen(address);

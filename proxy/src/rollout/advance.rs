@@ -150,7 +150,7 @@ fn percent_of(plan: &Rollout, step: usize) -> u32 {
 fn give_up(progress: &mut Progress, reason: String, now: &Now<'_>) {
     progress.to_move_back = now.seen.on_to;
     progress.moved_back_ms = None;
-    (progress.failing_since_ms, progress.slow_since_ms) = (None, None);
+    progress.slow_since_ms = None;
     progress.percent = 0;
     progress.enter(State::Aborting, reason, now.ms);
 }

@@ -34,7 +34,7 @@ pub struct Progress {
     /// Revision of the document at which the controller paused by itself: another revision of it ends the pause.
     #[serde(default)]
     pub paused_at_revision: u64,
-    /// Since when the abort's share is exceeded without a break.
+    /// Since when the abort's share is (or was, when it was given up) exceeded without a break.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since_ms: Option<u64>,
     /// Since when the new version is too slow without a break.

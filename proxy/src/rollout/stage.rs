@@ -21,6 +21,8 @@ pub struct Stage {
     pub percent: u32,
     /// The rollout is given up, for this reason: nobody stays on `to`.
     pub back: Option<String>,
+    /// Live sessions move towards the shares.
+    pub moves: bool,
     /// Moves begun per second on one worker, if the rollout says.
     pub per_second: Option<u32>,
 }
@@ -31,15 +33,15 @@ pub fn stages(table: &Table, progresses: &Progresses) -> Stages {
     let stage = |plan: &Rollout| {
         let progress = progresses.get(&*plan.service).filter(|progress| progress.is_of(plan));
         let given_up = progress.filter(|progress| progress.state.is_given_up());
-        let percent = match progress.map(|progress| progress.state) {
-            Some(State::Running | State::Paused | State::Done) => progress.map_or(0, |known| known.percent),
-            _ => 0,
-        };
+        let has_begun = |state| matches!(state, State::Running | State::Paused | State::Done);
+        let begun = progress.filter(|progress| has_begun(progress.state));
+        let percent = begun.map_or(0, |progress| progress.percent);
         Stage {
             from: plan.from.clone(),
             to: plan.to.clone(),
             percent: percent.min(100),
             back: given_up.map(|progress| progress.reason.clone()),
+            moves: begun.is_some(),
             per_second: plan.per_second,
         }
     };
@@ -74,7 +76,7 @@ mod tests {
     use super::*;
 
     fn stage(percent: u32) -> Stage {
-        Stage { from: "1".into(), to: "2".into(), percent, back: None, per_second: None }
+        Stage { from: "1".into(), to: "2".into(), percent, back: None, moves: true, per_second: None }
     }
 
     fn shares(list: &[(&str, u32)]) -> Shares {

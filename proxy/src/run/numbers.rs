@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::workers::Workers;
+use crate::rollout::account;
+use crate::routing::Table;
 use crate::source::etcd::StatusNumbers;
 use crate::telemetry::counters::{Cell, Counters};
-use crate::worker::command::{Command, DrainRow, DrainRows};
+use crate::worker::command::{BackendTally, Command, DrainRow, DrainRows};
 
 /// Status keys and their numbers change at most this often.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
@@ -19,6 +22,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// Keeps the numbers of the status key fresh.
 pub fn tell(
     workers: &Workers,
+    table: Arc<ArcSwap<Table>>,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> watch::Receiver<StatusNumbers> {
@@ -28,13 +32,18 @@ pub fn tell(
         while !shutdown.is_cancelled() {
             let next = tokio::time::Instant::now() + STATUS_EVERY;
             // What isn't known anew stays as it was: a worker may not have started, or be too busy to answer.
-            let rows = tokio::select! {
-                rows = ask(&commands) => rows,
-                () = tokio::time::sleep_until(next) => None,
-                () = shutdown.cancelled() => None,
+            let table = table.load_full();
+            let (rows, tallies) = tokio::select! {
+                answers = ask_all(&commands, !table.rollouts.is_empty()) => answers,
+                () = tokio::time::sleep_until(next) => (None, None),
+                () = shutdown.cancelled() => (None, None),
             };
             let before = sender.borrow().clone();
-            let now = numbers(&counters, rows, &before);
+            let mut now = numbers(&counters, rows, &before);
+            now.versions = match tallies {
+                Some(tallies) => account::rows(&table, &tallies),
+                None => before.versions.clone(),
+            };
             sender.send_if_modified(|numbers| std::mem::replace(numbers, now) != before);
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
@@ -45,11 +54,27 @@ pub fn tell(
     receiver
 }
 
-async fn ask(workers: &[mpsc::Sender<Command>]) -> Option<Vec<DrainRows>> {
+/// `rolls_out`: somebody wants to know how versions do.
+async fn ask_all(
+    workers: &[mpsc::Sender<Command>],
+    rolls_out: bool,
+) -> (Option<Vec<DrainRows>>, Option<Vec<BackendTally>>) {
+    let drains = ask(workers, |answer| Command::Drains { answer }).await;
+    let tallies = match rolls_out {
+        true => ask(workers, |answer| Command::Tallies { answer }).await.map(|all| all.concat()),
+        false => Some(Vec::new()),
+    };
+    (drains, tallies)
+}
+
+async fn ask<T>(
+    workers: &[mpsc::Sender<Command>],
+    question: fn(oneshot::Sender<T>) -> Command,
+) -> Option<Vec<T>> {
     let mut pending = Vec::with_capacity(workers.len());
     for worker in workers {
         let (answer, receiver) = oneshot::channel();
-        worker.try_send(Command::Drains { answer }).ok()?;
+        worker.try_send(question(answer)).ok()?;
         pending.push(receiver);
     }
     let mut all = Vec::with_capacity(workers.len());
@@ -69,7 +94,8 @@ fn numbers(
         Some(workers) => (workers.iter().map(|worker| worker.revision).min().unwrap_or(0), merge(workers)),
         None => (before.applied, before.drains.clone()),
     };
-    StatusNumbers { sessions: sum(|c| &c.sessions), parked: sum(|c| &c.parked), applied, drains }
+    let (sessions, parked) = (sum(|c| &c.sessions), sum(|c| &c.parked));
+    StatusNumbers { sessions, parked, applied, drains, versions: before.versions.clone() }
 }
 
 /// The workers' rows, one for each backend: the fullest first, since a status lists only so many.

@@ -13,6 +13,7 @@ use super::Signals;
 use super::listeners::Bound;
 use crate::admin::ListenerInfo;
 use crate::config::Config;
+use crate::rollout::Progresses;
 use crate::routing::Table;
 use crate::source::Source;
 use crate::telemetry::counters::Counters;
@@ -38,6 +39,7 @@ pub struct Workers {
     tracer: Tracer,
     forced_ratio: Option<f64>,
     table: Arc<ArcSwap<Table>>,
+    rollouts: Arc<ArcSwap<Progresses>>,
     counters: Vec<Arc<Counters>>,
     senders: Vec<mpsc::Sender<Command>>,
     receivers: Vec<mpsc::Receiver<Command>>,
@@ -68,6 +70,7 @@ impl Workers {
             tracer: export.tracer(),
             forced_ratio: export.ratio(),
             table: Arc::new(ArcSwap::from_pointee(Table::empty())),
+            rollouts: Arc::default(),
             counters: (0..count).map(|_| Arc::default()).collect(),
             senders,
             receivers,
@@ -142,6 +145,7 @@ impl Workers {
             registers_local: self.config.register.is_some(),
             local: self.config.local.as_ref().map(|local| (local.backend.clone(), local.address.clone())),
             table: Arc::clone(&self.table),
+            rollouts: Arc::clone(&self.rollouts),
             counters: Arc::clone(&self.counters[usize::from(index)]),
             tracer: self.tracer.clone(),
             ratio: self.config.telemetry.ratio,
@@ -155,6 +159,11 @@ impl Workers {
             groups: Arc::clone(&self.groups),
             doors: self.doors.clone(),
         }
+    }
+
+    /// From the next `tell_table_changed` on the workers act by these.
+    pub fn set_rollouts(&self, progresses: Arc<Progresses>) {
+        self.rollouts.store(progresses);
     }
 
     pub async fn tell_table_changed(&self) {

@@ -6,17 +6,19 @@
 mod backoff;
 mod claim;
 mod connect;
+mod controller;
 mod fleet;
 mod follow;
 mod groups;
 mod register;
+mod rollouts;
 mod status;
 mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -24,6 +26,8 @@ use tracing::{debug, warn};
 use super::identity::Identity;
 use super::published::{Publisher, Source};
 use crate::config::Etcd;
+use crate::rollout::Progresses;
+use crate::worker::command::Command;
 use crate::worker::groups::claims::Inquiry;
 use backoff::Backoff;
 
@@ -85,6 +89,9 @@ pub struct Affairs {
     pub groups: Inquiry,
     /// Holds the key of the backend beside it.
     pub registrar: Option<BackendRegistrar>,
+    /// Where the fleet's rollouts are told of.
+    pub rollouts: watch::Sender<Arc<Progresses>>,
+    pub workers: Vec<mpsc::Sender<Command>>,
 }
 
 /// Follows etcd, and holds this proxy's status key and those of its groups, until shutdown.
@@ -113,6 +120,10 @@ pub async fn start(
         Err(held) => return Err(held),
     };
     let (lease, held) = watch::channel(None);
+    let office = rollouts::Office::new(Arc::clone(&config), Arc::clone(&proxy.id), held.clone());
+    let controller = controller::Controller::new(office, source.published.clone(), affairs.workers);
+    tasks.spawn(controller.run(shutdown.clone()));
+    tasks.spawn(rollouts::follow_for_ever(Arc::clone(&config), affairs.rollouts, shutdown.clone()));
     // Only who holds its own id may speak in its name.
     if let Some(registrar) = affairs.registrar {
         tasks.spawn(registrar.run(shutdown.clone()));

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::history::Snapshot;
+use crate::rollout::Progresses;
 use crate::routing::diff::difference;
 use crate::routing::{Compiled, Documents, LastGood, Refusal, Table, Warning, compile};
 
@@ -49,6 +50,8 @@ pub struct Source {
     pub table: Arc<ArcSwap<Table>>,
     /// Changes with every new table, and when the source comes or goes; not with every sign of life.
     pub published: watch::Receiver<Arc<Published>>,
+    /// How far the fleet's rollouts are; none where documents are files.
+    pub rollouts: watch::Receiver<Arc<Progresses>>,
 }
 
 /// The writer's side: one per source.
@@ -58,6 +61,7 @@ pub struct Publisher {
     table: Arc<ArcSwap<Table>>,
     published: watch::Sender<Arc<Published>>,
     snapshots: watch::Sender<Snapshot>,
+    rollouts: watch::Sender<Arc<Progresses>>,
 }
 
 impl Publisher {
@@ -76,20 +80,28 @@ impl Publisher {
             source_error: None,
         };
         let (published, receiver) = watch::channel(Arc::new(first));
+        let (rollouts, progresses) = watch::channel(Arc::default());
         let publisher = Self {
             documents: Documents::default(),
             last_good: Arc::default(),
             table: table.clone(),
             published,
             snapshots: watch::channel(Snapshot::empty()).0,
+            rollouts,
         };
-        (publisher, Source { table, published: receiver })
+        (publisher, Source { table, published: receiver, rollouts: progresses })
     }
 
     /// The good documents after each change, for the tables on disk.
     #[must_use]
     pub fn snapshots(&self) -> watch::Receiver<Snapshot> {
         self.snapshots.subscribe()
+    }
+
+    /// Where to tell how far rollouts are.
+    #[must_use]
+    pub fn rollouts(&self) -> watch::Sender<Arc<Progresses>> {
+        self.rollouts.clone()
     }
 
     #[must_use]

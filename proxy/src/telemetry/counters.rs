@@ -107,10 +107,13 @@ pub enum HandoffCause {
     Rebalance,
     /// Its game wants it in a group.
     Group,
+    /// A rollout brings it to another version, or back.
+    Rollout,
 }
 
 impl HandoffCause {
-    pub const ALL: [Self; 5] = [Self::Operator, Self::Backend, Self::Crash, Self::Rebalance, Self::Group];
+    pub const ALL: [Self; 6] =
+        [Self::Operator, Self::Backend, Self::Crash, Self::Rebalance, Self::Group, Self::Rollout];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -120,6 +123,7 @@ impl HandoffCause {
             Self::Crash => "crash",
             Self::Rebalance => "rebalance",
             Self::Group => "group",
+            Self::Rollout => "rollout",
         }
     }
 }

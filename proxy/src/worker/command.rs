@@ -31,6 +31,10 @@ pub enum Command {
     Tallies {
         answer: oneshot::Sender<Vec<BackendTally>>,
     },
+    /// Somebody wants to know what these backends read and write: `Tallies` tells when their links have come up.
+    Acquaint {
+        backends: Vec<BackendId>,
+    },
     /// Ask the backend how many attachments it has; the answer shows in `Links`.
     AskCount {
         backend: BackendId,

@@ -13,6 +13,7 @@ use super::groups::traveller::{self, Traveller};
 use super::link::LinkState;
 use super::tally::Tally;
 use super::{Worker, clock, with_worker};
+use crate::rollout::stages;
 use crate::routing::BackendId;
 use crate::session::LinkId;
 use crate::telemetry::counters::CloseReason;
@@ -90,6 +91,7 @@ impl Worker {
             Command::Links { answer } => reply(answer, self.link_views()),
             Command::Drains { answer } => reply(answer, self.drain_rows()),
             Command::Tallies { answer } => reply(answer, self.tallies()),
+            Command::Acquaint { backends } => self.acquaint(&backends),
             Command::AskCount { backend } => self.ask_count(&backend),
             Command::Drain { backend, deadline, reason, answer } => {
                 reply(answer, self.drain_here(&backend, deadline, reason));
@@ -103,6 +105,7 @@ impl Worker {
     fn table_changed(&mut self) {
         let table = self.hub.config.table.load_full();
         self.hub.table = Arc::clone(&table);
+        self.hub.stages = stages(&table, &self.hub.config.rollouts.load());
         if let Some(backend) = self.hub.local_backend() {
             let id = self.hub.link_for(&backend);
             self.hub.demand(id);
@@ -126,6 +129,7 @@ impl Worker {
                 (Some(order), _) => Some((Arc::clone(order), now)),
                 (None, _) => None,
             };
+            self.review_rollout(id);
         }
         // Only now is it known who drains: nobody moves to a backend that the same change drains as well.
         for id in self.hub.link_ids() {
@@ -134,6 +138,23 @@ impl Worker {
         self.sessions_may_return();
         self.bring_back();
         self.rebalance_soon();
+    }
+
+    /// Whether that backend's players are to go back to an older version.
+    fn review_rollout(&mut self, id: LinkId) {
+        let backend = Arc::clone(&self.hub.link(id).backend);
+        let stage = self.hub.stages.get(&*backend.id.service).filter(|stage| stage.to == backend.version);
+        let back = stage.and_then(|stage| Some((stage.back.clone()?, stage.from.clone())));
+        self.hub.link_mut(id).causes.rollout = back.map(|(reason, from)| format!("back to {from}: {reason}"));
+    }
+
+    /// Links to these come up, so that it is known what they read and write.
+    fn acquaint(&mut self, backends: &[BackendId]) {
+        for backend in backends {
+            if let Some(id) = self.listed_link(backend) {
+                self.hub.call_ahead(id);
+            }
+        }
     }
 
     pub(super) fn listed_link(&mut self, backend: &BackendId) -> Option<LinkId> {

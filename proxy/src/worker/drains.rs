@@ -1,6 +1,6 @@
 //! Drains on this worker: begins them, paces them, ends them; and brings parked sessions back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::link::{Causes, LinkState};
@@ -15,6 +15,9 @@ use crate::telemetry::counters::{CloseReason, HandoffCause};
 const RETURNING_AT_ONCE: u32 = 64;
 /// Parked sessions that look for a backend before others get their turn; when nobody takes them, all would at once.
 const RETURNS_A_TURN: u32 = 256;
+
+/// The deadline of what has none.
+const FOR_GOOD: Duration = Duration::from_secs(30 * 86_400);
 
 /// What became of the turn that a session got.
 enum Turn {
@@ -158,6 +161,9 @@ impl Worker {
         let link = self.hub.link(id);
         let policy = self.drain_policy(id)?;
         Some(match &link.causes.own {
+            None if link.causes.rollout.is_some() => {
+                Order { cause: HandoffCause::Rollout, otherwise: Otherwise::Thaw }
+            }
             None => Order { cause: HandoffCause::Operator, otherwise: Otherwise::Thaw },
             Some(own) if own.returns && policy.on_sigterm == OnSigterm::Park => {
                 Order { cause: HandoffCause::Backend, otherwise: Otherwise::ParkForHome }
@@ -251,13 +257,14 @@ fn deadline_of(causes: &Causes, policy: &DrainPolicy, begun: Instant) -> Instant
     let key = causes.key.as_ref().map(|(order, seen)| *seen + order.deadline.unwrap_or(policy.deadline));
     let local = causes.local.as_ref().map(|(deadline, _)| *deadline);
     let own = causes.own.as_ref().map(|own| own.since + own.within.unwrap_or(policy.deadline));
-    [key, local, own].into_iter().flatten().max().unwrap_or(begun + policy.deadline)
+    // A version that is given up stays so for as long as its rollout stands.
+    let rollout = causes.rollout.as_ref().map(|_| begun + FOR_GOOD);
+    [key, local, own, rollout].into_iter().flatten().max().unwrap_or(begun + policy.deadline)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::routing::{BackendId, DrainOrder};

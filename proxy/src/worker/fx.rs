@@ -337,7 +337,10 @@ impl Fx<'_> {
         if wanted.home.is_some() {
             return links.first().copied();
         }
-        pick(self.id, &route.versions, route.prefer, &candidates).map(|index| links[index])
+        let stage = self.hub.stages.get(&*self.service.name);
+        let staged = stage.and_then(|stage| stage.shares(&route.versions));
+        let shares = staged.as_ref().unwrap_or(&route.versions);
+        pick(self.id, shares, route.prefer, &candidates).map(|index| links[index])
     }
 
     fn mark_client(&mut self) {

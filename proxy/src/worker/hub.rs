@@ -16,6 +16,7 @@ use super::pressure::Pressure;
 use super::recovery::Recoveries;
 use super::slot::{Seat, SessionKey};
 use super::trace::Clock;
+use crate::rollout::{Stages, stages};
 use crate::routing::{Backend, BackendId, Table};
 use crate::session::LinkId;
 use crate::telemetry::counters::Counters;
@@ -63,6 +64,8 @@ pub type ById = HashMap<SessionId, SessionKey, BuildHasherDefault<IdHasher>>;
 pub struct Hub {
     pub config: Arc<WorkerConfig>,
     pub table: Arc<Table>,
+    /// What is to be done for the table's rollouts.
+    pub stages: Stages,
     pub links: Vec<Link>,
     pub link_of: HashMap<BackendId, LinkId>,
     /// Places of links that are no longer needed.
@@ -114,6 +117,7 @@ pub struct Hub {
 impl Hub {
     pub fn new(config: Arc<WorkerConfig>, table: Arc<Table>) -> Self {
         Self {
+            stages: stages(&table, &config.rollouts.load()),
             table,
             links: Vec::new(),
             link_of: HashMap::new(),

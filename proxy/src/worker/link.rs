@@ -65,6 +65,8 @@ pub struct Causes {
     pub local: Option<(Instant, String)>,
     /// The backend's own DRAIN.
     pub own: Option<OwnDrain>,
+    /// Its version is given up, for this reason.
+    pub rollout: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -78,7 +80,7 @@ pub struct OwnDrain {
 
 impl Causes {
     pub fn any(&self, instance: Option<InstanceId>) -> bool {
-        self.local.is_some() || self.own.is_some() || self.key_applies(instance)
+        self.local.is_some() || self.own.is_some() || self.rollout.is_some() || self.key_applies(instance)
     }
 
     /// A key that names an instance is about that run only.
@@ -93,13 +95,19 @@ impl Causes {
     pub fn reason(&self) -> String {
         let key = self.key.as_ref().map(|(order, _)| order.reason.clone());
         let local = self.local.as_ref().map(|(_, reason)| reason.clone());
-        key.or(local).or(self.own.as_ref().map(|own| own.reason.clone())).unwrap_or_default()
+        let own = self.own.as_ref().map(|own| own.reason.clone());
+        key.or(local).or_else(|| self.rollout.clone()).or(own).unwrap_or_default()
     }
 
     /// Those in force for that run of the backend.
     pub fn names(&self, instance: Option<InstanceId>) -> Vec<String> {
         let key = self.key_applies(instance);
-        let named = [(key, "key"), (self.local.is_some(), "local"), (self.own.is_some(), "backend")];
+        let named = [
+            (key, "key"),
+            (self.local.is_some(), "local"),
+            (self.own.is_some(), "backend"),
+            (self.rollout.is_some(), "rollout"),
+        ];
         named.iter().filter(|(set, _)| *set).map(|(_, name)| (*name).to_owned()).collect()
     }
 }

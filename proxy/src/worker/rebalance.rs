@@ -1,4 +1,4 @@
-//! Moves live sessions towards shares and weights, where the service's document asks for it.
+//! Moves live sessions towards shares and weights, where the service's document or a rollout asks for it.
 //!
 //! A session moves only when placement would put it elsewhere if it came now, and would still do so if it were there
 //! already: a move that another would undo is never begun. Each worker counts its own sessions, so workers and
@@ -20,6 +20,15 @@ const LOOKS_A_TURN: usize = 64;
 
 type Moves = [Move<SessionKey, LinkId>];
 
+/// How one service's sessions are brought to where they are wanted.
+struct Pace {
+    in_flight: u32,
+    per_second: u32,
+    cause: HandoffCause,
+    /// A rollout alone asks for it: who has the right version stays where it is.
+    versions_only: bool,
+}
+
 /// What came of a look at one session.
 enum Look {
     Stays,
@@ -31,7 +40,10 @@ impl Worker {
     /// Documents or links have changed: sessions may have something to gain.
     pub(super) fn rebalance_soon(&mut self) {
         let now = self.hub.now;
-        let wanting = self.hub.table.services.values().filter(|service| service.rebalance.is_some());
+        let wanting = self.hub.table.services.values().filter(|service| {
+            let rolls_out = self.hub.stages.get(&*service.name).is_some_and(|stage| stage.moves);
+            service.rebalance.is_some() || rolls_out
+        });
         for service in wanting {
             let name = Arc::clone(&service.name);
             self.rebalances.entry(name).or_insert_with(|| Rebalance::new(now)).changed(now);
@@ -53,10 +65,7 @@ impl Worker {
     fn run_rebalance(&mut self, name: &Arc<str>, rebalance: &mut Rebalance<SessionKey, LinkId>) {
         let now = self.hub.now;
         rebalance.settle(|one| self.is_over(one), now);
-        let table = Arc::clone(&self.hub.table);
-        let policy =
-            table.services.get(&**name).and_then(|service| Some((service.rebalance?, service.drain)));
-        let Some((policy, drain)) = policy else {
+        let Some(pace) = self.rebalance_pace(name) else {
             // The document has changed its mind; what has begun ends as it would.
             *rebalance = Rebalance::new(now);
             return;
@@ -67,14 +76,27 @@ impl Worker {
             rebalance.begin_pass(active.map(|(key, slot)| (key, slot.session.is_idle())).collect::<Vec<_>>());
         }
         for _ in 0..LOOKS_A_TURN {
-            let Some(key) = rebalance.next(drain.in_flight, now) else { return };
-            match self.look_at(key, &rebalance.moving) {
+            let Some(key) = rebalance.next(pace.in_flight, now) else { return };
+            match self.look_at(key, &rebalance.moving, &pace) {
                 Look::Stays => {}
                 Look::NotNow => rebalance.not_now(key, now),
-                Look::Begun { from, to } => rebalance.begins(Move { key, from, to }, policy.per_second, now),
+                Look::Begun { from, to } => rebalance.begins(Move { key, from, to }, pace.per_second, now),
             }
         }
         rebalance.breathe(now);
+    }
+
+    /// `None`: nobody asks for it (any more).
+    fn rebalance_pace(&self, service: &Arc<str>) -> Option<Pace> {
+        let service = self.hub.table.services.get(&**service)?;
+        let own = service.rebalance.map(|policy| policy.per_second);
+        let stage = self.hub.stages.get(&*service.name).filter(|stage| stage.moves);
+        let per_second = match stage {
+            Some(stage) => stage.per_second.or(own).unwrap_or(service.drain.per_second),
+            None => own?,
+        };
+        let cause = if stage.is_some() { HandoffCause::Rollout } else { HandoffCause::Rebalance };
+        Some(Pace { in_flight: service.drain.in_flight, per_second, cause, versions_only: own.is_none() })
     }
 
     /// `Some`: the move is over; whether the session is where it was to go.
@@ -83,7 +105,7 @@ impl Worker {
         (slot.seat.leaving != Some(one.from)).then(|| slot.session.link() == Some(one.to))
     }
 
-    fn look_at(&mut self, key: SessionKey, moves: &Moves) -> Look {
+    fn look_at(&mut self, key: SessionKey, moves: &Moves, pace: &Pace) -> Look {
         let under_way = self.under_way(moves);
         let Some(slot) = self.slots.get(key) else { return Look::Stays };
         let (Phase::Active { link: from }, None) = (slot.session.phase(), slot.seat.leaving) else {
@@ -96,12 +118,16 @@ impl Worker {
             return Look::Stays;
         }
         let format = link.peer.as_ref().map(|peer| peer.writes_format.clone());
-        let order = Order { cause: HandoffCause::Rebalance, otherwise: Otherwise::Thaw };
+        let order = Order { cause: pace.cause, otherwise: Otherwise::Thaw };
         let look = self.drive(key, |session, fx| {
             let Some(to) = fx.better_place(from, format.as_deref(), session.needs_to_move(), &under_way)
             else {
                 return Look::Stays;
             };
+            let version = |link| &fx.hub.link(link).backend.version;
+            if pace.versions_only && version(to) == version(from) {
+                return Look::Stays;
+            }
             if !fx.link_is_up(to) {
                 fx.hub.call_ahead(to);
                 return Look::NotNow;

@@ -157,6 +157,7 @@ async fn worker(number: u16, mut commands: mpsc::Receiver<Command>, fleet: Arc<F
                 draining.push("local".to_owned());
                 let _ = answer.send(true);
             }
+            Command::Acquaint { .. } => {}
             Command::Tallies { answer } => {
                 let _ = answer.send(Vec::new());
             }

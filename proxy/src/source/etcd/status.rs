@@ -16,6 +16,7 @@ use super::claim::{ClaimError, Holder, LEASE_TTL, claim, status_key};
 use super::connect::within;
 use super::groups::Held;
 use crate::config::Etcd;
+use crate::rollout::VersionRow;
 use crate::routing::Refusal;
 use crate::source::identity::Identity;
 use crate::source::published::Published;
@@ -48,6 +49,8 @@ pub struct StatusNumbers {
     pub applied: u64,
     /// Draining backends, the fullest first.
     pub drains: Vec<DrainRow>,
+    /// What it has seen of the versions of rollouts.
+    pub versions: Vec<VersionRow>,
 }
 
 /// The value of `status/proxies/<id>`. Fields are only ever added.
@@ -72,6 +75,9 @@ pub struct StatusDocument {
     /// Draining backends that aren't listed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub drains_unlisted: u64,
+    /// Both versions of each rollout.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<VersionRow>,
     /// The first hundred.
     #[serde(default)]
     pub refused: Vec<Refusal>,
@@ -97,6 +103,7 @@ impl StatusDocument {
             applied: 0,
             drains: Vec::new(),
             drains_unlisted: 0,
+            versions: Vec::new(),
             refused: Vec::new(),
             warnings: Vec::new(),
         }
@@ -254,6 +261,7 @@ impl Reporter {
             applied: numbers.applied,
             drains_unlisted: numbers.drains.len().saturating_sub(MAX_DRAINS) as u64,
             drains: numbers.drains.into_iter().take(MAX_DRAINS).collect(),
+            versions: numbers.versions,
             refused: published.refused.iter().take(MAX_LISTED).cloned().collect(),
             warnings: warnings.take(MAX_LISTED).collect(),
             ..self.proxy.first_document()

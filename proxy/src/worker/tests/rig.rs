@@ -67,6 +67,7 @@ impl Rig {
             registers_local: false,
             local: None,
             table: Arc::clone(&table),
+            rollouts: Arc::default(),
             counters: Arc::clone(&counters),
             tracer: Tracer::disabled(),
             ratio: 0.0,

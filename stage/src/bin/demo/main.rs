@@ -1,5 +1,6 @@
 //! `./dev demo`: real game servers, real proxies, real players, and a deploy under their feet.
 
+mod rollout;
 mod scenes;
 mod screen;
 mod theatre;
@@ -8,7 +9,7 @@ mod verdict;
 use std::io::{IsTerminal, stderr, stdin};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::theatre::{Options, Theatre};
 
@@ -18,8 +19,10 @@ use crate::theatre::{Options, Theatre};
 /// Exit code 0 only if no frame was lost, repeated or reordered, nobody was disconnected, and every event moved the
 /// players it should.
 #[derive(Debug, Parser)]
-#[command(name = "demo")]
+#[command(name = "demo", args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Routing documents in a real etcd, written by etcdctl, instead of a folder
     #[arg(long)]
     etcd: bool,
@@ -31,10 +34,27 @@ struct Arguments {
     json: bool,
 }
 
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Other {
+    /// 1,000 players; a faulty version is rolled out on a real etcd, is given up, and its players are brought back
+    Rollout {
+        /// The verdict as one JSON object, the last line of standard output
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Other::Rollout { json }) = arguments.other {
+        return finish(roll_out(json));
+    }
     let options = Options { etcd: arguments.etcd, jaeger: arguments.jaeger };
-    match perform(&options, arguments.json) {
+    finish(perform(&options, arguments.json))
+}
+
+fn finish(outcome: anyhow::Result<bool>) -> ExitCode {
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -42,6 +62,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn roll_out(json: bool) -> anyhow::Result<bool> {
+    let outcome = rollout::perform()?;
+    match json {
+        true => println!("{}", outcome.json()),
+        false => print!("{}", outcome.text()),
+    }
+    Ok(outcome.is_good())
 }
 
 fn perform(options: &Options, json: bool) -> anyhow::Result<bool> {
