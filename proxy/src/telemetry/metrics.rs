@@ -27,6 +27,8 @@ pub use text::Exposition;
 pub struct ControlView {
     pub table_revision: u64,
     pub refused_documents: u64,
+    /// By the index of their state.
+    pub rollouts: [u64; crate::rollout::State::ALL.len()],
     /// When the source was last heard, unless it is connected now.
     pub silent_since: Option<SystemTime>,
 }
@@ -208,6 +210,11 @@ impl MetricsSources {
         let age = view.silent_since.and_then(|since| since.elapsed().ok()).unwrap_or_default();
         page.gauge_f64(&reference::TABLE_AGE, age.as_secs_f64())?;
         page.gauge(&reference::REFUSED_DOCUMENTS, view.refused_documents)?;
+        page.gauges(
+            &reference::ROLLOUTS,
+            crate::rollout::State::ALL
+                .map(|state| ([("state", state.name())], view.rollouts[state as usize])),
+        )?;
         page.counter(&reference::SPANS_EXPORTED, self.spans.exported())?;
         page.counter(&reference::SPANS_DROPPED, self.spans.dropped())
     }

@@ -93,7 +93,7 @@ fn players_must_be_able_to_go_there_and_back() {
     let plan = plan();
     let judged = |rows: &[VersionRow]| formats(&plan, &[report("a", "1", rows)]);
     let old = spoken("1", &["s1"], &["s1", "s2"]);
-    assert_eq!(judged(&[old.clone()]), Formats::Unknown { version: "2".to_owned() });
+    assert_eq!(judged(std::slice::from_ref(&old)), Formats::Unknown { version: "2".to_owned() });
     assert_eq!(judged(&[old.clone(), spoken("2", &["s2"], &["s1", "s2"])]), Formats::Fit);
     let Formats::Unfit(text) = judged(&[old.clone(), spoken("2", &["s3"], &["s1", "s3"])]) else {
         panic!("they couldn't come back")

@@ -99,6 +99,7 @@ metrics! {
         "Time since the source of the routing table was last heard; 0 while it is connected";
     REFUSED_DOCUMENTS = Gauge "holdfast_refused_documents", "documents", [],
         "Routing documents that are invalid now; their last good version stays in force";
+    ROLLOUTS = Gauge "holdfast_rollouts", "rollouts", ["state"], "Rollouts of the fleet, by the state they are in";
     SPANS_EXPORTED = Counter "holdfast_spans_exported_total", "spans", [], "Spans that the collector took";
     SPANS_DROPPED = Counter "holdfast_spans_dropped_total", "spans", [],
         "Spans that never reached the collector: a full queue, a failed export or the end of the process";
