@@ -9,6 +9,7 @@ mod drain_status;
 mod drains;
 mod health;
 mod inspect;
+mod rollouts;
 mod route;
 mod server;
 mod state;

@@ -4,6 +4,7 @@ mod client;
 mod drain;
 mod output;
 mod registration;
+mod rollout;
 mod show;
 mod table;
 
@@ -163,6 +164,15 @@ Examples:
   holdfast table diff 41                        from table 41 to now"
     )]
     Table(table::TableCommand),
+    #[command(
+        subcommand,
+        after_help = "\
+A rollout is ordered by its document, rollouts/SERVICE.
+
+Examples:
+  holdfast rollout status arena"
+    )]
+    Rollout(rollout::RolloutCommand),
 }
 
 const DRAIN_HELP: &str = "\
@@ -261,6 +271,7 @@ pub async fn execute(ask: Ask, admin: Address, json: bool) -> Exit {
         Ask::Register => registration::register(&client, json).await,
         Ask::Withdraw => registration::withdraw(&client, json).await,
         Ask::Table(command) => table::execute(&client, command, json).await,
+        Ask::Rollout(command) => rollout::execute(&client, command, json).await,
     };
     result.unwrap_or_else(|error| {
         eprintln!("holdfast: {error}");

@@ -202,11 +202,11 @@ fn admin_state(
         SourceConfig::Etcd(_) => "etcd",
         SourceConfig::Files { .. } => "files",
     };
-    let published = source.published.clone();
+    let (published, rollouts) = (source.published.clone(), source.rollouts.clone());
     let metrics = Metrics::new(MetricsSources {
         workers: workers.counters(),
         spans: export.stats(),
-        control: Box::new(move || admin::control_view(&published.borrow(), started_at)),
+        control: Box::new(move || admin::control_view(&published.borrow(), &rollouts.borrow(), started_at)),
         started_at,
         version: env!("CARGO_PKG_VERSION"),
     });
@@ -218,6 +218,7 @@ fn admin_state(
         counters: workers.counters(),
         source: kind,
         published: source.published.clone(),
+        rollouts: source.rollouts.clone(),
         listeners: workers.listener_infos(),
         metrics,
         drains: drain_store::of(&config.source),

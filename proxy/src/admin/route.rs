@@ -17,7 +17,7 @@ use super::drains::{self, OrderError};
 use super::state::AdminState;
 use super::tables::TableError;
 use super::view::ErrorView;
-use super::{health, inspect, tables};
+use super::{health, inspect, rollouts, tables};
 use crate::telemetry::metrics::Exposition;
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -47,6 +47,7 @@ enum Resource {
     Routes,
     Documents,
     Tables,
+    Rollouts,
     Drain,
     Undrain,
     Register,
@@ -66,6 +67,7 @@ impl Resource {
             "/routes" => Self::Routes,
             "/documents" => Self::Documents,
             "/tables" => Self::Tables,
+            "/rollouts" => Self::Rollouts,
             "/drain" => Self::Drain,
             "/undrain" => Self::Undrain,
             "/register" => Self::Register,
@@ -94,7 +96,7 @@ pub(super) async fn answer(surface: Surface, state: Arc<AdminState>, request: Re
         let paths = match surface {
             Surface::Health => "/livez, /readyz, /metrics (the rest is on the admin address)",
             Surface::Admin => {
-                "/status, /sessions, /backends, /routes, /documents, /tables, /drain, /undrain, /register, /withdraw, /livez, /readyz, /metrics"
+                "/status, /sessions, /backends, /routes, /documents, /tables, /rollouts, /drain, /undrain, /register, /withdraw, /livez, /readyz, /metrics"
             }
         };
         return error(StatusCode::NOT_FOUND, format!("no {path} here; there are {paths}"));
@@ -135,6 +137,7 @@ async fn dispatch(
             json(StatusCode::OK, &view)
         }
         Resource::Tables => json(StatusCode::OK, &tables::all(state).await?),
+        Resource::Rollouts => json(StatusCode::OK, &rollouts::all(state)),
         Resource::Drain if request.method() == Method::GET => {
             let asked = DrainQuery::read(request.uri().query())?;
             json(StatusCode::OK, &drain_status::of(state, &asked).await?)

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
 
 use super::drains::DrainWriter;
+use crate::rollout::{Progresses, State};
 use crate::source::Published;
 use crate::source::etcd::RegistrarHandle;
 use crate::source::history::History;
@@ -17,8 +18,10 @@ use crate::worker::command::Command;
 
 /// What `/metrics` shows of the documents' source.
 #[must_use]
-pub fn control_view(published: &Published, started_at: SystemTime) -> ControlView {
+pub fn control_view(published: &Published, progresses: &Progresses, started_at: SystemTime) -> ControlView {
+    let in_state = |state| progresses.values().filter(|progress| progress.state == state).count() as u64;
     ControlView {
+        rollouts: State::ALL.map(in_state),
         table_revision: published.table.revision,
         refused_documents: published.refused.len() as u64,
         silent_since: silent_since(published, started_at),
@@ -50,6 +53,8 @@ pub struct AdminState {
     pub source: &'static str,
     /// What is in force, and how the source is.
     pub published: watch::Receiver<Arc<Published>>,
+    /// How far the fleet's rollouts are.
+    pub rollouts: watch::Receiver<Arc<Progresses>>,
     pub listeners: Vec<ListenerInfo>,
     pub metrics: Metrics,
     pub drains: DrainWriter,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::rollout::Progress;
 pub use crate::source::etcd::{Registration, RegistrationState};
 pub use crate::worker::command::{DrainProgress, LinkView, SessionView};
 
@@ -133,6 +134,27 @@ pub struct PastTableView {
     pub revision: u64,
     /// When it came into force, in milliseconds of Unix time.
     pub applied_ms: u64,
+}
+
+/// `GET /rollouts`: those that have a document, and how far the fleet is with each.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RolloutsView {
+    pub rollouts: Vec<RolloutView>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RolloutView {
+    pub service: String,
+    pub from: String,
+    pub to: String,
+    pub steps: Vec<u32>,
+    pub interval_s: u64,
+    /// run, pause, abort: what the document says.
+    pub order: String,
+    /// What workers of this proxy do: percent of the players on `to`.
+    pub percent: u32,
+    /// Of its status key; absent before the controller has begun it.
+    pub progress: Option<Progress>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -71,6 +71,16 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [Self; 7] = [
+        Self::Checking,
+        Self::Refused,
+        Self::Running,
+        Self::Paused,
+        Self::Aborting,
+        Self::Aborted,
+        Self::Done,
+    ];
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -15,7 +15,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{
-    Cell, ClaimResult, CloseReason, Counters, Faults, HandoffCause, HandoffResult, Kept, Limit, PAUSE_BUCKETS,
+    APPLY_BUCKETS, Cell, ClaimResult, CloseReason, Counters, Faults, HandoffCause, HandoffResult, Kept,
+    Limit, PAUSE_BUCKETS,
 };
 use super::tracer::SpanStats;
 use crate::drain::progress::State;
@@ -27,6 +28,8 @@ pub use text::Exposition;
 pub struct ControlView {
     pub table_revision: u64,
     pub refused_documents: u64,
+    /// By the index of their state.
+    pub rollouts: [u64; crate::rollout::State::ALL.len()],
     /// When the source was last heard, unless it is connected now.
     pub silent_since: Option<SystemTime>,
 }
@@ -207,7 +210,16 @@ impl MetricsSources {
         page.gauge(&reference::TABLE_REVISION, view.table_revision)?;
         let age = view.silent_since.and_then(|since| since.elapsed().ok()).unwrap_or_default();
         page.gauge_f64(&reference::TABLE_AGE, age.as_secs_f64())?;
+        let bounds = APPLY_BUCKETS.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<_> =
+            bounds.enumerate().map(|(index, bound)| (bound, self.sum(|c| &c.apply_buckets[index]))).collect();
+        page.histogram(&reference::TABLE_APPLY, self.sum(|c| &c.apply_sum_us) as f64 / 1e6, &buckets)?;
         page.gauge(&reference::REFUSED_DOCUMENTS, view.refused_documents)?;
+        page.gauges(
+            &reference::ROLLOUTS,
+            crate::rollout::State::ALL
+                .map(|state| ([("state", state.name())], view.rollouts[state as usize])),
+        )?;
         page.counter(&reference::SPANS_EXPORTED, self.spans.exported())?;
         page.counter(&reference::SPANS_DROPPED, self.spans.dropped())
     }

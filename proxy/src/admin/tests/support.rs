@@ -251,7 +251,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
     let metrics = Metrics::new(MetricsSources {
         workers: counters.clone(),
         spans: Arc::default(),
-        control: Box::new(move || control_view(&control.borrow(), SystemTime::now())),
+        control: Box::new(move || control_view(&control.borrow(), &Arc::default(), SystemTime::now())),
         started_at: SystemTime::now(),
         version: "1.2.3",
     });
@@ -278,6 +278,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
         drains: options.drains,
         history: history(&folder),
         registration: None,
+        rollouts: tokio::sync::watch::channel(Arc::default()).1,
         listeners_bound: AtomicBool::new(true),
         stopping: AtomicBool::new(false),
     });

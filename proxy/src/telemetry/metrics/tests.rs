@@ -7,8 +7,12 @@ use super::*;
 
 fn metrics(workers: Vec<Arc<Counters>>) -> Metrics {
     let silent = SystemTime::now() - Duration::from_secs(30);
-    let control =
-        move || ControlView { table_revision: 17, refused_documents: 2, silent_since: Some(silent) };
+    let control = move || ControlView {
+        table_revision: 17,
+        refused_documents: 2,
+        rollouts: [0, 0, 1, 0, 0, 2, 0],
+        silent_since: Some(silent),
+    };
     Metrics::new(MetricsSources {
         workers,
         spans: Arc::default(),
@@ -48,6 +52,8 @@ fn a_scrape_sums_the_workers() {
         "holdfast_handoff_pause_seconds_sum 24.002",
         "holdfast_table_revision 17",
         "holdfast_refused_documents 2",
+        "holdfast_rollouts{state=\"running\"} 1",
+        "holdfast_rollouts{state=\"aborted\"} 2",
         "holdfast_build_info{version=\"1.2.3\"} 1",
     ] {
         assert!(page.lines().any(|found| found == line), "{line} isn't in\n{page}");
