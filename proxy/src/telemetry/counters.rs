@@ -284,6 +284,9 @@ impl Breaker {
     }
 }
 
+/// Upper bounds, in seconds, of `holdfast_table_apply_seconds`.
+pub const APPLY_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0];
+
 /// Upper bounds in seconds of the pause histogram's buckets; one more bucket is for everything above.
 pub const PAUSE_BUCKETS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -326,6 +329,9 @@ pub struct Counters {
     pub handoffs: [[Cell; HandoffResult::ALL.len()]; HandoffCause::ALL.len()],
     /// Proxy-side pause: from the stop of forwarding to the first live frame after it.
     pub pause_buckets: [Cell; PAUSE_BUCKETS.len() + 1],
+    /// Tables that this worker has put in force, by how long after the change was known; the last holds the rest.
+    pub apply_buckets: [Cell; APPLY_BUCKETS.len() + 1],
+    pub apply_sum_us: Cell,
     pub pause_sum_us: Cell,
     pub parked: Cell,
     /// Services whose sessions are being brought to where shares and weights want them.
@@ -376,4 +382,14 @@ pub struct Counters {
     pub group_claims: [Cell; ClaimResult::ALL.len()],
     /// Requests to be in a group that couldn't be met.
     pub joins_refused: Cell,
+}
+
+impl Counters {
+    /// A table is in force on this worker, so long after its change was known.
+    pub fn table_applied(&self, after: std::time::Duration) {
+        let seconds = after.as_secs_f64();
+        let bucket = APPLY_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(APPLY_BUCKETS.len());
+        self.apply_buckets[bucket].add(1);
+        self.apply_sum_us.add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX));
+    }
 }

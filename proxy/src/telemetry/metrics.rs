@@ -15,8 +15,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{
-    Breaker, Cell, ClaimResult, CloseReason, Counters, Faults, HandoffCause, HandoffResult, Kept, Limit,
-    PAUSE_BUCKETS,
+    APPLY_BUCKETS, Breaker, Cell, ClaimResult, CloseReason, Counters, Faults, HandoffCause, HandoffResult,
+    Kept, Limit, PAUSE_BUCKETS,
 };
 use super::tracer::SpanStats;
 use crate::drain::progress::State;
@@ -213,6 +213,10 @@ impl MetricsSources {
         page.gauge(&reference::TABLE_REVISION, view.table_revision)?;
         let age = view.silent_since.and_then(|since| since.elapsed().ok()).unwrap_or_default();
         page.gauge_f64(&reference::TABLE_AGE, age.as_secs_f64())?;
+        let bounds = APPLY_BUCKETS.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<_> =
+            bounds.enumerate().map(|(index, bound)| (bound, self.sum(|c| &c.apply_buckets[index]))).collect();
+        page.histogram(&reference::TABLE_APPLY, self.sum(|c| &c.apply_sum_us) as f64 / 1e6, &buckets)?;
         page.gauge(&reference::REFUSED_DOCUMENTS, view.refused_documents)?;
         page.gauges(
             &reference::ROLLOUTS,

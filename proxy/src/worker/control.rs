@@ -104,6 +104,8 @@ impl Worker {
     /// The shared slot holds a new table.
     fn table_changed(&mut self) {
         let table = self.hub.config.table.load_full();
+        let is_first = self.hub.table.revision == 0;
+        let is_new = table.revision != self.hub.table.revision;
         self.hub.table = Arc::clone(&table);
         self.hub.stages = stages(&table, &self.hub.config.rollouts.load());
         if let Some((local, _)) = self.hub.config.local.clone()
@@ -141,6 +143,9 @@ impl Worker {
         self.sessions_may_return();
         self.bring_back();
         self.rebalance_soon();
+        if is_new && !is_first {
+            self.hub.counters.table_applied(table.applied_at.elapsed().unwrap_or_default());
+        }
     }
 
     /// Whether that backend's players are to go back to an older version.

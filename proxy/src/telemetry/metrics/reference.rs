@@ -99,6 +99,8 @@ metrics! {
     TABLE_REVISION = Gauge "holdfast_table_revision", "revision", [], "Revision of the routing table in force";
     TABLE_AGE = Gauge "holdfast_table_age_seconds", "seconds", [],
         "Time since the source of the routing table was last heard; 0 while it is connected";
+    TABLE_APPLY = Histogram "holdfast_table_apply_seconds", "seconds", [],
+        "Time from a change of the routing documents, as it came from their source, until a worker acts by it";
     REFUSED_DOCUMENTS = Gauge "holdfast_refused_documents", "documents", [],
         "Routing documents that are invalid now; their last good version stays in force";
     ROLLOUTS = Gauge "holdfast_rollouts", "rollouts", ["state"], "Rollouts of the fleet, by the state they are in";
