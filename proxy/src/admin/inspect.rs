@@ -179,6 +179,9 @@ fn backend_view(
     }
     draining.sort();
     draining.dedup();
+    let mut at_bound: Vec<String> = links.iter().filter_map(|link| link.at_bound.clone()).collect();
+    at_bound.sort();
+    at_bound.dedup();
     BackendView {
         in_table: document.is_some(),
         address: document.map(|backend| match &backend.address {
@@ -195,6 +198,8 @@ fn backend_view(
         last_error: first(|link| &link.last_error),
         drain: join_drains(&links),
         attachments: links.iter().filter_map(|link| link.attachments).max(),
+        capacity: document.and_then(|backend| backend.capacity),
+        at_bound,
         backend: name,
         draining,
         links,

@@ -87,6 +87,12 @@ pub struct BackendView {
     /// The backend's attachments over all links of all proxies, as it said last; absent while it isn't known.
     #[serde(default)]
     pub attachments: Option<u64>,
+    /// The most that it is to have, as its document says.
+    #[serde(default)]
+    pub capacity: Option<u64>,
+    /// The bounds that it has reached on any worker, so that it takes no more from there.
+    #[serde(default)]
+    pub at_bound: Vec<String>,
     /// Each worker's own link.
     pub links: Vec<LinkView>,
 }

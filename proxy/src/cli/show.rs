@@ -163,6 +163,9 @@ fn backend_state(backend: &BackendView) -> String {
     if !backend.draining.is_empty() {
         parts.push(format!("draining ({}), {} left", backend.draining.join(", "), backend.left));
     }
+    if !backend.at_bound.is_empty() {
+        parts.push(format!("full ({})", backend.at_bound.join(", ")));
+    }
     if !backend.in_table {
         parts.push("key gone".to_owned());
     }

@@ -136,6 +136,7 @@ impl Worker {
         // Only now is it known who drains: nobody moves to a backend that the same change drains as well.
         for id in self.hub.link_ids() {
             self.review_drain(id);
+            self.review_frames(id);
         }
         self.sessions_may_return();
         self.bring_back();

@@ -104,6 +104,8 @@ pub struct Hub {
     pub pressure: Pressure,
     /// A bound that held back clients does so no longer.
     pub relieved: bool,
+    /// A backend that was at a bound may be below it again.
+    pub room: bool,
     /// When the first bytes came that wait for the end of the poll.
     pub unflushed_since: Option<Instant>,
     /// Sessions by service, where there are any.
@@ -145,6 +147,7 @@ impl Hub {
             recoveries: Recoveries::default(),
             pressure: Pressure::new(&config),
             relieved: false,
+            room: false,
             unflushed_since: None,
             population: HashMap::new(),
             generation: 0,

@@ -92,6 +92,8 @@ fn session(worker: u16, number: usize) -> SessionView {
 
 fn link(worker: u16, backend: &str, draining: &[String]) -> LinkView {
     LinkView {
+        at_bound: None,
+        slow_start_percent: None,
         worker,
         backend: backend.into(),
         link: if worker == 0 { "up" } else { "connecting" }.into(),

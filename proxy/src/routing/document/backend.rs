@@ -11,7 +11,7 @@ use crate::routing::table::{Backend, BackendAddress, BackendId};
 /// Largest weight and share: sums of them stay far from overflow.
 pub const MAX_WEIGHT: u32 = 1_000_000;
 
-/// The largest capacity.
+/// Most sessions that a backend's capacity may name.
 pub const MAX_CAPACITY: u64 = 1_000_000;
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -25,8 +25,7 @@ pub struct RawBackend {
     pub weight: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// Sessions that each worker of a proxy has there at most, from 1 to 1,000,000: with so many it sends no more there.
-    /// Default: no bound.
+    /// Sessions that it is to have at most, from 1 to 1,000,000. Default: no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u64>,
 }
@@ -82,10 +81,11 @@ mod tests {
     }
 
     #[test]
-    fn weight_and_zone_have_defaults() {
+    fn weight_zone_and_capacity_have_defaults() {
         let key = Key::parse("backends/arena/a").unwrap();
         let text = br#"{"address": "127.0.0.1:7100", "version": "1.4"}"#;
         let Document::Backend(backend) = Document::parse(&key, text).unwrap() else { panic!("a backend") };
         assert_eq!((backend.weight, backend.zone.as_deref(), &*backend.version), (100, None, "1.4"));
+        assert_eq!(backend.capacity, None);
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{drain::MAX_DEADLINE_S, fault, strict::shorten, within};
+use super::balance::{RawBalance, RawBreakers};
+use super::{count, drain::MAX_DEADLINE_S, fault, strict::shorten, within};
 use crate::config::FieldError;
 use crate::framing::{Framing, RawFraming};
 use crate::routing::table::{
@@ -36,6 +37,10 @@ pub struct RawService {
     pub trace: RawTrace,
     /// Absent: live sessions move only off what drains.
     pub rebalance: Option<RawRebalance>,
+    #[serde(default)]
+    pub balance: RawBalance,
+    #[serde(default)]
+    pub breakers: RawBreakers,
 }
 
 fn default_recovery() -> String {
@@ -176,6 +181,8 @@ impl RawService {
             drain: self.drain.check()?,
             trace: self.trace.check()?,
             rebalance: self.rebalance.map(RawRebalance::check).transpose()?,
+            balance: self.balance.check()?,
+            breakers: self.breakers.check()?,
             framing,
         })
     }
@@ -255,12 +262,6 @@ fn journal(bytes: Option<u64>, client_window_bytes: u32) -> Result<u64, FieldErr
         return Err(fault("limits.max_journal_bytes", bytes, expected));
     }
     within("limits.max_journal_bytes", bytes, 0..=MOST)
-}
-
-fn count(field: &str, value: u64) -> Result<u32, FieldError> {
-    const MOST: u32 = 1_000_000;
-    let value = within(field, value, 1..=u64::from(MOST))?;
-    Ok(u32::try_from(value).unwrap_or(MOST))
 }
 
 impl RawDrainPolicy {
