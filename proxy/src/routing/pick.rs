@@ -68,7 +68,7 @@ impl Logic {
 /// version with share 0 (or none) takes nothing, nor does a backend of weight 0.
 #[must_use]
 pub fn pick(seed: u64, rules: &Rules<'_>, candidates: &[Candidate<'_>], turns: &mut [i64]) -> Option<usize> {
-    let fit_only = panic::believes(candidates, rules.panic_percent);
+    let fit_only = panic::believes(candidates, rules.shares, rules.panic_percent);
     let may = |candidate: &Candidate<'_>| candidate.weight > 0 && (candidate.fit || !fit_only);
     Logic::ALL.into_iter().find_map(|logic| {
         let of_logic = |candidate: &Candidate<'_>| candidate.logic == logic && may(candidate);

@@ -4,16 +4,18 @@
 
 use super::Candidate;
 
-/// Each gains its weight, the one with most is next, and pays for all. `turns` is what each has, by its index; the
-/// sum of those who take part stays as it is, so no turn grows without bound.
+/// Each gains its weight, the one with most is next, and pays for all. `turns` is what each has, by its index.
+///
+/// What one has is never more than a whole round, either way: turns from before a change of weights are soon used up.
 pub fn pick<'a>(turns: &mut [i64], among: impl Iterator<Item = (usize, &'a Candidate<'a>)>) -> Option<usize> {
-    let mut total = 0i64;
+    let among: Vec<_> = among.collect();
+    let gains = among.iter().map(|(_, candidate)| i64::try_from(candidate.weight).unwrap_or(i64::MAX));
+    let total = gains.fold(0i64, i64::saturating_add);
     let mut next: Option<(usize, i64)> = None;
     for (index, candidate) in among {
         let gained = i64::try_from(candidate.weight).unwrap_or(i64::MAX);
         let Some(turn) = turns.get_mut(index) else { continue };
-        *turn = turn.saturating_add(gained);
-        total = total.saturating_add(gained);
+        *turn = (*turn).clamp(-total, total).saturating_add(gained);
         if next.is_none_or(|(_, most)| *turn > most) {
             next = Some((index, *turn));
         }

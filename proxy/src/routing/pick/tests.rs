@@ -201,3 +201,28 @@ fn a_session_to_be_replayed_goes_to_its_own_logic_first() {
         "a version that takes nothing"
     );
 }
+
+#[test]
+fn versions_that_take_nobody_say_nothing_of_those_that_do() {
+    let (old, new) = (backend("a", "1.4", 100), backend("b", "1.5", 100));
+    let mut candidates = vec![idle(&old); 10];
+    candidates.extend([Candidate { fit: false, ..idle(&new) }; 2]);
+    let only_new = shares(&[("1.4", 0), ("1.5", 100)]);
+    for id in sessions(1, 20) {
+        let picked = pick(id, &only_new, Prefer::None, &candidates);
+        assert!(picked.is_some_and(|index| index >= 10), "{picked:?}: all that may be picked are unfit");
+    }
+}
+
+#[test]
+fn turns_from_before_a_change_of_weights_are_soon_used_up() {
+    let (a, b) = (backend("a", "1", 100), backend("b", "1", 100));
+    let candidates = [idle(&a), idle(&b)];
+    // As if they came from weights of a million.
+    let mut turns = [1_000_000_000_000, -1_000_000_000_000];
+    let rules =
+        Rules { shares: &shares(&[]), prefer: Prefer::None, policy: Policy::RoundRobin, panic_percent: 50 };
+    let picks: Vec<_> = (0..20).map(|_| super::pick(0, &rules, &candidates, &mut turns)).collect();
+    let of_b = picks.iter().filter(|pick| **pick == Some(1)).count();
+    assert!(of_b >= 8, "{picks:?}");
+}
