@@ -174,15 +174,15 @@ fn what_can_hardly_be_meant_is_a_warning() {
     let compiled = world.change(&[
         ("drains/arena/z", Some("{}")),
         ("backends/lobby/a", Some(BACKEND)),
-        ("rollouts/arena", Some("{}")),
+        ("rollouts/arena", Some(r#"{"from": "1.4", "to": "1.6"}"#)),
         (
             "routes/public",
             Some(r#"{"listener": "game", "service": "arena", "versions": {"1.4": 9, "1.5": 1, "1.6": 0}}"#),
         ),
     ]);
     assert_eq!(refused(&compiled), []);
-    assert_eq!(warned(&compiled), ["rollouts/arena", "backends/lobby/a", "drains/arena/z", "routes/public"]);
-    assert!(compiled.warnings[3].text.contains("versions.1.5"), "{:?}", compiled.warnings[3]);
+    assert_eq!(warned(&compiled), ["backends/lobby/a", "drains/arena/z", "routes/public", "rollouts/arena"]);
+    assert!(compiled.warnings[2].text.contains("versions.1.5"), "{:?}", compiled.warnings[2]);
     assert_eq!(compiled.table.drains.len(), 1, "it counts as soon as the backend is there");
 }
 
