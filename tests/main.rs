@@ -21,6 +21,10 @@ mod etcd_compaction;
 #[cfg(test)]
 mod etcd_outage;
 #[cfg(test)]
+mod etcd_secured;
+#[cfg(test)]
+mod etcd_trouble;
+#[cfg(test)]
 mod group_claims;
 #[cfg(test)]
 mod groups;
@@ -28,6 +32,8 @@ mod groups;
 mod invariants;
 #[cfg(test)]
 mod rebalance;
+#[cfg(test)]
+mod registration;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]

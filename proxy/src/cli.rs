@@ -3,6 +3,7 @@
 mod client;
 mod drain;
 mod output;
+mod registration;
 mod rollout;
 mod show;
 mod table;
@@ -135,6 +136,25 @@ Examples:
     },
     Drain(DrainArgs),
     Undrain(UndrainArgs),
+    /// Write the key of the backend beside the proxy again
+    #[command(after_help = "\
+Lifts `holdfast withdraw`. The proxy registers the backend of [local] by itself
+if its config has [register]. A key that somebody else wrote stays as it is.
+
+Examples:
+  holdfast register
+  holdfast register --json | jq .state")]
+    Register,
+    /// Take back the key of the backend beside the proxy
+    #[command(after_help = "\
+For a backend that the proxy registers ([register] in its config): no new
+sessions come to it from any proxy, live ones stay. It holds until `holdfast
+register` or the proxy's next start. To move its sessions too, drain it first.
+
+Examples:
+  holdfast withdraw
+  holdfast drain arena/a --wait && holdfast withdraw")]
+    Withdraw,
     #[command(
         subcommand,
         after_help = "\
@@ -248,6 +268,8 @@ pub async fn execute(ask: Ask, admin: Address, json: bool) -> Exit {
         Ask::Sessions { limit } => show::sessions(&client, limit, json).await,
         Ask::Drain(args) => drain::drain(&client, args, json).await,
         Ask::Undrain(args) => drain::undrain(&client, args, json).await,
+        Ask::Register => registration::register(&client, json).await,
+        Ask::Withdraw => registration::withdraw(&client, json).await,
         Ask::Table(command) => table::execute(&client, command, json).await,
         Ask::Rollout(command) => rollout::execute(&client, command, json).await,
     };

@@ -6,6 +6,7 @@ mod descriptors;
 mod drain_store;
 mod listeners;
 mod numbers;
+mod registration;
 mod reload;
 mod workers;
 
@@ -22,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, AdminState, Surface};
 use crate::cli::Exit;
 use crate::config::{AdminBind, Config, Source as SourceConfig};
-use crate::source::etcd::{self, Affairs, Proxy};
+use crate::source::etcd::{self, Affairs, BackendRegistrar, Proxy, RegistrarHandle};
 use crate::source::history::History;
 use crate::source::{Identity, Origin, Publisher, Source, files};
 use crate::telemetry::export::{Export, ExportSettings};
@@ -94,9 +95,13 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     let tasks = TaskTracker::new();
     let (publisher, source) = Publisher::new();
     workers.read_table_from(&source);
-    let state = Arc::new(admin_state(&config, &workers, &source, &export, started_at));
+    let proxy = Proxy::new(&config.proxy.id, identity);
+    let registration = registration::prepare(&config, &proxy, &workers, &source, &tasks, &shutdown);
+    let (registrar, registration) = registration.unzip();
+    let state = Arc::new(admin_state(&config, &workers, &source, &export, registration.clone(), started_at));
     start_servers(&config, &state, &tasks, &shutdown).await?;
-    let following = follow_documents(&config, &identity, &mut workers, publisher, &source, &tasks, &shutdown);
+    let holding = (proxy, registrar);
+    let following = follow_documents(&config, holding, &mut workers, publisher, &source, &tasks, &shutdown);
     let followed = tokio::select! {
         followed = following => followed.map(|()| true)?,
         () = signals.stop() => false,
@@ -112,6 +117,10 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
         Ok(())
     };
     state.set_stopping();
+    if let Some(registration) = registration {
+        // Nobody is to come any more before those who are here are told to go.
+        registration.withdraw().await;
+    }
     // With a part of the proxy gone, what is left ends at once; games still get to save.
     let deadline = if served.is_ok() { config.limits.shutdown_deadline } else { Duration::ZERO };
     if let Err(error) = &served {
@@ -186,6 +195,7 @@ fn admin_state(
     workers: &Workers,
     source: &Source,
     export: &Export,
+    registration: Option<RegistrarHandle>,
     started_at: SystemTime,
 ) -> AdminState {
     let kind = match config.source {
@@ -213,6 +223,7 @@ fn admin_state(
         metrics,
         drains: drain_store::of(&config.source),
         history: history(config),
+        registration,
         listeners_bound: false.into(),
         stopping: false.into(),
     }
@@ -246,7 +257,7 @@ fn history(config: &Config) -> History {
 
 async fn follow_documents(
     config: &Config,
-    identity: &Arc<Identity>,
+    (proxy, registrar): (Proxy, Option<BackendRegistrar>),
     workers: &mut Workers,
     mut publisher: Publisher,
     source: &Source,
@@ -265,10 +276,9 @@ async fn follow_documents(
         }
         SourceConfig::Etcd(etcd) => {
             let numbers = numbers::tell(workers, Arc::clone(&source.table), tasks, shutdown);
-            let proxy = Proxy::new(&config.proxy.id, Arc::clone(identity));
             let etcd = Arc::new((**etcd).clone());
             let (groups, workers) = (workers.claim_groups(), workers.commands());
-            let affairs = Affairs { numbers, groups, rollouts: publisher.rollouts(), workers };
+            let affairs = Affairs { numbers, groups, rollouts: publisher.rollouts(), workers, registrar };
             etcd::start(etcd, proxy, affairs, publisher, source, tasks, shutdown).await?;
         }
     }

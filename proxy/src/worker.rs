@@ -71,6 +71,8 @@ pub struct WorkerConfig {
     /// The run of this proxy process.
     pub instance: InstanceId,
     pub zone: Option<Arc<str>>,
+    /// The local backend is to be registered as it says it is: its link is kept even before it is listed.
+    pub registers_local: bool,
     /// The backend beside this proxy, and the way to it from here.
     pub local: Option<(BackendId, BackendAddress)>,
     pub table: Arc<ArcSwap<Table>>,

@@ -13,6 +13,7 @@ use super::view::{
 use crate::routing::table::{OnCrash, Prefer};
 use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Refusal, Route, Service, Table};
 use crate::source::Published;
+use crate::source::etcd::RegistrarHandle;
 use crate::worker::command::Command;
 
 pub(super) async fn sessions(state: &AdminState, limit: usize) -> Result<SessionsView, AskError> {
@@ -56,6 +57,7 @@ pub(super) async fn status(state: &AdminState) -> Result<StatusView, AskError> {
         kept_bytes: state.sum(|counters| &counters.kept_bytes),
         listeners: state.listeners.iter().map(listener).collect(),
         table: table(state, &published),
+        registration: state.registration.as_ref().map(RegistrarHandle::show),
         backends,
         refused: refused(&published),
         warnings: warnings(&published),

@@ -50,6 +50,8 @@ enum Resource {
     Rollouts,
     Drain,
     Undrain,
+    Register,
+    Withdraw,
 }
 
 impl Resource {
@@ -68,6 +70,8 @@ impl Resource {
             "/rollouts" => Self::Rollouts,
             "/drain" => Self::Drain,
             "/undrain" => Self::Undrain,
+            "/register" => Self::Register,
+            "/withdraw" => Self::Withdraw,
             _ => return None,
         };
         Some(resource)
@@ -76,7 +80,7 @@ impl Resource {
     fn allow(self) -> &'static str {
         match self {
             Self::Drain => "GET, POST",
-            Self::Undrain => "POST",
+            Self::Undrain | Self::Register | Self::Withdraw => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -92,7 +96,7 @@ pub(super) async fn answer(surface: Surface, state: Arc<AdminState>, request: Re
         let paths = match surface {
             Surface::Health => "/livez, /readyz, /metrics (the rest is on the admin address)",
             Surface::Admin => {
-                "/status, /sessions, /backends, /routes, /documents, /tables, /rollouts, /drain, /undrain, /livez, /readyz, /metrics"
+                "/status, /sessions, /backends, /routes, /documents, /tables, /rollouts, /drain, /undrain, /register, /withdraw, /livez, /readyz, /metrics"
             }
         };
         return error(StatusCode::NOT_FOUND, format!("no {path} here; there are {paths}"));
@@ -140,6 +144,15 @@ async fn dispatch(
         }
         Resource::Drain => json(StatusCode::OK, &drains::drain(state, order(request).await?).await?),
         Resource::Undrain => json(StatusCode::OK, &drains::undrain(state, order(request).await?).await?),
+        Resource::Register | Resource::Withdraw => {
+            let NoParticulars {} = order(request).await?;
+            let Some(registration) = &state.registration else { return Err(Failure::unregistered()) };
+            let now = match resource {
+                Resource::Register => registration.register().await,
+                _ => registration.withdraw().await,
+            };
+            json(StatusCode::OK, &now)
+        }
     })
 }
 
@@ -194,6 +207,11 @@ impl DrainQuery {
     }
 }
 
+/// The body of an order that needs none: `{}`.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoParticulars {}
+
 /// Reads an order's body.
 async fn order<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
     // A page in an operator's browser could otherwise post here; browsers say where such a request comes from.
@@ -230,6 +248,11 @@ struct Failure {
 impl Failure {
     fn bad(text: String) -> Self {
         Self { status: StatusCode::BAD_REQUEST, text }
+    }
+
+    fn unregistered() -> Self {
+        let text = "this proxy registers no backend: its config has no [register]".to_owned();
+        Self { status: StatusCode::CONFLICT, text }
     }
 }
 

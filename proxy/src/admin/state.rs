@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::drains::DrainWriter;
 use crate::rollout::{Progresses, State};
 use crate::source::Published;
+use crate::source::etcd::RegistrarHandle;
 use crate::source::history::History;
 use crate::telemetry::counters::{Cell, Counters};
 use crate::telemetry::metrics::{ControlView, Metrics};
@@ -59,6 +60,8 @@ pub struct AdminState {
     pub drains: DrainWriter,
     /// The tables that were in force, on disk.
     pub history: History,
+    /// Who holds the key of the backend beside this proxy, if it does.
+    pub registration: Option<RegistrarHandle>,
     /// Set by `main` once every listener is bound.
     pub listeners_bound: AtomicBool,
     /// Set by `main` when the shutdown begins.

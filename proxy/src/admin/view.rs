@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::rollout::Progress;
+pub use crate::source::etcd::{Registration, RegistrationState};
 pub use crate::worker::command::{DrainProgress, LinkView, SessionView};
 
 /// Every answer that isn't 2xx (but `/readyz`'s).
@@ -230,6 +231,9 @@ pub struct StatusView {
     pub kept_bytes: u64,
     pub listeners: Vec<ListenerView>,
     pub table: TableView,
+    /// Of the backend beside this proxy, if the proxy registers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
     pub backends: Vec<BackendView>,
     pub refused: Vec<RefusedView>,
     pub warnings: Vec<String>,

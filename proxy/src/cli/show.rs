@@ -2,6 +2,7 @@
 
 use super::client::{Client, ClientError};
 use super::output::{self, Align, Table};
+use super::registration::registration_line;
 use super::{Exit, output::count};
 use crate::admin::view::{BackendView, DrainProgress, RefusedView, SessionsView, StatusView, TableView};
 use crate::drain::progress::State;
@@ -50,6 +51,9 @@ pub(super) fn render_status(view: &StatusView, columns: Option<usize>) -> String
         ));
     }
     text.push_str(&format!("table      {}\n", table_line(&view.table)));
+    if let Some(registration) = &view.registration {
+        text.push_str(&format!("registered {}\n", registration_line(registration)));
+    }
     for listener in &view.listeners {
         text.push_str(&format!("listener   {} on {}\n", listener.name, listener.address));
     }

@@ -108,10 +108,8 @@ impl Worker {
         let is_new = table.revision != self.hub.table.revision;
         self.hub.table = Arc::clone(&table);
         self.hub.stages = stages(&table, &self.hub.config.rollouts.load());
-        if let Some((local, _)) = self.hub.config.local.clone()
-            && let Some(backend) = table.backends.get(&local)
-        {
-            let id = self.hub.link_for(backend);
+        if let Some(backend) = self.hub.local_backend() {
+            let id = self.hub.link_for(&backend);
             self.hub.demand(id);
         }
         for id in self.hub.link_ids() {

@@ -191,6 +191,27 @@ impl Hub {
         id
     }
 
+    /// The backend beside this proxy: as it is listed, or else, if it is to be registered as it says it is, by its
+    /// address alone. Nobody is sent to one that isn't listed.
+    pub fn local_backend(&self) -> Option<Arc<Backend>> {
+        let (id, address) = self.config.local.as_ref()?;
+        let listed = self.table.backends.get(id).cloned();
+        let unlisted = || {
+            let (id, address) = (id.clone(), address.clone());
+            let no_version = Arc::from("");
+            Arc::new(Backend { id, address, version: no_version, weight: 0, zone: None, capacity: None })
+        };
+        listed.or_else(|| self.is_kept(id).then(unlisted))
+    }
+
+    /// Whether there is a use for a link to it: it is listed, or is to be registered. What its frames may measure is
+    /// said at the handshake, so its service must be known.
+    pub fn is_kept(&self, backend: &BackendId) -> bool {
+        let registers = self.config.registers_local && self.is_local(backend);
+        self.table.backends.contains_key(backend)
+            || (registers && self.table.services.contains_key(&*backend.service))
+    }
+
     pub fn is_local(&self, backend: &BackendId) -> bool {
         self.config.local.as_ref().is_some_and(|(local, _)| local == backend)
     }

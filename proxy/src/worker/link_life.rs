@@ -38,12 +38,11 @@ impl Worker {
 
     /// Gives up the places of links whose backends are off the list and that nobody needs.
     pub(super) fn retire_links(&mut self) {
-        let table = Arc::clone(&self.hub.table);
         for id in self.hub.link_ids() {
             let link = self.hub.link(id);
             let idle = matches!(link.state, LinkState::Idle | LinkState::Dead) && link.sessions == 0;
-            let listed = table.backends.contains_key(&link.backend.id);
-            if idle && !listed && !link.retired && self.keys_on(id).is_empty() && self.leaving(id) == 0 {
+            let kept = self.hub.is_kept(&link.backend.id);
+            if idle && !kept && !link.retired && self.keys_on(id).is_empty() && self.leaving(id) == 0 {
                 let link = self.hub.link_mut(id);
                 link.retired = true;
                 link.tripped = None;
@@ -56,13 +55,13 @@ impl Worker {
 
     pub(super) fn is_wanted(&self, id: LinkId) -> bool {
         let link = self.hub.link(id);
-        let listed = self.hub.table.backends.contains_key(&link.backend.id);
+        let kept = self.hub.is_kept(&link.backend.id);
         match link.state {
             LinkState::Broken { .. } => true,
             // Looked after until it is back, or is taken off the list.
-            LinkState::Dead => listed,
+            LinkState::Dead => kept,
             _ if link.called_ahead.is_some_and(|until| self.hub.now < until) => true,
-            _ => link.sessions > 0 || (listed && self.hub.is_local(&link.backend.id)),
+            _ => link.sessions > 0 || (kept && self.hub.is_local(&link.backend.id)),
         }
     }
 

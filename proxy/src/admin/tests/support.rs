@@ -279,6 +279,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
         metrics,
         drains: options.drains,
         history: history(&folder),
+        registration: None,
         rollouts: tokio::sync::watch::channel(Arc::default()).1,
         listeners_bound: AtomicBool::new(true),
         stopping: AtomicBool::new(false),

@@ -30,8 +30,11 @@ pub struct RawBackend {
     pub capacity: Option<u64>,
 }
 
+/// The weight of a backend whose document doesn't say.
+pub const DEFAULT_WEIGHT: u32 = 100;
+
 fn default_weight() -> u32 {
-    100
+    DEFAULT_WEIGHT
 }
 
 impl RawBackend {

@@ -64,6 +64,7 @@ impl Rig {
             proxy_id: "proxy".to_owned(),
             instance: InstanceId([9; 16]),
             zone: None,
+            registers_local: false,
             local: None,
             table: Arc::clone(&table),
             rollouts: Arc::default(),
