@@ -194,8 +194,8 @@ impl Worker {
         let Some(peer) = link.peer.as_ref().filter(|_| link.state == LinkState::Up) else { return };
         let (takes, gives) = (peer.takes_frame_bytes, peer.gives_frame_bytes);
         if takes < most && link.may_warn(now) {
-            tracing::warn!(backend = %link.backend.id,
-                "it gets no sessions: the backend takes frames up to {takes} bytes, the service's framing allows {most}");
+            tracing::warn!(backend = %link.backend.id, max_frame_bytes = most,
+                "it gets no sessions with longer frames: the backend takes frames up to {takes} bytes");
         }
         if gives < most {
             link.doom(format!("the service's frames have grown to {most} bytes"));
