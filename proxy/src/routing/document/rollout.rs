@@ -245,6 +245,17 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_page_states_the_real_defaults() {
+        let page = include_str!("../../../../config/rollouts.md");
+        let stated = page.split("```").nth(1).unwrap().strip_prefix("json").unwrap();
+        let key = Key::parse("rollouts/arena").unwrap();
+        let Document::Rollout(stated) = Document::parse(&key, stated.as_bytes()).unwrap() else {
+            panic!("not a rollout")
+        };
+        assert_eq!(stated, parse("").unwrap());
+    }
+
+    #[test]
     fn a_bad_field_is_named() {
         for (more, field) in [
             (r#", "steps": []"#, "steps"),
