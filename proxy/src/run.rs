@@ -22,12 +22,13 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, AdminState, Surface};
 use crate::cli::Exit;
 use crate::config::{AdminBind, Config, Source as SourceConfig};
+use crate::health::{Health, Monitor};
 use crate::source::etcd::{self, Affairs, Proxy};
 use crate::source::history::History;
 use crate::source::{Identity, Origin, Publisher, Source, files};
 use crate::telemetry::export::{Export, ExportSettings};
 use crate::telemetry::logs;
-use crate::telemetry::metrics::{Metrics, MetricsSources};
+use crate::telemetry::metrics::{ControlView, Metrics, MetricsSources};
 use workers::Workers;
 
 const SOURCE_ENDED: &str = "the task that follows the documents ended";
@@ -94,7 +95,9 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     let tasks = TaskTracker::new();
     let (publisher, source) = Publisher::new();
     workers.read_table_from(&source);
-    let state = Arc::new(admin_state(&config, &workers, &source, &export, started_at));
+    let local = config.local.as_ref().map(|local| (local.backend.clone(), local.address.clone()));
+    let (monitor, health) = Monitor::new(&config.proxy.id, local, &source, workers.commands());
+    let state = Arc::new(admin_state(&config, &workers, &source, health, &export, started_at));
     start_servers(&config, &state, &tasks, &shutdown).await?;
     let following = follow_documents(&config, &identity, &mut workers, publisher, &source, &tasks, &shutdown);
     let followed = tokio::select! {
@@ -106,6 +109,7 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     let served = if followed && wait_for_table(&source, &mut signals).await? {
         workers.start(bound)?;
         state.set_listeners_bound();
+        tasks.spawn(monitor.run(shutdown.clone()));
         tracing::info!(revision = source.table.load().revision, "ready");
         supervise(&config, &mut workers, &source, &mut signals, &mut tls).await
     } else {
@@ -185,6 +189,7 @@ fn admin_state(
     config: &Config,
     workers: &Workers,
     source: &Source,
+    health: Health,
     export: &Export,
     started_at: SystemTime,
 ) -> AdminState {
@@ -192,11 +197,15 @@ fn admin_state(
         SourceConfig::Etcd(_) => "etcd",
         SourceConfig::Files { .. } => "files",
     };
-    let (published, rollouts) = (source.published.clone(), source.rollouts.clone());
+    let (published, rollouts, shown) = (source.published.clone(), source.rollouts.clone(), health.clone());
+    let control = move || ControlView {
+        health: shown.view(),
+        ..admin::control_view(&published.borrow(), &rollouts.borrow(), started_at)
+    };
     let metrics = Metrics::new(MetricsSources {
         workers: workers.counters(),
         spans: export.stats(),
-        control: Box::new(move || admin::control_view(&published.borrow(), &rollouts.borrow(), started_at)),
+        control: Box::new(control),
         started_at,
         version: env!("CARGO_PKG_VERSION"),
     });
@@ -209,6 +218,7 @@ fn admin_state(
         source: kind,
         published: source.published.clone(),
         rollouts: source.rollouts.clone(),
+        fitness: health.fitness,
         listeners: workers.listener_infos(),
         metrics,
         drains: drain_store::of(&config.source),

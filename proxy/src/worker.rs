@@ -28,6 +28,7 @@ pub mod tally;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod unfit;
 mod views;
 
 use std::cell::RefCell;

@@ -5,6 +5,8 @@
 
 pub mod backend;
 pub mod drain;
+pub mod ejection;
+pub mod health;
 pub mod key;
 pub mod rollout;
 pub mod route;
@@ -14,10 +16,11 @@ mod strict;
 use std::sync::Arc;
 
 use crate::config::FieldError;
-use crate::routing::table::{Backend, DrainOrder, Rollout, Route, Service};
+use crate::routing::table::{Backend, DrainOrder, EjectionOrder, Rollout, Route, Service};
 
 pub use backend::RawBackend;
 pub use drain::RawDrain;
+pub use ejection::RawEjection;
 pub use key::Key;
 pub use rollout::RawRollout;
 pub use route::RawRoute;
@@ -33,6 +36,7 @@ pub enum Document {
     Backend(Arc<Backend>),
     Route(Arc<Route>),
     Drain(Arc<DrainOrder>),
+    Ejection(Arc<EjectionOrder>),
     Rollout(Arc<Rollout>),
 }
 
@@ -48,6 +52,9 @@ impl Document {
             }
             Key::Route(name) => Self::Route(Arc::new(strict::read::<RawRoute>(bytes)?.check(name.clone())?)),
             Key::Drain(id) => Self::Drain(Arc::new(strict::read::<RawDrain>(bytes)?.check(id.clone())?)),
+            Key::Ejection(id) => {
+                Self::Ejection(Arc::new(strict::read::<RawEjection>(bytes)?.check(id.clone())?))
+            }
             Key::Rollout(service) => {
                 Self::Rollout(Arc::new(strict::read::<RawRollout>(bytes)?.check(service.clone())?))
             }

@@ -316,13 +316,14 @@ impl Fx<'_> {
         let route = route.unwrap_or(&self.seat.route).clone();
         let first = BackendId { service: self.service.name.clone(), name: "".into() };
         let listed = table.backends.range(first..).take_while(|(id, _)| id.service == self.service.name);
-        let mut links = Vec::new();
-        let mut candidates = Vec::new();
+        // The fit ones; then, for when none of those may take it, the unfit.
+        let mut places = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
         for (id, backend) in listed {
             let link = self.hub.link_for(backend);
             let avoided = wanted.tried.contains(&link) || self.seat.avoids == Some(link);
             let may = wanted.home.is_none_or(|home| home == link) && !avoided;
             if may && self.hub.link(link).takes(wanted.format, wanted.needs) {
+                let (links, candidates) = &mut places[usize::from(!self.hub.is_fit(link))];
                 links.push(link);
                 let zone = &self.hub.config.zone;
                 candidates.push(Candidate {
@@ -335,12 +336,14 @@ impl Fx<'_> {
             }
         }
         if wanted.home.is_some() {
-            return links.first().copied();
+            return places.iter().find_map(|(links, _)| links.first().copied());
         }
         let stage = self.hub.stages.get(&*self.service.name);
         let staged = stage.and_then(|stage| stage.shares(&route.versions));
         let shares = staged.as_ref().unwrap_or(&route.versions);
-        pick(self.id, shares, route.prefer, &candidates).map(|index| links[index])
+        places.iter().find_map(|(links, candidates)| {
+            pick(self.id, shares, route.prefer, candidates).map(|index| links[index])
+        })
     }
 
     fn mark_client(&mut self) {

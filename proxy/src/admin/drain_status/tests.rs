@@ -21,6 +21,7 @@ fn link(sessions: u64, attachments: Option<u64>) -> LinkView {
 
 fn view(links: Vec<LinkView>) -> BackendView {
     BackendView {
+        unfit: Vec::new(),
         backend: "arena/a".into(),
         in_table: true,
         address: None,

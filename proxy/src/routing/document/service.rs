@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{drain::MAX_DEADLINE_S, fault, strict::shorten, within};
+use super::{drain::MAX_DEADLINE_S, fault, health::RawHealth, strict::shorten, within};
 use crate::config::FieldError;
 use crate::framing::{Framing, RawFraming};
 use crate::routing::table::{
@@ -36,6 +36,9 @@ pub struct RawService {
     pub trace: RawTrace,
     /// Absent: live sessions move only off what drains.
     pub rebalance: Option<RawRebalance>,
+    /// Absent: a backend gets sessions while its link is up.
+    #[serde(default)]
+    pub health: RawHealth,
 }
 
 fn default_recovery() -> String {
@@ -176,6 +179,7 @@ impl RawService {
             drain: self.drain.check()?,
             trace: self.trace.check()?,
             rebalance: self.rebalance.map(RawRebalance::check).transpose()?,
+            health: self.health.check()?,
             framing,
         })
     }
