@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use holdfast::framing::RawFraming;
-use holdfast::routing::pick::{Candidate, Logic, pick};
-use holdfast::routing::table::Prefer;
+use holdfast::routing::pick::{Candidate, Logic, Rules, pick};
+use holdfast::routing::table::{Policy, Prefer};
 use holdfast::routing::{Backend, BackendAddress, BackendId};
 use holdfast_protocol::message::{Data, Message, Subject};
 use holdfast_protocol::{Epoch, Seq, SessionId, TraceContext, codec, decode};
@@ -90,18 +90,28 @@ fn placement(criterion: &mut Criterion) {
             version: if number.is_multiple_of(2) { "1.4".into() } else { "1.5".into() },
             weight: 100,
             zone: None,
+            capacity: None,
         })
     };
     let backends: Vec<_> = (0..100).map(backend).collect();
     let shares = BTreeMap::from([(Arc::from("1.4"), 95), (Arc::from("1.5"), 5)]);
-    let candidate =
-        |backend| Candidate { backend, sessions: 10, local: false, same_zone: false, logic: Logic::Unknown };
+    let candidate = |backend| Candidate {
+        backend,
+        weight: 100_000,
+        sessions: 10,
+        local: false,
+        same_zone: false,
+        logic: Logic::Unknown,
+        fit: true,
+    };
+    let rules =
+        Rules { shares: &shares, prefer: Prefer::None, policy: Policy::LeastSessions, panic_percent: 50 };
     let candidates: Vec<_> = backends.iter().map(candidate).collect();
     criterion.bench_function("pick among 100 backends", |bencher| {
-        let mut number = 0u128;
+        let mut number = 0u64;
         bencher.iter(|| {
             number += 1;
-            pick(SessionId(number.to_le_bytes()), &shares, Prefer::None, black_box(&candidates))
+            pick(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), &rules, black_box(&candidates), &mut [])
         });
     });
 }

@@ -5,6 +5,8 @@ mod admin;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod balance;
+#[cfg(test)]
 mod bounds;
 #[cfg(test)]
 mod chaos;
@@ -19,6 +21,10 @@ mod etcd_compaction;
 #[cfg(test)]
 mod etcd_outage;
 #[cfg(test)]
+mod etcd_secured;
+#[cfg(test)]
+mod etcd_trouble;
+#[cfg(test)]
 mod group_claims;
 #[cfg(test)]
 mod groups;
@@ -28,6 +34,8 @@ mod health;
 mod invariants;
 #[cfg(test)]
 mod rebalance;
+#[cfg(test)]
+mod registration;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod client;
 mod drain;
 mod eject;
 mod output;
+mod registration;
 mod rollout;
 mod show;
 mod table;
@@ -138,6 +139,25 @@ Examples:
     Undrain(UndrainArgs),
     Eject(EjectArgs),
     Uneject(UnejectArgs),
+    /// Write the key of the backend beside the proxy again
+    #[command(after_help = "\
+Lifts `holdfast withdraw`. The proxy registers the backend of [local] by itself
+if its config has [register]. A key that somebody else wrote stays as it is.
+
+Examples:
+  holdfast register
+  holdfast register --json | jq .state")]
+    Register,
+    /// Take back the key of the backend beside the proxy
+    #[command(after_help = "\
+For a backend that the proxy registers ([register] in its config): no new
+sessions come to it from any proxy, live ones stay. It holds until `holdfast
+register` or the proxy's next start. To move its sessions too, drain it first.
+
+Examples:
+  holdfast withdraw
+  holdfast drain arena/a --wait && holdfast withdraw")]
+    Withdraw,
     #[command(
         subcommand,
         after_help = "\
@@ -290,6 +310,8 @@ pub async fn execute(ask: Ask, admin: Address, json: bool) -> Exit {
         Ask::Undrain(args) => drain::undrain(&client, args, json).await,
         Ask::Eject(args) => eject::eject(&client, args, json).await,
         Ask::Uneject(args) => eject::uneject(&client, args, json).await,
+        Ask::Register => registration::register(&client, json).await,
+        Ask::Withdraw => registration::withdraw(&client, json).await,
         Ask::Table(command) => table::execute(&client, command, json).await,
         Ask::Rollout(command) => rollout::execute(&client, command, json).await,
     };

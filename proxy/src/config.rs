@@ -11,6 +11,7 @@ mod file;
 mod limits;
 mod proxy;
 mod reader;
+mod register;
 mod source;
 mod telemetry;
 mod tls;
@@ -28,6 +29,7 @@ pub use errors::{ConfigError, ConfigErrors};
 pub use field_error::FieldError;
 pub use limits::Limits;
 pub use proxy::{Local, ProxyConfig};
+pub use register::Register;
 pub use source::{Etcd, EtcdLogin, EtcdTls, Source};
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{TlsFiles, read_certificates};
@@ -42,6 +44,8 @@ pub struct Config {
     pub proxy: ProxyConfig,
     /// The backend beside this proxy, if there is one.
     pub local: Option<Local>,
+    /// How that backend is made known to all proxies, if this one does it.
+    pub register: Option<Register>,
     /// At least one; names and addresses are unique.
     pub listeners: Vec<Listener>,
     pub source: Source,
@@ -92,11 +96,12 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let mut binds = addresses::Binds::default();
     let listeners = addresses::read_listeners(&mut root, &mut binds);
     let source = Source::read(&mut root);
+    let register = Register::read(root.section("register"), local.as_ref(), proxy.as_ref(), &source);
     let health = addresses::read_health(root.section("health"), &mut binds);
     let admin = addresses::read_admin(root.section("admin"), &mut binds);
     let telemetry = Telemetry::read(root.section("telemetry"));
     let limits = Limits::read(root.section("limits"));
     root.finish();
     let (proxy, source, file) = (proxy?, source?, path.to_owned());
-    Some(Config { file, proxy, local, listeners, source, health, admin, telemetry, limits })
+    Some(Config { file, proxy, local, register, listeners, source, health, admin, telemetry, limits })
 }

@@ -6,6 +6,7 @@ mod descriptors;
 mod drain_store;
 mod listeners;
 mod numbers;
+mod registration;
 mod reload;
 mod workers;
 
@@ -23,7 +24,7 @@ use crate::admin::{self, AdminState, Surface};
 use crate::cli::Exit;
 use crate::config::{AdminBind, Config, Source as SourceConfig};
 use crate::health::{Health, Monitor};
-use crate::source::etcd::{self, Affairs, Proxy};
+use crate::source::etcd::{self, Affairs, BackendRegistrar, Proxy, RegistrarHandle};
 use crate::source::history::History;
 use crate::source::{Identity, Origin, Publisher, Source, files};
 use crate::telemetry::export::{Export, ExportSettings};
@@ -95,11 +96,16 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     let tasks = TaskTracker::new();
     let (publisher, source) = Publisher::new();
     workers.read_table_from(&source);
+    let proxy = Proxy::new(&config.proxy.id, identity);
+    let registration = registration::prepare(&config, &proxy, &workers, &source, &tasks, &shutdown);
+    let (registrar, registration) = registration.unzip();
     let local = config.local.as_ref().map(|local| (local.backend.clone(), local.address.clone()));
     let (monitor, health) = Monitor::new(&config.proxy.id, local, &source, workers.commands());
-    let state = Arc::new(admin_state(&config, &workers, &source, health, &export, started_at));
+    let state = admin_state(&config, &workers, &source, health, &export, registration.clone(), started_at);
+    let state = Arc::new(state);
     start_servers(&config, &state, &tasks, &shutdown).await?;
-    let following = follow_documents(&config, &identity, &mut workers, publisher, &source, &tasks, &shutdown);
+    let holding = (proxy, registrar);
+    let following = follow_documents(&config, holding, &mut workers, publisher, &source, &tasks, &shutdown);
     let followed = tokio::select! {
         followed = following => followed.map(|()| true)?,
         () = signals.stop() => false,
@@ -116,6 +122,10 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
         Ok(())
     };
     state.set_stopping();
+    if let Some(registration) = registration {
+        // Nobody is to come any more before those who are here are told to go.
+        registration.withdraw().await;
+    }
     // With a part of the proxy gone, what is left ends at once; games still get to save.
     let deadline = if served.is_ok() { config.limits.shutdown_deadline } else { Duration::ZERO };
     if let Err(error) = &served {
@@ -191,6 +201,7 @@ fn admin_state(
     source: &Source,
     health: Health,
     export: &Export,
+    registration: Option<RegistrarHandle>,
     started_at: SystemTime,
 ) -> AdminState {
     let kind = match config.source {
@@ -223,6 +234,7 @@ fn admin_state(
         metrics,
         drains: drain_store::of(&config.source),
         history: history(config),
+        registration,
         listeners_bound: false.into(),
         stopping: false.into(),
     }
@@ -256,7 +268,7 @@ fn history(config: &Config) -> History {
 
 async fn follow_documents(
     config: &Config,
-    identity: &Arc<Identity>,
+    (proxy, registrar): (Proxy, Option<BackendRegistrar>),
     workers: &mut Workers,
     mut publisher: Publisher,
     source: &Source,
@@ -275,10 +287,9 @@ async fn follow_documents(
         }
         SourceConfig::Etcd(etcd) => {
             let numbers = numbers::tell(workers, Arc::clone(&source.table), tasks, shutdown);
-            let proxy = Proxy::new(&config.proxy.id, Arc::clone(identity));
             let etcd = Arc::new((**etcd).clone());
             let (groups, workers) = (workers.claim_groups(), workers.commands());
-            let affairs = Affairs { numbers, groups, rollouts: publisher.rollouts(), workers };
+            let affairs = Affairs { numbers, groups, rollouts: publisher.rollouts(), workers, registrar };
             etcd::start(etcd, proxy, affairs, publisher, source, tasks, shutdown).await?;
         }
     }

@@ -6,6 +6,7 @@
 //! are grouped by session and leave in one write a session.
 
 pub mod accept;
+mod breaker;
 mod client;
 mod clock;
 pub mod command;
@@ -19,6 +20,7 @@ mod hub;
 mod link;
 mod link_io;
 mod link_life;
+mod placing;
 mod pressure;
 mod rebalance;
 mod recovery;
@@ -70,6 +72,8 @@ pub struct WorkerConfig {
     /// The run of this proxy process.
     pub instance: InstanceId,
     pub zone: Option<Arc<str>>,
+    /// The local backend is to be registered as it says it is: its link is kept even before it is listed.
+    pub registers_local: bool,
     /// The backend beside this proxy, and the way to it from here.
     pub local: Option<(BackendId, BackendAddress)>,
     pub table: Arc<ArcSwap<Table>>,
@@ -252,6 +256,9 @@ impl Worker {
             dial::spawn(self, link);
         }
         self.hurry_dials();
+        if std::mem::take(&mut self.hub.room) {
+            self.review_breakers();
+        }
         if std::mem::take(&mut self.hub.relieved) {
             self.slots.values().filter(|slot| slot.seat.held).for_each(|slot| slot.seat.wake());
         }
@@ -275,6 +282,7 @@ impl Worker {
         self.hub.leave_recovery(&slot.session.service().name, &mut slot.seat);
         self.hub.set_unprotected(&mut slot.seat, false);
         self.hub.close_account(&mut slot.seat);
+        self.hub.close_load(&mut slot.seat);
         if slot.seat.parked {
             self.hub.counters.parked.sub(1);
         }
@@ -320,6 +328,7 @@ impl Worker {
 /// Keeps the worker's gauges in step with one session. `true`: it has just been parked.
 fn account(session: &Session, seat: &mut Seat, hub: &mut Hub) -> bool {
     hub.account_session(session, seat);
+    hub.account_load(session, seat);
     let counters = &hub.counters;
     let parked = matches!(session.phase(), crate::session::Phase::Parked);
     let changed = parked != std::mem::replace(&mut seat.parked, parked);

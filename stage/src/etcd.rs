@@ -1,7 +1,7 @@
-//! A real etcd of one node, and `etcdctl` to write its keys with.
+//! A real etcd of one node or three, and `etcdctl` to write its keys with.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -25,12 +25,74 @@ pub enum EtcdBinary {
 pub struct Etcd {
     process: Process,
     etcdctl: PathBuf,
+    data: PathBuf,
+    /// As `http://127.0.0.1:2379`.
+    endpoint: String,
+    /// What `etcdctl` needs to be let in.
+    credentials: Vec<String>,
+}
+
+/// One node among others.
+struct Member {
+    name: String,
     client: SocketAddr,
+    peer: SocketAddr,
+}
+
+impl Member {
+    fn new(name: &str) -> Result<Self> {
+        Ok(Self { name: name.to_owned(), client: free_address()?, peer: free_address()? })
+    }
 }
 
 impl Etcd {
     /// Ready when it returns.
     pub fn start(stage: &Stage, binary: EtcdBinary) -> Result<Self> {
+        Self::start_with(stage, binary, &[])
+    }
+
+    /// With more of etcd's own flags.
+    pub fn start_with(stage: &Stage, binary: EtcdBinary, flags: &[String]) -> Result<Self> {
+        let member = Member::new("default")?;
+        let mut etcd = Self::prepare(stage, binary, &member, std::slice::from_ref(&member), flags)?;
+        etcd.start_again()?;
+        Ok(etcd)
+    }
+
+    /// Speaks TLS with the certificate and key in these files, which are trusted as they are; read again at each start.
+    pub fn start_with_tls(stage: &Stage, binary: EtcdBinary, certificate: &Path, key: &Path) -> Result<Self> {
+        let flags = [("cert", certificate), ("key", key)]
+            .map(|(flag, path)| format!("--{flag}-file={}", path.display()));
+        let member = Member::new("default")?;
+        let mut etcd = Self::prepare(stage, binary, &member, std::slice::from_ref(&member), &flags)?;
+        etcd.credentials = vec![format!("--cacert={}", certificate.display())];
+        etcd.start_again()?;
+        Ok(etcd)
+    }
+
+    /// Three nodes, ready when it returns.
+    pub fn cluster(stage: &Stage, binary: EtcdBinary) -> Result<Vec<Self>> {
+        let members =
+            ["one", "two", "three"].iter().map(|name| Member::new(name)).collect::<Result<Vec<_>>>()?;
+        let prepare = |member| Self::prepare(stage, binary, member, &members, &[]);
+        let mut nodes = members.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+        // None is healthy alone.
+        for node in &mut nodes {
+            node.process.start()?;
+        }
+        for node in &mut nodes {
+            node.wait_until_healthy()?;
+        }
+        Ok(nodes)
+    }
+
+    fn prepare(
+        stage: &Stage,
+        binary: EtcdBinary,
+        member: &Member,
+        members: &[Member],
+        flags: &[String],
+    ) -> Result<Self> {
         let hint = "`./dev setup` installs or builds it";
         let (etcd, etcdctl) = match binary {
             EtcdBinary::Default => (
@@ -41,34 +103,53 @@ impl Etcd {
                 (tool("HOLDFAST_ETCD_CURRENT", "", hint)?, tool("HOLDFAST_ETCDCTL_CURRENT", "", hint)?)
             }
         };
-        let (client, peer) = (free_address()?, free_address()?);
+        let Member { name: member_name, client, peer } = member;
         let name = format!("etcd-{}", client.port());
         let data = stage.path().join(&name);
-        let arguments = [
+        let scheme = if flags.iter().any(|flag| flag.starts_with("--cert-file")) { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{client}");
+        let everyone: Vec<_> =
+            members.iter().map(|member| format!("{}=http://{}", member.name, member.peer)).collect();
+        let mut arguments = vec![
+            format!("--name={member_name}"),
             format!("--data-dir={}", data.display()),
-            format!("--listen-client-urls=http://{client}"),
-            format!("--advertise-client-urls=http://{client}"),
+            format!("--listen-client-urls={endpoint}"),
+            format!("--advertise-client-urls={endpoint}"),
             format!("--listen-peer-urls=http://{peer}"),
             format!("--initial-advertise-peer-urls=http://{peer}"),
-            format!("--initial-cluster=default=http://{peer}"),
+            format!("--initial-cluster={}", everyone.join(",")),
         ];
+        arguments.extend_from_slice(flags);
         let process = Process::new(stage, &name, etcd, arguments);
-        let mut etcd = Self { process, etcdctl, client };
-        etcd.start_again()?;
-        Ok(etcd)
+        Ok(Self { process, etcdctl, data, endpoint, credentials: Vec::new() })
     }
 
     /// After [`Self::kill`] or [`Self::stop`]: the same data on the same port.
     pub fn start_again(&mut self) -> Result<()> {
         self.process.start()?;
-        let (etcdctl, client) = (self.etcdctl.clone(), self.client);
-        let healthy = || run(&etcdctl, client, &["endpoint", "health"]).is_ok();
-        self.process.wait_ready("healthy", READY_WITHIN, healthy)
+        self.wait_until_healthy()
+    }
+
+    /// Another etcd in its place: the same port, but none of its keys, and its revisions begin again.
+    pub fn start_anew(&mut self) -> Result<()> {
+        self.kill()?;
+        std::fs::remove_dir_all(&self.data)?;
+        self.start_again()
+    }
+
+    fn wait_until_healthy(&mut self) -> Result<()> {
+        let ask = self.asker();
+        self.process.wait_ready("healthy", READY_WITHIN, || ask(&["endpoint", "health"]).is_ok())
+    }
+
+    /// What `etcdctl` says from now on of who it is, as `name:password`.
+    pub fn log_in(&mut self, user: &str) {
+        self.credentials = vec![format!("--user={user}")];
     }
 
     /// As `http://127.0.0.1:2379`.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.client)
+        self.endpoint.clone()
     }
 
     pub fn process(&mut self) -> &mut Process {
@@ -85,9 +166,15 @@ impl Etcd {
         self.process.wait(READY_WITHIN).map(drop)
     }
 
+    fn asker(&self) -> impl Fn(&[&str]) -> Result<String> + use<> {
+        let (etcdctl, endpoint, credentials) =
+            (self.etcdctl.clone(), self.endpoint.clone(), self.credentials.clone());
+        move |arguments| run(&etcdctl, &endpoint, &credentials, arguments)
+    }
+
     /// Any `etcdctl` command; its output.
     pub fn etcdctl(&self, arguments: &[&str]) -> Result<String> {
-        run(&self.etcdctl, self.client, arguments)
+        self.asker()(arguments)
     }
 
     pub fn put(&self, key: &str, value: &str) -> Result<()> {
@@ -127,11 +214,12 @@ impl Etcd {
     }
 }
 
-fn run(etcdctl: &PathBuf, client: SocketAddr, arguments: &[&str]) -> Result<String> {
+fn run(etcdctl: &Path, endpoint: &str, credentials: &[String], arguments: &[&str]) -> Result<String> {
     let output = Command::new(etcdctl)
         .env("ETCDCTL_API", "3")
-        .arg(format!("--endpoints=http://{client}"))
+        .arg(format!("--endpoints={endpoint}"))
         .arg("--command-timeout=5s")
+        .args(credentials)
         .args(arguments)
         .output()
         .with_context(|| etcdctl.display().to_string())?;

@@ -1,9 +1,10 @@
-//! A way to a server that can be cut and mended.
+//! A way to a server that can be cut and mended, slow, or break off.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -16,6 +17,12 @@ pub struct Forwarder {
 #[derive(Default)]
 struct Way {
     is_cut: bool,
+    /// So late is everything in each direction.
+    delay: Duration,
+    /// A connection is reset when the server has said so many bytes on it.
+    breaks_after: Option<u64>,
+    /// Connections that came so far.
+    knocks: u64,
     /// Both ends of every connection so far.
     open: Vec<TcpStream>,
 }
@@ -60,25 +67,44 @@ impl Forwarder {
         self.mend();
     }
 
+    /// New connections are taken, and none breaks off.
     pub fn mend(&self) {
-        self.way.lock().unwrap_or_else(PoisonError::into_inner).is_cut = false;
+        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
+        (way.is_cut, way.breaks_after) = (false, None);
+    }
+
+    /// New connections are taken, and each is reset when the server has said so many bytes on it.
+    pub fn break_after(&self, bytes: u64) {
+        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
+        (way.is_cut, way.breaks_after) = (false, Some(bytes));
+    }
+
+    /// Everything comes so much later from now on, in each direction.
+    pub fn delay(&self, delay: Duration) {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner).delay = delay;
+    }
+
+    /// Connections that were tried so far.
+    pub fn knocks(&self) -> u64 {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner).knocks
     }
 }
 
 fn forward(client: TcpStream, target: SocketAddr, shared: &Arc<Mutex<Way>>) -> io::Result<()> {
     let mut way = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    way.knocks += 1;
     if way.is_cut {
         return client.shutdown(Shutdown::Both);
     }
     let server = TcpStream::connect(target)?;
-    for (from, to) in [(&client, &server), (&server, &client)] {
+    for (from, to, is_answer) in [(&client, &server, false), (&server, &client, true)] {
         from.set_nodelay(true)?;
         way.open.push(from.try_clone()?);
-        let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
+        let (from, to) = (from.try_clone()?, to.try_clone()?);
         let shared = shared.clone();
         thread::spawn(move || {
             // Either end may go at any time: that ends the other; a cut resets both first.
-            let _ = io::copy(&mut from, &mut to);
+            let _ = pass_on(&from, &to, is_answer, &shared);
             let _whole = shared.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = to.shutdown(Shutdown::Both);
         });
@@ -86,10 +112,36 @@ fn forward(client: TcpStream, target: SocketAddr, shared: &Arc<Mutex<Way>>) -> i
     Ok(())
 }
 
+fn pass_on(mut from: &TcpStream, mut to: &TcpStream, is_answer: bool, way: &Mutex<Way>) -> io::Result<()> {
+    let mut bytes = [0; 16 * 1024];
+    let mut passed = 0;
+    loop {
+        let count = from.read(&mut bytes)?;
+        if count == 0 {
+            return Ok(());
+        }
+        let (delay, breaks_after) = {
+            let way = way.lock().unwrap_or_else(PoisonError::into_inner);
+            (way.delay, way.breaks_after.filter(|_| is_answer))
+        };
+        // What is late on purpose, is.
+        thread::sleep(delay);
+        let left = breaks_after
+            .map_or(usize::MAX, |bound| usize::try_from(bound.saturating_sub(passed)).unwrap_or(usize::MAX));
+        to.write_all(&bytes[..count.min(left)])?;
+        if count > left {
+            rustix::net::connect_unspec(from)?;
+            rustix::net::connect_unspec(to)?;
+            return Ok(());
+        }
+        passed += count as u64;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::time::Duration;
+    use std::time::Instant;
 
     use super::*;
 
@@ -117,5 +169,22 @@ mod tests {
         client.write_all(b"y").unwrap();
         served.read_exact(&mut byte).unwrap();
         assert_eq!(&byte, b"y");
+    }
+
+    #[test]
+    fn answers_break_off_where_they_are_to_and_come_late() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let way = Forwarder::start(server.local_addr().unwrap()).unwrap();
+        way.break_after(3);
+        way.delay(Duration::from_millis(20));
+        let mut client = TcpStream::connect(way.address()).unwrap();
+        let mut served = server.accept().unwrap().0;
+        let begun = Instant::now();
+        served.write_all(b"four").unwrap();
+        let mut said = Vec::new();
+        // How it ends depends on what was read before the reset.
+        let _ = client.read_to_end(&mut said);
+        assert!(b"fou".starts_with(&said), "{said:?}");
+        assert!(begun.elapsed() >= Duration::from_millis(20) && way.knocks() == 1);
     }
 }

@@ -16,7 +16,10 @@ const READY_WITHIN: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub enum Source {
     Folder(PathBuf),
-    Etcd { endpoint: String },
+    /// One endpoint, or some with commas between them.
+    Etcd {
+        endpoint: String,
+    },
 }
 
 impl From<&Documents> for Source {
@@ -38,6 +41,8 @@ pub struct ProxySpec {
     /// Names of listeners; each gets a free port.
     pub listeners: Vec<String>,
     pub workers: u16,
+    /// More lines of `[etcd]`.
+    pub etcd: String,
     /// More TOML, after everything else.
     pub more: String,
     /// Another binary than the one beside this program.
@@ -53,6 +58,7 @@ impl ProxySpec {
             local: None,
             listeners: vec!["game".to_owned()],
             workers: 1,
+            etcd: String::new(),
             more: String::new(),
             binary: None,
         }
@@ -66,6 +72,11 @@ impl ProxySpec {
     #[must_use]
     pub fn more(self, toml: &str) -> Self {
         Self { more: toml.to_owned(), ..self }
+    }
+
+    #[must_use]
+    pub fn etcd(self, toml: &str) -> Self {
+        Self { etcd: toml.to_owned(), ..self }
     }
 
     #[must_use]
@@ -87,7 +98,9 @@ impl ProxySpec {
         let _ = match &self.source {
             Source::Folder(path) => write!(toml, "[files]\npath = {path:?}\n\n"),
             Source::Etcd { endpoint } => {
-                write!(toml, "[etcd]\nendpoints = [{endpoint:?}]\nroot = \"/holdfast\"\n\n")
+                let endpoints: Vec<_> = endpoint.split(',').collect();
+                let more = &self.etcd;
+                write!(toml, "[etcd]\nendpoints = {endpoints:?}\nroot = \"/holdfast\"\n{more}\n\n")
             }
         };
         let (health, admin) = (addresses.health, addresses.admin);

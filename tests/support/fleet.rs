@@ -43,9 +43,14 @@ impl Fleet {
     /// A fresh etcd with the sample game's service and a route to it.
     pub fn start(stage: &Stage, binary: EtcdBinary) -> Result<Self> {
         let fleet = Self { etcd: Etcd::start(stage, binary)? };
-        fleet.put("services/arena", &arena_service(&json!({})))?;
-        fleet.put("routes/public", &json!({"listener": "game", "service": "arena"}))?;
+        fleet.seed()?;
         Ok(fleet)
+    }
+
+    /// Writes the service and the route.
+    pub fn seed(&self) -> Result<()> {
+        self.put("services/arena", &arena_service(&json!({})))?;
+        self.put("routes/public", &json!({"listener": "game", "service": "arena"}))
     }
 
     pub fn etcd_address(&self) -> Result<SocketAddr> {

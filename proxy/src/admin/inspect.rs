@@ -15,6 +15,7 @@ use crate::routing::fitness::Unfit;
 use crate::routing::table::{OnCrash, Prefer};
 use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Refusal, Route, Service, Table};
 use crate::source::Published;
+use crate::source::etcd::RegistrarHandle;
 use crate::worker::command::Command;
 
 pub(super) async fn sessions(state: &AdminState, limit: usize) -> Result<SessionsView, AskError> {
@@ -64,6 +65,7 @@ pub(super) async fn status(state: &AdminState) -> Result<StatusView, AskError> {
         kept_bytes: state.sum(|counters| &counters.kept_bytes),
         listeners: state.listeners.iter().map(listener).collect(),
         table: table(state, &published),
+        registration: state.registration.as_ref().map(RegistrarHandle::show),
         backends,
         refused: refused(&published),
         warnings: warnings(&published),
@@ -185,6 +187,9 @@ fn backend_view(
     }
     draining.sort();
     draining.dedup();
+    let mut at_bound: Vec<String> = links.iter().filter_map(|link| link.at_bound.clone()).collect();
+    at_bound.sort();
+    at_bound.dedup();
     BackendView {
         in_table: document.is_some(),
         address: document.map(|backend| match &backend.address {
@@ -201,6 +206,8 @@ fn backend_view(
         last_error: first(|link| &link.last_error),
         drain: join_drains(&links),
         attachments: links.iter().filter_map(|link| link.attachments).max(),
+        capacity: document.and_then(|backend| backend.capacity),
+        at_bound,
         backend: name,
         draining,
         unfit: Vec::new(),

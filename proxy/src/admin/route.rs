@@ -52,6 +52,8 @@ enum Resource {
     Undrain,
     Eject,
     Uneject,
+    Register,
+    Withdraw,
 }
 
 impl Resource {
@@ -72,6 +74,8 @@ impl Resource {
             "/undrain" => Self::Undrain,
             "/eject" => Self::Eject,
             "/uneject" => Self::Uneject,
+            "/register" => Self::Register,
+            "/withdraw" => Self::Withdraw,
             _ => return None,
         };
         Some(resource)
@@ -80,7 +84,7 @@ impl Resource {
     fn allow(self) -> &'static str {
         match self {
             Self::Drain => "GET, POST",
-            Self::Undrain | Self::Eject | Self::Uneject => "POST",
+            Self::Undrain | Self::Eject | Self::Uneject | Self::Register | Self::Withdraw => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -96,7 +100,7 @@ pub(super) async fn answer(surface: Surface, state: Arc<AdminState>, request: Re
         let paths = match surface {
             Surface::Health => "/livez, /readyz, /metrics (the rest is on the admin address)",
             Surface::Admin => {
-                "/status, /sessions, /backends, /routes, /documents, /tables, /rollouts, /drain, /undrain, /eject, /uneject, /livez, /readyz, /metrics"
+                "/status, /sessions, /backends, /routes, /documents, /tables, /rollouts, /drain, /undrain, /eject, /uneject, /register, /withdraw, /livez, /readyz, /metrics"
             }
         };
         return error(StatusCode::NOT_FOUND, format!("no {path} here; there are {paths}"));
@@ -146,6 +150,15 @@ async fn dispatch(
         Resource::Eject => json(StatusCode::OK, &ejections::eject(state, order(request).await?).await?),
         Resource::Uneject => json(StatusCode::OK, &ejections::uneject(state, order(request).await?).await?),
         Resource::Undrain => json(StatusCode::OK, &drains::undrain(state, order(request).await?).await?),
+        Resource::Register | Resource::Withdraw => {
+            let NoParticulars {} = order(request).await?;
+            let Some(registration) = &state.registration else { return Err(Failure::unregistered()) };
+            let now = match resource {
+                Resource::Register => registration.register().await,
+                _ => registration.withdraw().await,
+            };
+            json(StatusCode::OK, &now)
+        }
     })
 }
 
@@ -200,6 +213,11 @@ impl DrainQuery {
     }
 }
 
+/// The body of an order that needs none: `{}`.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoParticulars {}
+
 /// Reads an order's body.
 async fn order<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
     // A page in an operator's browser could otherwise post here; browsers say where such a request comes from.
@@ -236,6 +254,11 @@ struct Failure {
 impl Failure {
     fn bad(text: String) -> Self {
         Self { status: StatusCode::BAD_REQUEST, text }
+    }
+
+    fn unregistered() -> Self {
+        let text = "this proxy registers no backend: its config has no [register]".to_owned();
+        Self { status: StatusCode::CONFLICT, text }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::health::HealthView;
 use crate::rollout::{Progresses, State};
 use crate::routing::Fitness;
 use crate::source::Published;
+use crate::source::etcd::RegistrarHandle;
 use crate::source::history::History;
 use crate::telemetry::counters::{Cell, Counters};
 use crate::telemetry::metrics::{ControlView, Metrics};
@@ -64,6 +65,8 @@ pub struct AdminState {
     pub drains: DrainWriter,
     /// The tables that were in force, on disk.
     pub history: History,
+    /// Who holds the key of the backend beside this proxy, if it does.
+    pub registration: Option<RegistrarHandle>,
     /// Set by `main` once every listener is bound.
     pub listeners_bound: AtomicBool,
     /// Set by `main` when the shutdown begins.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::rollout::Progress;
+pub use crate::source::etcd::{Registration, RegistrationState};
 pub use crate::worker::command::{DrainProgress, LinkView, SessionView};
 
 /// Every answer that isn't 2xx (but `/readyz`'s).
@@ -89,6 +90,12 @@ pub struct BackendView {
     /// Why it gets no new sessions while others can take them; empty: it is fit.
     #[serde(default)]
     pub unfit: Vec<UnfitView>,
+    /// The most that it is to have, as its document says.
+    #[serde(default)]
+    pub capacity: Option<u64>,
+    /// The bounds that it has reached on any worker, so that it takes no more from there.
+    #[serde(default)]
+    pub at_bound: Vec<String>,
     /// Each worker's own link.
     pub links: Vec<LinkView>,
 }
@@ -239,6 +246,9 @@ pub struct StatusView {
     pub kept_bytes: u64,
     pub listeners: Vec<ListenerView>,
     pub table: TableView,
+    /// Of the backend beside this proxy, if the proxy registers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
     pub backends: Vec<BackendView>,
     pub refused: Vec<RefusedView>,
     pub warnings: Vec<String>,

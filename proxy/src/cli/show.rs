@@ -2,6 +2,7 @@
 
 use super::client::{Client, ClientError};
 use super::output::{self, Align, Table};
+use super::registration::registration_line;
 use super::{Exit, output::count};
 use crate::admin::view::{
     BackendView, DrainProgress, RefusedView, SessionsView, StatusView, TableView, UnfitView,
@@ -52,6 +53,9 @@ pub(super) fn render_status(view: &StatusView, columns: Option<usize>) -> String
         ));
     }
     text.push_str(&format!("table      {}\n", table_line(&view.table)));
+    if let Some(registration) = &view.registration {
+        text.push_str(&format!("registered {}\n", registration_line(registration)));
+    }
     for listener in &view.listeners {
         text.push_str(&format!("listener   {} on {}\n", listener.name, listener.address));
     }
@@ -164,6 +168,9 @@ fn backend_state(backend: &BackendView) -> String {
     for UnfitView { cause, reason, until, .. } in &backend.unfit {
         let until = until.as_ref().map_or_else(String::new, |until| format!(", until {until}"));
         parts.push(format!("unfit ({cause}): {reason}{until}"));
+    }
+    if !backend.at_bound.is_empty() {
+        parts.push(format!("full ({})", backend.at_bound.join(", ")));
     }
     if !backend.in_table {
         parts.push("key gone".to_owned());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Config, EtcdTls, LogFormat, Source, TlsFiles};
+use super::{Config, EtcdTls, LogFormat, Register, Source, TlsFiles};
 
 /// One key whose value differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,7 @@ impl Config {
         keys.put("proxy.data_dir", self.proxy.data_dir.display());
         keys.put_some("local.backend", self.local.as_ref().map(|local| &local.backend));
         keys.put_some("local.address", self.local.as_ref().map(|local| &local.address));
+        keys.put_register(self.register.as_ref());
         for listener in &self.listeners {
             let name = format!("listener.{}", listener.name);
             keys.put(&format!("{name}.bind"), listener.bind);
@@ -90,6 +91,18 @@ impl Keys {
             self.put(&format!("{parent}.certificate"), files.certificate.display());
             self.put(&format!("{parent}.key"), files.key.display());
         }
+    }
+
+    fn put_register(&mut self, register: Option<&Register>) {
+        let Some(Register { backend: _, advertise, version, weight, zone, capacity, ttl }) = register else {
+            return;
+        };
+        self.put("register.advertise", advertise);
+        self.put_some("register.version", version.as_ref());
+        self.put("register.weight", weight);
+        self.put_some("register.zone", zone.as_ref());
+        self.put_some("register.capacity", capacity.as_ref());
+        self.put("register.ttl_s", ttl.as_secs());
     }
 
     fn put_source(&mut self, source: &Source) {

@@ -60,6 +60,14 @@ impl<K: Copy + PartialEq, L: Copy + PartialEq> Rebalance<K, L> {
         self.next_look = now;
     }
 
+    /// What counts changes by itself meanwhile: there is to be another pass, if moves succeed at all.
+    pub fn later(&mut self, at: Instant) {
+        if self.failures < FAILURES {
+            self.again = true;
+            self.next_look = self.next_look.max(at);
+        }
+    }
+
     /// Whether the sessions are to be listed for a new pass, through `begin_pass`.
     #[must_use]
     pub fn wants_pass(&self, now: Instant) -> bool {
@@ -200,6 +208,19 @@ mod tests {
         rebalance.begin_pass([(1, true)]);
         assert_eq!(rebalance.next(1, now + REST), Some(1));
         assert!(rebalance.is_over(), "it had nothing to gain");
+    }
+
+    #[test]
+    fn what_changes_by_itself_gets_its_pass_in_time_unless_moves_fail() {
+        let now = Instant::now();
+        let mut rebalance = Rebalance::<u32, u32>::new(now);
+        rebalance.later(now + ms(1_000));
+        assert!(!rebalance.is_over() && !rebalance.wants_pass(now + ms(999)));
+        assert!(rebalance.wants_pass(now + ms(1_000)));
+        rebalance.failures = FAILURES;
+        rebalance.again = false;
+        rebalance.later(now);
+        assert!(rebalance.is_over(), "nobody is tried out on a backend that refuses everybody");
     }
 
     #[test]

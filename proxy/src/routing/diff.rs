@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::document::ejection::written as written_time;
 use super::table::{
-    AbortRule, Backend, CheckKind, CheckPolicy, DrainOrder, DrainPolicy, EjectionOrder, HealthPolicy, Limits,
-    OutlierPolicy, PauseRule, Rollout, Route, Service, Table,
+    AbortRule, Backend, Balance, Breakers, CheckKind, CheckPolicy, DrainOrder, DrainPolicy, EjectionOrder,
+    HealthPolicy, Limits, OutlierPolicy, PauseRule, Rollout, Route, Service, Table,
 };
 
 /// One document that came, went, or one of its fields that changed.
@@ -81,7 +81,19 @@ fn written(fields: Fields) -> String {
 }
 
 fn service_fields(service: &Service) -> Fields {
-    let Service { name: _, framing, recovery, on_crash, limits, drain, trace, rebalance, health } = service;
+    let Service {
+        name: _,
+        framing,
+        recovery,
+        on_crash,
+        limits,
+        drain,
+        trace,
+        rebalance,
+        balance,
+        breakers,
+        health,
+    } = service;
     let mut fields = vec![
         ("framing", framing.to_string()),
         ("recovery", format!("{recovery:?}").to_lowercase()),
@@ -93,6 +105,8 @@ fn service_fields(service: &Service) -> Fields {
     fields.extend(limit_fields(limits));
     fields.extend(drain_policy_fields(drain));
     fields.extend(health_fields(health));
+    fields.extend(balance_fields(balance));
+    fields.extend(breaker_fields(breakers));
     fields
 }
 
@@ -202,13 +216,34 @@ fn ejection_fields(ejection: &EjectionOrder) -> Fields {
     vec![("reason", format!("{reason:?}")), ("until", or_dash(until.map(written_time).as_deref()))]
 }
 
+fn balance_fields(balance: &Balance) -> Fields {
+    let Balance { policy, slow_start, panic_percent } = balance;
+    vec![
+        ("balance.policy", policy.to_string()),
+        ("balance.slow_start", format!("{slow_start:?}")),
+        ("balance.panic_percent", panic_percent.to_string()),
+    ]
+}
+
+fn breaker_fields(breakers: &Breakers) -> Fields {
+    let Breakers { max_sessions, max_attaching, max_parked, max_kept_bytes } = breakers;
+    let or_dash = |bound: Option<u64>| bound.map_or_else(|| "-".to_owned(), |bound| bound.to_string());
+    vec![
+        ("breakers.max_sessions", or_dash(max_sessions.map(u64::from))),
+        ("breakers.max_attaching", or_dash(max_attaching.map(u64::from))),
+        ("breakers.max_parked", or_dash(max_parked.map(u64::from))),
+        ("breakers.max_kept_bytes", or_dash(*max_kept_bytes)),
+    ]
+}
+
 fn backend_fields(backend: &Backend) -> Fields {
-    let Backend { id: _, address, version, weight, zone } = backend;
+    let Backend { id: _, address, version, weight, zone, capacity } = backend;
     vec![
         ("address", address.to_string()),
         ("version", version.to_string()),
         ("weight", weight.to_string()),
         ("zone", or_dash(zone.as_deref())),
+        ("capacity", or_dash(capacity.map(|sessions| sessions.to_string()).as_deref())),
     ]
 }
 
@@ -338,6 +373,26 @@ mod tests {
             [
                 "changed services/arena: limits.checkpoint_interval 1s -> 500ms",
                 "changed services/arena: limits.max_group_members 256 -> 12",
+            ]
+        );
+    }
+
+    #[test]
+    fn changes_of_balance_and_breakers_are_told() {
+        let service = |more: &str| {
+            let text = format!(r#"{{"protocol": "link", "framing": {{"kind": "length"}}{more}}}"#);
+            table(&[("services/arena", &text)])
+        };
+        let new = service(
+            r#", "balance": {"policy": "hash", "key": "client", "slow_start_s": 30}, "breakers": {"max_sessions": 9}"#,
+        );
+        let lines: Vec<_> = difference(&service(""), &new).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "changed services/arena: balance.policy least_sessions -> hash(client)",
+                "changed services/arena: balance.slow_start 0ns -> 30s",
+                "changed services/arena: breakers.max_sessions - -> 9",
             ]
         );
     }

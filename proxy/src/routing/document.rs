@@ -4,6 +4,7 @@
 //! Every fault names the field, the value found there and what was expected instead.
 
 pub mod backend;
+pub mod balance;
 pub mod drain;
 pub mod ejection;
 pub mod health;
@@ -82,6 +83,13 @@ where
         return Ok(value);
     }
     Err(fault(field, value, format!("a number from {} to {}", range.start(), range.end())))
+}
+
+/// A number of things of which there is at least one.
+fn count(field: &str, value: u64) -> Result<u32, FieldError> {
+    const MOST: u32 = 1_000_000;
+    let value = within(field, value, 1..=u64::from(MOST))?;
+    Ok(u32::try_from(value).unwrap_or(MOST))
 }
 
 /// Free text that ends up in logs and tables: short, one line.

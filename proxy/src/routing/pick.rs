@@ -1,22 +1,29 @@
 //! Placement: one pure pick for new and moved sessions.
 //!
-//! The version first, by weighted rendezvous hashing on the session's id: it needs no memory, every proxy and worker
-//! comes to the same answer, and a change of one share moves only the sessions that must move. Then what the route
-//! prefers, then the fewest sessions for the weight. Nothing is allocated.
+//! The version first, by weighted rendezvous hashing on the session's id (or the policy's key): it needs no memory,
+//! every proxy and worker comes to the same answer, and a change of one share moves only the sessions that must move.
+//! Then what the route prefers, then the service's policy, each in a file of its own. Nothing is allocated.
 
-use std::cmp::Ordering;
+pub mod hash;
+pub mod least_sessions;
+mod panic;
+pub mod round_robin;
+pub mod slow_start;
+pub mod two_choices;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use holdfast_protocol::SessionId;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::table::{Backend, Prefer};
+use super::table::{Backend, Policy, Prefer};
 
-/// A backend that could take the session: alive, not draining, able to read its state.
+/// A backend that could take the session: alive, not draining, able to read its state, below its bounds.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     pub backend: &'a Arc<Backend>,
+    /// What its weight is now, in parts of [`slow_start::WHOLE`].
+    pub weight: u64,
     /// Live sessions of this worker on it.
     pub sessions: u64,
     /// It is the backend beside this proxy.
@@ -24,6 +31,19 @@ pub struct Candidate<'a> {
     /// It is in this proxy's zone.
     pub same_zone: bool,
     pub logic: Logic,
+    /// Nothing speaks against its health.
+    pub fit: bool,
+}
+
+/// What the documents say of a place.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The route's, by version; empty: every version counts, by its backends' weights.
+    pub shares: &'a BTreeMap<Arc<str>, u32>,
+    pub prefer: Prefer,
+    pub policy: Policy,
+    /// With fewer than this share of the candidates fit, fitness is ignored.
+    pub panic_percent: u8,
 }
 
 /// Whether a backend runs the logic that a session was played with, so that a replay there is sure to come out the
@@ -41,67 +61,66 @@ impl Logic {
     const ALL: [Self; 3] = [Self::Same, Self::Unknown, Self::Other];
 }
 
-/// Chooses the backend for `session`: an index into `candidates`, or none if nobody may take it.
+/// Chooses the backend for the player of that seed ([`hash::seed`]): an index into `candidates`, or none if nobody may
+/// take it. `turns` are what the policy `round_robin` remembers of each of them.
 ///
-/// A backend of the same logic comes before all others, whatever the shares say: it is what makes a replay sure.
-/// /// `shares` are the route's, by version; empty: every version counts, by its backends' weights. A version with share 0
-/// (or none) takes nothing, nor does a backend of weight 0.
+/// A backend of the same logic comes before all others, whatever the shares say: it is what makes a replay sure. A
+/// version with share 0 (or none) takes nothing, nor does a backend of weight 0.
 #[must_use]
-pub fn pick(
-    session: SessionId,
-    shares: &BTreeMap<Arc<str>, u32>,
-    prefer: Prefer,
-    candidates: &[Candidate<'_>],
-) -> Option<usize> {
-    let seed = xxh3_64(&session.0);
-    Logic::ALL.into_iter().find_map(|logic| pick_of(logic, seed, shares, prefer, candidates))
+pub fn pick(seed: u64, rules: &Rules<'_>, candidates: &[Candidate<'_>], turns: &mut [i64]) -> Option<usize> {
+    let fit_only = panic::believes(candidates, rules.panic_percent);
+    let may = |candidate: &Candidate<'_>| candidate.weight > 0 && (candidate.fit || !fit_only);
+    Logic::ALL.into_iter().find_map(|logic| {
+        let of_logic = |candidate: &Candidate<'_>| candidate.logic == logic && may(candidate);
+        pick_among(seed, rules, candidates, turns, of_logic)
+    })
 }
 
-/// The pick among the candidates of that logic.
-fn pick_of(
-    logic: Logic,
+fn pick_among(
     seed: u64,
-    shares: &BTreeMap<Arc<str>, u32>,
-    prefer: Prefer,
+    rules: &Rules<'_>,
     candidates: &[Candidate<'_>],
+    turns: &mut [i64],
+    may: impl Fn(&Candidate<'_>) -> bool,
 ) -> Option<usize> {
-    let version = if shares.is_empty() { None } else { Some(pick_version(logic, seed, shares, candidates)?) };
+    let shares = rules.shares;
+    let version = if shares.is_empty() { None } else { Some(pick_version(seed, shares, candidates, &may)?) };
     let takes = |candidate: &Candidate<'_>| {
-        candidate.logic == logic
-            && candidate.backend.weight > 0
-            && version.is_none_or(|version| *candidate.backend.version == *version)
+        may(candidate) && version.is_none_or(|version| *candidate.backend.version == *version)
     };
-    let preferred = |candidate: &Candidate<'_>| match prefer {
+    let preferred = |candidate: &Candidate<'_>| match rules.prefer {
         Prefer::Local => candidate.local,
         Prefer::Zone => candidate.same_zone,
         Prefer::None => true,
     };
     let any_preferred = candidates.iter().any(|candidate| takes(candidate) && preferred(candidate));
-    candidates
+    let among = candidates
         .iter()
         .enumerate()
-        .filter(|(_, candidate)| takes(candidate) && (!any_preferred || preferred(candidate)))
-        .min_by(|(_, a), (_, b)| by_load(seed, a, b))
-        .map(|(index, _)| index)
+        .filter(|(_, candidate)| takes(candidate) && (!any_preferred || preferred(candidate)));
+    match rules.policy {
+        Policy::LeastSessions => least_sessions::pick(seed, among),
+        Policy::RoundRobin => round_robin::pick(turns, among),
+        Policy::TwoChoices => two_choices::pick(seed, among),
+        Policy::Hash(_) => hash::pick(seed, among),
+    }
 }
 
 /// The version with the lowest score among those that somebody can serve.
 fn pick_version<'a>(
-    logic: Logic,
     seed: u64,
     shares: &BTreeMap<Arc<str>, u32>,
     candidates: &'a [Candidate<'_>],
+    may: impl Fn(&Candidate<'_>) -> bool,
 ) -> Option<&'a str> {
     let mut best: Option<(f64, &str)> = None;
-    let of_logic =
-        candidates.iter().filter(|candidate| candidate.logic == logic && candidate.backend.weight > 0);
-    for candidate in of_logic {
+    for candidate in candidates.iter().filter(|candidate| may(candidate)) {
         let version = &*candidate.backend.version;
         if best.is_some_and(|(_, known)| known == version) {
             continue;
         }
         let share = shares.get(version).copied().unwrap_or(0);
-        let score = rendezvous(seed, version, share);
+        let score = rendezvous(seed, version, share.into());
         if share > 0 && best.is_none_or(|(lowest, _)| score < lowest) {
             best = Some((score, version));
         }
@@ -109,23 +128,13 @@ fn pick_version<'a>(
     best.map(|(_, version)| version)
 }
 
-/// Fewest sessions for the weight; among equals (an empty fleet, say) each session has an order of its own.
-fn by_load(seed: u64, a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
-    let load = |own: &Candidate<'_>, other: &Candidate<'_>| {
-        u128::from(own.sessions) * u128::from(other.backend.weight)
-    };
-    let score =
-        |candidate: &Candidate<'_>| rendezvous(seed, &candidate.backend.id.name, candidate.backend.weight);
-    load(a, b).cmp(&load(b, a)).then_with(|| score(a).total_cmp(&score(b)))
-}
-
 /// Weighted rendezvous hashing: of independent exponential variables with rates `weight`, each is the least with
 /// probability `weight / sum`.
-fn rendezvous(seed: u64, name: &str, weight: u32) -> f64 {
+fn rendezvous(seed: u64, name: &str, weight: u64) -> f64 {
     let hash = xxh3_64_with_seed(name.as_bytes(), seed);
     // The upper 53 bits, put in the middle of their step: 0 < u < 1.
     let u = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    -u.ln() / f64::from(weight)
+    -u.ln() / weight as f64
 }
 
 #[cfg(test)]

@@ -93,6 +93,8 @@ pub struct Backend {
     /// Relative share among the backends of one version; 0 takes no new sessions.
     pub weight: u32,
     pub zone: Option<Arc<str>>,
+    /// Sessions that it is to have at most.
+    pub capacity: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +109,8 @@ pub struct Service {
     /// None: live sessions move only off what drains.
     pub rebalance: Option<RebalancePolicy>,
     pub health: HealthPolicy,
+    pub balance: Balance,
+    pub breakers: Breakers,
 }
 
 /// What becomes of a session whose state is gone.
@@ -154,6 +158,87 @@ pub struct Limits {
     pub max_group_members: u32,
     /// How long a member who doesn't read may hold up its group.
     pub slow_member: Duration,
+}
+
+/// How a session's backend is chosen among those that may take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Balance {
+    pub policy: Policy,
+    /// A fresh backend comes to its full weight within this time.
+    pub slow_start: Duration,
+    /// With fewer than this share of them fit, nobody's health counts.
+    pub panic_percent: u8,
+}
+
+impl Balance {
+    /// The same for sessions that live. A turn or a draw says where a newcomer goes, not where anybody belongs: those
+    /// who are there already are spread by their numbers.
+    #[must_use]
+    pub fn for_live_sessions(self) -> Self {
+        let policy = match self.policy {
+            Policy::Hash(key) => Policy::Hash(key),
+            Policy::LeastSessions | Policy::RoundRobin | Policy::TwoChoices => Policy::LeastSessions,
+        };
+        Self { policy, ..self }
+    }
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        Self { policy: Policy::LeastSessions, slow_start: Duration::ZERO, panic_percent: 50 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    LeastSessions,
+    RoundRobin,
+    TwoChoices,
+    Hash(HashKey),
+}
+
+/// What sends two sessions to the same backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashKey {
+    Session,
+    /// The client's address, without its port.
+    Client,
+    /// The server name that the client asked for by TLS.
+    Sni,
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeastSessions => f.write_str("least_sessions"),
+            Self::RoundRobin => f.write_str("round_robin"),
+            Self::TwoChoices => f.write_str("two_choices"),
+            Self::Hash(key) => write!(f, "hash({})", key.name()),
+        }
+    }
+}
+
+impl HashKey {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Client => "client",
+            Self::Sni => "sni",
+        }
+    }
+}
+
+/// Bounds of one backend's part in one worker; above one, it takes no more sessions. `None`: no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Breakers {
+    pub max_sessions: Option<u32>,
+    /// Attaches in flight.
+    pub max_attaching: Option<u32>,
+    /// Parked sessions that wait for it.
+    pub max_parked: Option<u32>,
+    /// Bytes kept for its sessions and its link.
+    pub max_kept_bytes: Option<u64>,
 }
 
 /// How sessions leave a draining backend.

@@ -142,6 +142,7 @@ impl Workers {
             proxy_id: self.config.proxy.id.to_string(),
             instance: self.instance,
             zone: self.config.proxy.zone.clone(),
+            registers_local: self.config.register.is_some(),
             local: self.config.local.as_ref().map(|local| (local.backend.clone(), local.address.clone())),
             table: Arc::clone(&self.table),
             rollouts: Arc::clone(&self.rollouts),

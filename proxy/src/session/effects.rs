@@ -159,6 +159,8 @@ pub trait Effects {
     fn state_format(&self, link: LinkId) -> String;
     /// Abilities that this backend has, of those that the proxy offered.
     fn capabilities(&self, link: LinkId) -> u64;
+    /// The longest frame that the backend takes; as long as any before WELCOME.
+    fn max_frame_bytes(&self, link: LinkId) -> u32;
     /// What must be equal for a sure replay, as this backend names it.
     fn logic(&self, link: LinkId) -> String;
     /// The session's backend has crashed; its turn comes by `Session::recover`.

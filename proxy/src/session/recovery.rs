@@ -57,7 +57,8 @@ impl Session {
     /// What holds on that link, if the session can go on there at all.
     pub(super) fn level_at<E: Effects>(&self, link: LinkId, env: &mut E) -> Option<Recovery> {
         let (wanted, has) = (self.wanted_level(), env.capabilities(link));
-        if self.is_group() && has & GROUPS == 0 {
+        let takes_frames = env.max_frame_bytes(link) as usize >= self.service.framing.max_frame_bytes();
+        if !takes_frames || (self.is_group() && has & GROUPS == 0) {
             return None;
         }
         if has & wanted.needs() == wanted.needs() {

@@ -114,6 +114,12 @@ impl Session {
         self.journal.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.reserved_bytes > 0)
     }
 
+    /// Parked until this backend is back.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<LinkId> {
+        self.home.filter(|_| self.phase == Phase::Parked)
+    }
+
     /// On its way to a backend.
     #[must_use]
     pub fn is_attaching(&self) -> bool {

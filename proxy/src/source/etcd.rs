@@ -10,6 +10,7 @@ mod controller;
 mod fleet;
 mod follow;
 mod groups;
+mod register;
 mod rollouts;
 mod status;
 mod writer;
@@ -33,6 +34,7 @@ use backoff::Backoff;
 pub use claim::ClaimError;
 pub use fleet::FleetReader;
 pub use groups::GroupDocument;
+pub use register::{BackendRegistrar, RegistrarHandle, Registration, RegistrationState};
 pub use status::{Proxy, StatusDocument, StatusNumbers};
 pub use writer::EtcdWriter;
 
@@ -85,6 +87,8 @@ pub struct Affairs {
     pub numbers: watch::Receiver<StatusNumbers>,
     /// Where its workers ask for groups.
     pub groups: Inquiry,
+    /// Holds the key of the backend beside it.
+    pub registrar: Option<BackendRegistrar>,
     /// Where the fleet's rollouts are told of.
     pub rollouts: watch::Sender<Arc<Progresses>>,
     pub workers: Vec<mpsc::Sender<Command>>,
@@ -120,6 +124,10 @@ pub async fn start(
     let controller = controller::Controller::new(office, source.published.clone(), affairs.workers);
     tasks.spawn(controller.run(shutdown.clone()));
     tasks.spawn(rollouts::follow_for_ever(Arc::clone(&config), affairs.rollouts, shutdown.clone()));
+    // Only who holds its own id may speak in its name.
+    if let Some(registrar) = affairs.registrar {
+        tasks.spawn(registrar.run(shutdown.clone()));
+    }
     let registrar = groups::Registrar::new(Arc::clone(&config), Arc::clone(&proxy.id), affairs.groups, held);
     tasks.spawn(registrar.run(shutdown.clone()));
     let reporter = status::Reporter::new(config, proxy, affairs.numbers, source.published.clone(), lease);

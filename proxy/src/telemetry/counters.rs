@@ -266,6 +266,34 @@ impl Limit {
     }
 }
 
+/// A bound of one backend's part in a worker. Public: the `breaker` label of `holdfast_breakers_open`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Breaker {
+    MaxSessions,
+    MaxAttaching,
+    MaxParked,
+    MaxKeptBytes,
+    /// The backend's own, as its document says.
+    Capacity,
+}
+
+impl Breaker {
+    pub const ALL: [Self; 5] =
+        [Self::MaxSessions, Self::MaxAttaching, Self::MaxParked, Self::MaxKeptBytes, Self::Capacity];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MaxSessions => "max_sessions",
+            Self::MaxAttaching => "max_attaching",
+            Self::MaxParked => "max_parked",
+            Self::MaxKeptBytes => "max_kept_bytes",
+            Self::Capacity => "capacity",
+        }
+    }
+}
+
 /// Upper bounds, in seconds, of `holdfast_table_apply_seconds`.
 pub const APPLY_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0];
 
@@ -330,6 +358,8 @@ pub struct Counters {
     pub kept_by_kind: [Cell; Kept::ALL.len()],
     /// The bounds of this worker.
     pub limits: [Cell; Limit::ALL.len()],
+    /// Backends that take no more, by the bound that they have reached.
+    pub breakers: [Cell; Breaker::ALL.len()],
     /// Clients that aren't read: their session's own window is used up.
     pub unread_by_window: Cell,
     /// Clients that aren't read: a bound of the worker or of its link is near.

@@ -15,8 +15,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{
-    APPLY_BUCKETS, Cell, ClaimResult, CloseReason, Counters, Faults, HandoffCause, HandoffResult, Kept,
-    Limit, PAUSE_BUCKETS,
+    APPLY_BUCKETS, Breaker, Cell, ClaimResult, CloseReason, Counters, Faults, HandoffCause, HandoffResult,
+    Kept, Limit, PAUSE_BUCKETS,
 };
 use super::tracer::SpanStats;
 use crate::drain::progress::State;
@@ -128,6 +128,9 @@ impl MetricsSources {
         let limits =
             Limit::ALL.map(|limit| ([("limit", limit.name())], self.sum(|c| &c.limits[limit as usize])));
         page.gauges(&reference::LIMIT, limits)?;
+        let open = Breaker::ALL
+            .map(|breaker| ([("breaker", breaker.name())], self.sum(|c| &c.breakers[breaker as usize])));
+        page.gauges(&reference::BREAKERS_OPEN, open)?;
         let unread = [
             ([("bound", "window")], self.sum(|c| &c.unread_by_window)),
             ([("bound", "worker")], self.sum(|c| &c.unread_by_worker)),

@@ -125,7 +125,7 @@ impl Worker {
         if crowded {
             return self.turn_away(listener, client, CloseReason::Limit);
         }
-        self.open_session(stream, client, Arc::clone(route), Arc::clone(service));
+        self.open_session(stream, client, sni.map(Arc::from), Arc::clone(route), Arc::clone(service));
     }
 
     fn turn_away(&mut self, listener: &str, client: SocketAddr, reason: CloseReason) {

@@ -32,12 +32,14 @@ impl Worker {
         &mut self,
         stream: Stream,
         client: SocketAddr,
+        sni: Option<Arc<str>>,
         route: Arc<Route>,
         service: Arc<Service>,
     ) {
         *self.hub.population.entry(Arc::clone(&service.name)).or_default() += 1;
         let id = holdfast_protocol::SessionId(fastrand::u128(..).to_be_bytes());
         let mut seat = Seat::new(stream, client, route, self.hub.now);
+        seat.sni = sni;
         if self.hub.tracer.enabled() {
             let ratio = self.hub.config.ratio(&service);
             seat.life = Some(Box::new(SessionTrace::begin(&mut self.hub.ids, ratio, self.hub.now)));

@@ -73,6 +73,8 @@ impl Worker {
             self.next_look = now + LOOK_EVERY;
             self.look_after_links();
             self.retire_links();
+            self.ask_for_counts();
+            self.review_breakers();
             self.look_for_hangups();
             self.look_after_groups();
             self.look_at_memory();

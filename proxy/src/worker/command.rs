@@ -106,6 +106,13 @@ pub struct LinkView {
     /// The backend's attachments over all links of all proxies, as it said last; absent while it isn't known.
     #[serde(default)]
     pub attachments: Option<u64>,
+    /// The bound that it has reached on this worker, so that it takes no more: "capacity", or one of its service's
+    /// `breakers`.
+    #[serde(default)]
+    pub at_bound: Option<String>,
+    /// In its slow start: how much of its weight counts by now.
+    #[serde(default)]
+    pub slow_start_percent: Option<u64>,
 }
 
 /// One worker's account of one backend.

@@ -109,10 +109,8 @@ impl Worker {
         let is_new = table.revision != self.hub.table.revision;
         self.hub.table = Arc::clone(&table);
         self.hub.stages = stages(&table, &self.hub.config.rollouts.load());
-        if let Some((local, _)) = self.hub.config.local.clone()
-            && let Some(backend) = table.backends.get(&local)
-        {
-            let id = self.hub.link_for(backend);
+        if let Some(backend) = self.hub.local_backend() {
+            let id = self.hub.link_for(&backend);
             self.hub.demand(id);
         }
         for id in self.hub.link_ids() {
@@ -140,6 +138,7 @@ impl Worker {
         // Only now is it known who drains: nobody moves to a backend that the same change drains as well.
         for id in self.hub.link_ids() {
             self.review_drain(id);
+            self.review_frames(id);
         }
         self.sessions_may_return();
         self.bring_back();

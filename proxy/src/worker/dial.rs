@@ -67,7 +67,7 @@ pub(super) struct Call {
     pub address: BackendAddress,
     pub hello: Vec<u8>,
     pub generation: u64,
-    /// The longest frame of the service; the backend must take it.
+    /// The longest frame of the service, as HELLO says it.
     pub max_frame_bytes: u32,
     /// How long the backend may take to answer HELLO.
     pub liveness: Duration,
@@ -198,16 +198,11 @@ fn welcome(message: &Message<'_>, call: &Call) -> Result<Peer, DialError> {
             Rule::Handshake,
             format!("WELCOME of generation {}, expected {}", welcome.generation, call.generation),
         ),
-        Message::Welcome(welcome) if welcome.max_frame_bytes < call.max_frame_bytes => {
-            let (takes, allowed) = (welcome.max_frame_bytes, call.max_frame_bytes);
-            let text = format!(
-                "the backend takes frames up to {takes} bytes, the service's framing allows {allowed}"
-            );
-            Err(DialError::Handshake(text))
-        }
         Message::Welcome(welcome) => Ok(Peer {
             instance: welcome.instance,
             backend_version: welcome.backend_version.to_owned(),
+            takes_frame_bytes: welcome.max_frame_bytes,
+            gives_frame_bytes: call.max_frame_bytes,
             writes_format: welcome.writes_format.to_owned(),
             reads_formats: welcome.reads_formats.split(',').map(|format| format.trim().to_owned()).collect(),
             client_window_bytes: welcome.client_window_bytes,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::link::{Causes, LinkState};
+use super::placing::Occasion;
 use super::slot::SessionKey;
 use crate::drain::{Delay, Drain};
 use crate::routing::table::{DrainPolicy, OnDeadline, OnSigterm};
@@ -133,7 +134,7 @@ impl Worker {
             let (format, needs) = (format.as_deref(), session.needs_to_move());
             let wanted = Wanted { tried: &[], format, home: None, needs, logic: None };
             if order.otherwise != Otherwise::ParkForHome {
-                match fx.candidate(wanted) {
+                match fx.candidate(wanted, Occasion::Asking) {
                     None if order.otherwise == Otherwise::Thaw => return Turn::HeldUp(Delay::NoPlace),
                     // From one that is unfit to another: nothing would be gained.
                     Some(target) if only_unfit && !fx.hub.is_fit(target) => {

@@ -9,14 +9,14 @@ use holdfast_protocol::{GroupId, Seq, SessionId, TraceContext, codec};
 use super::groups::Request;
 use super::hub::{ACK_DELAY, Hub};
 use super::link::LinkState;
+use super::placing::Occasion;
 use super::slot::{Seat, SessionKey, timer_index};
 use super::trace::{HandoffTrace, frame_span};
-use crate::routing::pick::{Candidate, pick};
-use crate::routing::{BackendId, Service};
+use crate::routing::Service;
 use crate::session::outbound::{Entry, Kind};
 use crate::session::riders::Departed;
 use crate::session::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
-use crate::telemetry::counters::{CloseReason, HandoffCause, HandoffResult, PAUSE_BUCKETS};
+use crate::telemetry::counters::{Breaker, CloseReason, HandoffCause, HandoffResult, PAUSE_BUCKETS};
 
 /// The world of one session, for the length of one input.
 pub struct Fx<'a> {
@@ -62,6 +62,10 @@ impl Effects for Fx<'_> {
         self.hub.link(link).peer.as_ref().map_or_else(String::new, |peer| peer.writes_format.clone())
     }
 
+    fn max_frame_bytes(&self, link: LinkId) -> u32 {
+        self.hub.link(link).peer.as_ref().map_or(u32::MAX, |peer| peer.takes_frame_bytes)
+    }
+
     fn capabilities(&self, link: LinkId) -> u64 {
         self.hub.link(link).peer.as_ref().map_or(0, |peer| peer.capabilities)
     }
@@ -80,7 +84,7 @@ impl Effects for Fx<'_> {
     }
 
     fn pick(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
-        let picked = self.candidate(wanted)?;
+        let picked = self.candidate(wanted, Occasion::Going)?;
         self.hub.demand(picked);
         Some(picked)
     }
@@ -90,6 +94,8 @@ impl Effects for Fx<'_> {
             let link = self.hub.link_mut(before);
             link.sessions = link.sessions.saturating_sub(self.seat.weight);
             self.seat.before = Some(before);
+            self.hub.may_have_room(before, Breaker::MaxSessions);
+            self.hub.may_have_room(before, Breaker::Capacity);
         }
         if let Some(link) = link {
             self.hub.link_mut(link).sessions += self.seat.weight;
@@ -307,45 +313,6 @@ impl Effects for Fx<'_> {
 }
 
 impl Fx<'_> {
-    /// Every backend of the service that may take the session, then the pick among them.
-    pub fn candidate(&mut self, wanted: Wanted<'_>) -> Option<LinkId> {
-        let table = std::sync::Arc::clone(&self.hub.table);
-        // A route that goes to another service by now has no shares for this one's versions.
-        let route =
-            table.routes.get(&*self.seat.route.name).filter(|route| route.service == self.service.name);
-        let route = route.unwrap_or(&self.seat.route).clone();
-        let first = BackendId { service: self.service.name.clone(), name: "".into() };
-        let listed = table.backends.range(first..).take_while(|(id, _)| id.service == self.service.name);
-        // The fit ones; then, for when none of those may take it, the unfit.
-        let mut places = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
-        for (id, backend) in listed {
-            let link = self.hub.link_for(backend);
-            let avoided = wanted.tried.contains(&link) || self.seat.avoids == Some(link);
-            let may = wanted.home.is_none_or(|home| home == link) && !avoided;
-            if may && self.hub.link(link).takes(wanted.format, wanted.needs) {
-                let (links, candidates) = &mut places[usize::from(!self.hub.is_fit(link))];
-                links.push(link);
-                let zone = &self.hub.config.zone;
-                candidates.push(Candidate {
-                    backend,
-                    sessions: self.hub.link(link).sessions,
-                    local: self.hub.is_local(id),
-                    same_zone: zone.is_some() && backend.zone == *zone,
-                    logic: self.hub.link(link).runs(wanted.logic),
-                });
-            }
-        }
-        if wanted.home.is_some() {
-            return places.iter().find_map(|(links, _)| links.first().copied());
-        }
-        let stage = self.hub.stages.get(&*self.service.name);
-        let staged = stage.and_then(|stage| stage.shares(&route.versions));
-        let shares = staged.as_ref().unwrap_or(&route.versions);
-        places.iter().find_map(|(links, candidates)| {
-            pick(self.id, shares, route.prefer, candidates).map(|index| links[index])
-        })
-    }
-
     fn mark_client(&mut self) {
         if !self.seat.dirty {
             self.seat.dirty = true;

@@ -105,6 +105,8 @@ pub struct Hub {
     pub pressure: Pressure,
     /// A bound that held back clients does so no longer.
     pub relieved: bool,
+    /// A backend that was at a bound may be below it again.
+    pub room: bool,
     /// When the first bytes came that wait for the end of the poll.
     pub unflushed_since: Option<Instant>,
     /// Sessions by service, where there are any.
@@ -147,6 +149,7 @@ impl Hub {
             recoveries: Recoveries::default(),
             pressure: Pressure::new(&config),
             relieved: false,
+            room: false,
             unflushed_since: None,
             population: HashMap::new(),
             generation: 0,
@@ -189,6 +192,27 @@ impl Hub {
         self.mark_unfit(id);
         self.new_links.push(id);
         id
+    }
+
+    /// The backend beside this proxy: as it is listed, or else, if it is to be registered as it says it is, by its
+    /// address alone. Nobody is sent to one that isn't listed.
+    pub fn local_backend(&self) -> Option<Arc<Backend>> {
+        let (id, address) = self.config.local.as_ref()?;
+        let listed = self.table.backends.get(id).cloned();
+        let unlisted = || {
+            let (id, address) = (id.clone(), address.clone());
+            let no_version = Arc::from("");
+            Arc::new(Backend { id, address, version: no_version, weight: 0, zone: None, capacity: None })
+        };
+        listed.or_else(|| self.is_kept(id).then(unlisted))
+    }
+
+    /// Whether there is a use for a link to it: it is listed, or is to be registered. What its frames may measure is
+    /// said at the handshake, so its service must be known.
+    pub fn is_kept(&self, backend: &BackendId) -> bool {
+        let registers = self.config.registers_local && self.is_local(backend);
+        self.table.backends.contains_key(backend)
+            || (registers && self.table.services.contains_key(&*backend.service))
     }
 
     pub fn is_local(&self, backend: &BackendId) -> bool {

@@ -9,12 +9,14 @@ use holdfast_protocol::InstanceId;
 use holdfast_protocol::message::AttachmentEntry;
 use tokio::sync::Notify;
 
+use super::breaker::Load;
 use super::slot::SessionKey;
 use super::stream::{Outbox, Stream};
 use super::tally::Tally;
 use crate::drain::Drain;
 use crate::routing::pick::Logic;
 use crate::routing::{Backend, DrainOrder};
+use crate::telemetry::counters::Breaker;
 
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
@@ -38,6 +40,9 @@ pub enum LinkState {
 pub struct Peer {
     pub instance: InstanceId,
     pub backend_version: String,
+    /// The longest frame that it takes, and the longest that HELLO said may come from it.
+    pub takes_frame_bytes: u32,
+    pub gives_frame_bytes: u32,
     pub writes_format: String,
     pub reads_formats: Vec<String>,
     pub client_window_bytes: u32,
@@ -187,6 +192,14 @@ pub struct Link {
     /// The link is to be closed, with the reason.
     pub doomed: Option<String>,
     pub faults: Faults,
+    /// What its sessions and those that wait for it add up to.
+    pub load: Load,
+    /// The bound that it has reached: it takes no more.
+    pub tripped: Option<Breaker>,
+    /// Since when this run of it has been known here.
+    pub fresh_since: Instant,
+    /// What the policy `round_robin` remembers of it.
+    pub turn: i64,
     /// How it has treated its sessions, since it has this version.
     pub tally: Tally,
     /// Its backend is off the list and nobody needs it: the place is free when its task has ended.
@@ -236,6 +249,10 @@ impl Link {
             demand: Arc::new(Notify::new()),
             doomed: None,
             faults: Faults::default(),
+            load: Load::default(),
+            tripped: None,
+            fresh_since: now,
+            turn: 0,
             tally: Tally::default(),
             retired: false,
             complained: Seldom::default(),
@@ -263,13 +280,20 @@ impl Link {
     /// May new and moved sessions come here? What a backend reads and can do counts once its link is up.
     pub fn takes(&self, format: Option<&str>, needs: u64) -> bool {
         let alive = matches!(self.state, LinkState::Idle | LinkState::Connecting | LinkState::Up);
-        let able = match &self.peer {
-            Some(peer) if self.state == LinkState::Up => {
-                format.is_none_or(|format| peer.reads(format)) && needs & !peer.capabilities == 0
-            }
-            _ => true,
-        };
+        let able = self.told().is_none_or(|peer| {
+            format.is_none_or(|format| peer.reads(format)) && needs & !peer.capabilities == 0
+        });
         alive && able && self.doomed.is_none() && !self.causes.ordered(self.instance())
+    }
+
+    /// Whether it takes frames of a service whose longest is that long. Services may grow while links are up.
+    pub fn takes_frames_of(&self, max_frame_bytes: usize) -> bool {
+        self.told().is_none_or(|peer| peer.takes_frame_bytes as usize >= max_frame_bytes)
+    }
+
+    /// What the backend has said of itself, if that still holds.
+    fn told(&self) -> Option<&Peer> {
+        self.peer.as_ref().filter(|_| self.state == LinkState::Up)
     }
 
     /// Whether it runs that logic, as far as is known.
@@ -327,10 +351,13 @@ mod tests {
             version: "1".into(),
             weight: 1,
             zone: None,
+            capacity: None,
         };
         let peer = Peer {
             instance: InstanceId([1; 16]),
             backend_version: "1".to_owned(),
+            takes_frame_bytes: 1_000,
+            gives_frame_bytes: 1_000,
             writes_format: "one".to_owned(),
             reads_formats: vec!["one".to_owned()],
             client_window_bytes: 1,
@@ -349,6 +376,14 @@ mod tests {
         assert!(up.takes(Some("one"), 0b100) && up.takes(None, 0b101) && up.takes(None, 0));
         assert!(!up.takes(None, 0b010) && !up.takes(None, 0b111));
         assert!(!up.takes(Some("two"), 0b100));
+    }
+
+    #[test]
+    fn a_backend_takes_services_whose_frames_it_takes() {
+        let mut link = link(LinkState::Up, 0);
+        assert!(link.takes_frames_of(1_000) && !link.takes_frames_of(1_001));
+        link.state = LinkState::Idle;
+        assert!(link.takes_frames_of(1_001), "another run of it may take them");
     }
 
     #[test]

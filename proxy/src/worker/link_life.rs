@@ -12,6 +12,7 @@ use super::dial::{BACKOFF_CUT, BACKOFF_FIRST, CONNECT_TIMEOUT, Call, DialError, 
 use super::link::{Link, LinkState, OwnDrain, Peer};
 use super::slot::SessionKey;
 use super::stream::Stream;
+use crate::routing::Service;
 use crate::session::{LinkId, Phase};
 
 /// The longest pause between two dials.
@@ -37,14 +38,14 @@ impl Worker {
 
     /// Gives up the places of links whose backends are off the list and that nobody needs.
     pub(super) fn retire_links(&mut self) {
-        let table = Arc::clone(&self.hub.table);
         for id in self.hub.link_ids() {
             let link = self.hub.link(id);
             let idle = matches!(link.state, LinkState::Idle | LinkState::Dead) && link.sessions == 0;
-            let listed = table.backends.contains_key(&link.backend.id);
-            if idle && !listed && !link.retired && self.keys_on(id).is_empty() && self.leaving(id) == 0 {
+            let kept = self.hub.is_kept(&link.backend.id);
+            if idle && !kept && !link.retired && self.keys_on(id).is_empty() && self.leaving(id) == 0 {
                 let link = self.hub.link_mut(id);
                 link.retired = true;
+                link.tripped = None;
                 link.demand.notify_one();
                 let backend = link.backend.id.clone();
                 self.hub.link_of.remove(&backend);
@@ -54,13 +55,13 @@ impl Worker {
 
     pub(super) fn is_wanted(&self, id: LinkId) -> bool {
         let link = self.hub.link(id);
-        let listed = self.hub.table.backends.contains_key(&link.backend.id);
+        let kept = self.hub.is_kept(&link.backend.id);
         match link.state {
             LinkState::Broken { .. } => true,
             // Looked after until it is back, or is taken off the list.
-            LinkState::Dead => listed,
+            LinkState::Dead => kept,
             _ if link.called_ahead.is_some_and(|until| self.hub.now < until) => true,
-            _ => link.sessions > 0 || (listed && self.hub.is_local(&link.backend.id)),
+            _ => link.sessions > 0 || (kept && self.hub.is_local(&link.backend.id)),
         }
     }
 
@@ -104,8 +105,7 @@ impl Worker {
             link.state = LinkState::Connecting;
         }
         let service = table.services.get(&*link.backend.id.service);
-        let max_frame = service.map_or(0, |service| service.framing.max_frame_bytes());
-        let max_frame_bytes = u32::try_from(max_frame).unwrap_or(u32::MAX);
+        let max_frame_bytes = service.map_or(0, |service| max_frame_bytes(service));
         let liveness = service.map_or(LIVENESS, |service| service.limits.liveness);
         let resume_timeout = service.map_or(RESUME_TIMEOUT, |service| service.limits.resume_timeout);
         let patience = match link.state {
@@ -147,6 +147,10 @@ impl Worker {
         let resumed = same && matches!(link.state, LinkState::Broken { .. });
         if !same {
             link.causes.own = None;
+            // One that was never dialled before has been there since it was listed, for all that is known.
+            if link.peer.is_some() || link.state == LinkState::Dead {
+                link.fresh_since = now;
+            }
         }
         if peer.draining && link.causes.own.is_none() {
             // Its DRAIN, which follows, says the rest.
@@ -170,12 +174,32 @@ impl Worker {
         self.sessions_may_return();
         self.retry_drains();
         self.rebalance_soon();
+        self.review_frames(id);
         if !rest.is_empty()
             && let Err(reason) = self.link_bytes(id, rest)
         {
             self.hub.link_mut(id).doom(reason);
         }
         true
+    }
+
+    /// The service's frames may have grown since HELLO: the backend is told anew, and its sessions resume. What it takes
+    /// itself only another run of it can change.
+    pub(super) fn review_frames(&mut self, id: LinkId) {
+        let table = Arc::clone(&self.hub.table);
+        let now = self.hub.now;
+        let link = self.hub.link_mut(id);
+        let Some(service) = table.services.get(&*link.backend.id.service) else { return };
+        let most = max_frame_bytes(service);
+        let Some(peer) = link.peer.as_ref().filter(|_| link.state == LinkState::Up) else { return };
+        let (takes, gives) = (peer.takes_frame_bytes, peer.gives_frame_bytes);
+        if takes < most && link.may_warn(now) {
+            tracing::warn!(backend = %link.backend.id,
+                "it gets no sessions: the backend takes frames up to {takes} bytes, the service's framing allows {most}");
+        }
+        if gives < most {
+            link.doom(format!("the service's frames have grown to {most} bytes"));
+        }
     }
 
     /// Sessions of this link go on, begin, or learn that their backend was replaced.
@@ -304,6 +328,10 @@ impl Worker {
         let service = self.hub.table.services.get(&*self.hub.link(id).backend.id.service);
         service.map_or(RESUME_TIMEOUT, |service| service.limits.resume_timeout)
     }
+}
+
+fn max_frame_bytes(service: &Service) -> u32 {
+    u32::try_from(service.framing.max_frame_bytes()).unwrap_or(u32::MAX)
 }
 
 /// What belonged to the connection that is over.

@@ -49,6 +49,11 @@ impl Holding {
         self.queue + self.partial + self.outbox
     }
 
+    /// All of it.
+    pub fn total(self) -> u64 {
+        self.waiting() + self.journal + self.state
+    }
+
     fn kinds(self) -> [(Kept, u64); 5] {
         [
             (Kept::Queue, self.queue),

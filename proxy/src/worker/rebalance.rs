@@ -5,9 +5,12 @@
 //! proxies can't work against each other. What drains, or has lost its key, is none of this module's business.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Worker;
 use super::fx::Fx;
+use super::link::Link;
+use super::placing::Occasion;
 use super::slot::SessionKey;
 use crate::drain::rebalance::{Move, Rebalance};
 use crate::routing::BackendId;
@@ -17,6 +20,9 @@ use crate::telemetry::counters::HandoffCause;
 
 /// Sessions that one turn of the worker looks at.
 const LOOKS_A_TURN: usize = 64;
+/// While a backend's weight grows there are so many passes, and so much time between two of them.
+const PASSES_A_SLOW_START: u32 = 20;
+const SLOW_START_REST: Duration = Duration::from_secs(1);
 
 type Moves = [Move<SessionKey, LinkId>];
 
@@ -55,6 +61,9 @@ impl Worker {
         // Each is taken out while it is worked on; none is made meanwhile.
         for (service, mut rebalance) in std::mem::take(&mut self.rebalances) {
             self.run_rebalance(&service, &mut rebalance);
+            if rebalance.is_over() {
+                self.look_at_slow_starts(&service, &mut rebalance);
+            }
             if !rebalance.is_over() {
                 self.rebalances.insert(service, rebalance);
             }
@@ -84,6 +93,19 @@ impl Worker {
             }
         }
         rebalance.breathe(now);
+    }
+
+    /// While a backend's weight grows there is more to be gained from time to time.
+    fn look_at_slow_starts(&self, name: &str, rebalance: &mut Rebalance<SessionKey, LinkId>) {
+        let Some(service) = self.hub.table.services.get(name) else { return };
+        let (slow_start, now) = (service.balance.slow_start, self.hub.now);
+        let grows = |link: &Link| {
+            let is_young = now.saturating_duration_since(link.fresh_since) < slow_start;
+            is_young && !link.retired && *link.backend.id.service == *name
+        };
+        if service.rebalance.is_some() && self.hub.links.iter().any(grows) {
+            rebalance.later(now + (slow_start / PASSES_A_SLOW_START).max(SLOW_START_REST));
+        }
     }
 
     /// `None`: nobody asks for it (any more).
@@ -170,26 +192,34 @@ impl Fx<'_> {
     ) -> Option<LinkId> {
         let mut changes = under_way.to_vec();
         changes.push((from, false));
-        let to =
-            self.candidate_if(&changes, Wanted { tried: &[], format, home: None, needs, logic: None })?;
+        let to = self.candidate_if(
+            &changes,
+            &[from],
+            Wanted { tried: &[], format, home: None, needs, logic: None },
+        )?;
         if to == from {
             return None;
         }
         changes.push((to, true));
         let others = self.others(from, to);
-        let again =
-            self.candidate_if(&changes, Wanted { tried: &others, format, home: None, needs, logic: None })?;
+        let wanted = Wanted { tried: &others, format, home: None, needs, logic: None };
+        let again = self.candidate_if(&changes, &[from, to], wanted)?;
         (again == to).then_some(to)
     }
 
     /// The pick if the links' counts were changed by one each, up (`true`) or down.
-    fn candidate_if(&mut self, changes: &[(LinkId, bool)], wanted: Wanted<'_>) -> Option<LinkId> {
+    fn candidate_if(
+        &mut self,
+        changes: &[(LinkId, bool)],
+        counted_on: &[LinkId],
+        wanted: Wanted<'_>,
+    ) -> Option<LinkId> {
         let before: Vec<_> = changes.iter().map(|(link, _)| (*link, self.hub.link(*link).sessions)).collect();
         for (link, more) in changes {
             let sessions = &mut self.hub.link_mut(*link).sessions;
             *sessions = if *more { *sessions + 1 } else { sessions.saturating_sub(1) };
         }
-        let picked = self.candidate(wanted);
+        let picked = self.candidate(wanted, Occasion::Living { counted_on });
         // A link that stands there twice was changed twice: the count from before the first comes last.
         for (link, sessions) in before.into_iter().rev() {
             self.hub.link_mut(link).sessions = sessions;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use slotmap::new_key_type;
 
+use super::breaker::Share;
 use super::groups::Company;
 use super::pressure::Holding;
 use super::recovery::Place;
@@ -38,6 +39,8 @@ pub struct Seat {
     /// Absent once the client is gone.
     pub stream: Option<Stream>,
     pub client: SocketAddr,
+    /// The server name that it asked for by TLS.
+    pub sni: Option<Arc<str>>,
     pub route: Arc<Route>,
     pub opened: Instant,
     /// Client bytes that aren't a whole frame yet.
@@ -80,6 +83,8 @@ pub struct Seat {
     pub life: Option<Box<SessionTrace>>,
     /// What this session adds to the worker's account.
     pub kept: Holding,
+    /// What it adds to its link's load.
+    pub share: Share,
     /// Since when its socket hasn't taken all that is for the client.
     pub unread_since: Option<Instant>,
     /// Since when it has held more than its share of a worker whose memory is short.
@@ -102,6 +107,7 @@ impl Seat {
         Self {
             stream: None,
             client,
+            sni: None,
             route,
             opened: now,
             partial: Vec::new(),
@@ -126,6 +132,7 @@ impl Seat {
             handoff: None,
             life: None,
             kept: Holding::default(),
+            share: Share::default(),
             unread_since: None,
             over_since: None,
             parked: false,

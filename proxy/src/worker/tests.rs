@@ -1,5 +1,7 @@
 //! A whole worker over real sockets, against backends that do as the test says.
 
+mod bounds;
+mod frames;
 mod groups;
 mod recovery;
 mod rig;

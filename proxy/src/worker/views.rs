@@ -5,6 +5,7 @@ use super::command::{BackendTally, DrainProgress, DrainRow, DrainRows, LinkView,
 use super::link::{Link, LinkState};
 use super::slot::Slot;
 use crate::drain::progress::{Progress, State};
+use crate::routing::pick::slow_start;
 use crate::session::{LinkId, Session};
 
 impl Worker {
@@ -47,6 +48,8 @@ impl Worker {
             left: if link.drain.is_some() { link.sessions } else { 0 },
             last_error: link.last_error.clone(),
             drain: self.drain_progress(link),
+            slow_start_percent: self.slow_start_percent(link),
+            at_bound: link.tripped.map(|breaker| breaker.name().to_owned()),
             attachments: link.attachments.filter(|_| link.state == LinkState::Up).map(u64::from),
         };
         self.hub.links.iter().filter(|link| !link.retired).map(view).collect()
@@ -64,6 +67,12 @@ impl Worker {
             }),
         };
         self.hub.links.iter().filter(|link| !link.retired).map(row).collect()
+    }
+
+    fn slow_start_percent(&self, link: &Link) -> Option<u64> {
+        let slow_start = self.hub.table.services.get(&*link.backend.id.service)?.balance.slow_start;
+        let age = self.hub.now.saturating_duration_since(link.fresh_since);
+        (age < slow_start).then(|| slow_start::weight(1, age, slow_start) * 100 / slow_start::WHOLE)
     }
 
     fn drain_progress(&self, link: &Link) -> Option<DrainProgress> {

@@ -5,6 +5,8 @@ use crate::worker::command::LinkView;
 
 fn link(sessions: u64, attachments: Option<u64>) -> LinkView {
     LinkView {
+        at_bound: None,
+        slow_start_percent: None,
         worker: 0,
         backend: "arena/a".into(),
         link: "up".into(),
@@ -22,6 +24,8 @@ fn link(sessions: u64, attachments: Option<u64>) -> LinkView {
 fn view(links: Vec<LinkView>) -> BackendView {
     BackendView {
         unfit: Vec::new(),
+        at_bound: Vec::new(),
+        capacity: None,
         backend: "arena/a".into(),
         in_table: true,
         address: None,

@@ -30,7 +30,14 @@ pub(crate) fn table(revision: u64) -> Table {
     let backend = |name: &str| {
         let id = id(name);
         let address = BackendAddress::Tcp("10.0.0.5:7100".into());
-        let backend = Backend { id: id.clone(), address, version: "1.4".into(), weight: 100, zone: None };
+        let backend = Backend {
+            id: id.clone(),
+            address,
+            version: "1.4".into(),
+            weight: 100,
+            zone: None,
+            capacity: None,
+        };
         (id, Arc::new(backend))
     };
     Table {
@@ -86,6 +93,8 @@ fn session(worker: u16, number: usize) -> SessionView {
 
 fn link(worker: u16, backend: &str, draining: &[String]) -> LinkView {
     LinkView {
+        at_bound: None,
+        slow_start_percent: None,
         worker,
         backend: backend.into(),
         link: if worker == 0 { "up" } else { "connecting" }.into(),
@@ -282,6 +291,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
         metrics,
         drains: options.drains,
         history: history(&folder),
+        registration: None,
         rollouts: tokio::sync::watch::channel(Arc::default()).1,
         listeners_bound: AtomicBool::new(true),
         stopping: AtomicBool::new(false),

@@ -45,6 +45,8 @@ fn what_the_commented_sample_only_shows_is_valid_too() {
     let files = named_files();
     for other in ["etcd", "files"] {
         let text = without_section(&text, other);
+        // Backends are registered in etcd.
+        let text = if other == "etcd" { without_section(&text, "register") } else { text };
         Config::parse(&text, &files.path().join("holdfast.toml")).unwrap_or_else(|errors| panic!("{errors}"));
     }
 }
@@ -71,7 +73,7 @@ fn the_commented_sample_shows_every_key_there_is() {
         }
         answers += 1;
     }
-    assert_eq!((answers, sections.len()), (11, 11));
+    assert_eq!((answers, sections.len()), (12, 12));
 }
 
 #[test]
@@ -95,7 +97,12 @@ fn the_commented_sample_states_the_real_defaults() {
     };
     let smallest =
         smallest.replace("[files]\npath = \"documents\"", "[etcd]\nendpoints = [\"http://127.0.0.1:1\"]");
-    assert_eq!(etcd(&without_section(&switched_on(&text), "files")), etcd(&smallest));
+    let shown = without_section(&switched_on(&text), "files");
+    assert_eq!(etcd(&without_section(&shown, "register")), etcd(&smallest));
+    let registered = Config::parse(&shown, &named.path().join("holdfast.toml")).unwrap().register.unwrap();
+    let least = "[local]\nbackend = \"arena/a\"\naddress = \"h:1\"\n[register]\nadvertise = \"h:1\"\n";
+    let least = Config::parse(&format!("{smallest}{least}"), &path).unwrap().register.unwrap();
+    assert_eq!((registered.weight, registered.ttl), (least.weight, least.ttl));
 }
 
 /// A TOML text without one table and those under it.

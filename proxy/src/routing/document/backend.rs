@@ -11,6 +11,9 @@ use crate::routing::table::{Backend, BackendAddress, BackendId};
 /// Largest weight and share: sums of them stay far from overflow.
 pub const MAX_WEIGHT: u32 = 1_000_000;
 
+/// Most sessions that a backend's capacity may name.
+pub const MAX_CAPACITY: u64 = 1_000_000;
+
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawBackend {
@@ -22,10 +25,16 @@ pub struct RawBackend {
     pub weight: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// Sessions that it is to have at most, from 1 to 1,000,000. Default: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
 }
 
+/// The weight of a backend whose document doesn't say.
+pub const DEFAULT_WEIGHT: u32 = 100;
+
 fn default_weight() -> u32 {
-    100
+    DEFAULT_WEIGHT
 }
 
 impl RawBackend {
@@ -36,6 +45,7 @@ impl RawBackend {
             version: version("version", self.version)?.into(),
             weight: within("weight", self.weight, 0..=MAX_WEIGHT)?,
             zone: self.zone.map(|zone| key::name("zone", &zone)).transpose()?,
+            capacity: self.capacity.map(|count| within("capacity", count, 1..=MAX_CAPACITY)).transpose()?,
         })
     }
 }
@@ -67,13 +77,15 @@ mod tests {
         assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "a b"}"#), "version");
         assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "1", "weight": 1000001}"#), "weight");
         assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "1", "zone": "a zone"}"#), "zone");
+        assert_eq!(field(r#"{"address": "127.0.0.1:1", "version": "1", "capacity": 0}"#), "capacity");
     }
 
     #[test]
-    fn weight_and_zone_have_defaults() {
+    fn weight_zone_and_capacity_have_defaults() {
         let key = Key::parse("backends/arena/a").unwrap();
         let text = br#"{"address": "127.0.0.1:7100", "version": "1.4"}"#;
         let Document::Backend(backend) = Document::parse(&key, text).unwrap() else { panic!("a backend") };
         assert_eq!((backend.weight, backend.zone.as_deref(), &*backend.version), (100, None, "1.4"));
+        assert_eq!(backend.capacity, None);
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{drain::MAX_DEADLINE_S, fault, health::RawHealth, strict::shorten, within};
+use super::balance::{RawBalance, RawBreakers};
+use super::{count, drain::MAX_DEADLINE_S, fault, health::RawHealth, strict::shorten, within};
 use crate::config::FieldError;
 use crate::framing::{Framing, RawFraming};
 use crate::routing::table::{
@@ -39,6 +40,10 @@ pub struct RawService {
     /// Absent: a backend gets sessions while its link is up.
     #[serde(default)]
     pub health: RawHealth,
+    #[serde(default)]
+    pub balance: RawBalance,
+    #[serde(default)]
+    pub breakers: RawBreakers,
 }
 
 fn default_recovery() -> String {
@@ -180,6 +185,8 @@ impl RawService {
             trace: self.trace.check()?,
             rebalance: self.rebalance.map(RawRebalance::check).transpose()?,
             health: self.health.check()?,
+            balance: self.balance.check()?,
+            breakers: self.breakers.check()?,
             framing,
         })
     }
@@ -259,12 +266,6 @@ fn journal(bytes: Option<u64>, client_window_bytes: u32) -> Result<u64, FieldErr
         return Err(fault("limits.max_journal_bytes", bytes, expected));
     }
     within("limits.max_journal_bytes", bytes, 0..=MOST)
-}
-
-fn count(field: &str, value: u64) -> Result<u32, FieldError> {
-    const MOST: u32 = 1_000_000;
-    let value = within(field, value, 1..=u64::from(MOST))?;
-    Ok(u32::try_from(value).unwrap_or(MOST))
 }
 
 impl RawDrainPolicy {

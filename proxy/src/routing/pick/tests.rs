@@ -1,9 +1,24 @@
 //! Placement's promises, over many sessions.
 
+mod policies;
+
+use holdfast_protocol::SessionId;
 use proptest::prelude::*;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
 use crate::routing::table::{BackendAddress, BackendId};
+
+/// The pick of the policy that services have by themselves.
+fn pick(
+    session: SessionId,
+    shares: &BTreeMap<Arc<str>, u32>,
+    prefer: Prefer,
+    candidates: &[Candidate<'_>],
+) -> Option<usize> {
+    let rules = Rules { shares, prefer, policy: Policy::LeastSessions, panic_percent: 50 };
+    super::pick(xxh3_64(&session.0), &rules, candidates, &mut [])
+}
 
 fn backend(name: &str, version: &str, weight: u32) -> Arc<Backend> {
     Arc::new(Backend {
@@ -12,6 +27,7 @@ fn backend(name: &str, version: &str, weight: u32) -> Arc<Backend> {
         version: version.into(),
         weight,
         zone: None,
+        capacity: None,
     })
 }
 
@@ -20,7 +36,15 @@ fn shares(of: &[(&str, u32)]) -> BTreeMap<Arc<str>, u32> {
 }
 
 fn idle(backend: &Arc<Backend>) -> Candidate<'_> {
-    Candidate { backend, sessions: 0, local: false, same_zone: false, logic: Logic::Unknown }
+    Candidate {
+        backend,
+        weight: u64::from(backend.weight) * slow_start::WHOLE,
+        sessions: 0,
+        local: false,
+        same_zone: false,
+        logic: Logic::Unknown,
+        fit: true,
+    }
 }
 
 /// Session ids as they come: random, here from a seed.

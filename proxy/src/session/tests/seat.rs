@@ -204,6 +204,10 @@ impl Effects for Fx<'_> {
         self.wire(link).format.clone()
     }
 
+    fn max_frame_bytes(&self, _link: LinkId) -> u32 {
+        u32::MAX
+    }
+
     fn capabilities(&self, link: LinkId) -> u64 {
         self.wire(link).capabilities
     }

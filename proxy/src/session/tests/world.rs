@@ -16,7 +16,9 @@ use super::game::{Chain, Knobs, Shown, chain_of};
 use super::seat::{Fx, Hub, Seat, Wire, WireState, timer};
 use crate::framing::{Framing, RawFraming};
 use crate::routing::Service;
-use crate::routing::table::{DrainPolicy, Limits, OnCrash, OnDeadline, OnSigterm, Recovery, TracePolicy};
+use crate::routing::table::{
+    Balance, Breakers, DrainPolicy, Limits, OnCrash, OnDeadline, OnSigterm, Recovery, TracePolicy,
+};
 use crate::session::handoff::Begun;
 use crate::session::message::subject_of;
 use crate::session::planted::Planted;
@@ -104,6 +106,8 @@ pub fn service(on_crash: OnCrash) -> Service {
         },
         trace: TracePolicy { ratio: Some(0.0), slow_frame: Duration::from_secs(1) },
         rebalance: None,
+        balance: Balance::default(),
+        breakers: Breakers::default(),
     }
 }
 

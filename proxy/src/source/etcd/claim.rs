@@ -122,6 +122,6 @@ fn holder_of(found: &GetResponse) -> Option<(String, i64)> {
     Some((instance.unwrap_or_else(|_| "unknown".to_owned()), kv.mod_revision()))
 }
 
-fn seconds(duration: Duration) -> i64 {
+pub(super) fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }

@@ -23,6 +23,7 @@ pub struct Traveller {
     lease: Option<Arc<()>>,
     from: Option<BackendId>,
     client: SocketAddr,
+    sni: Option<Arc<str>>,
     route: Arc<Route>,
     opened: Instant,
     partial: Vec<u8>,
@@ -65,6 +66,7 @@ impl Worker {
             stream: seat.stream.take().and_then(leave_runtime),
             lease,
             client: seat.client,
+            sni: seat.sni.take(),
             route: Arc::clone(&seat.route),
             opened: seat.opened,
             partial: std::mem::take(&mut seat.partial),
@@ -88,6 +90,7 @@ impl Worker {
         let Traveller { session, group, client, route, opened, .. } = traveller;
         let (id, service) = (session.id(), Arc::clone(session.service()));
         let mut seat = Seat::empty(client, route, opened);
+        seat.sni = traveller.sni;
         seat.stream = traveller.stream.and_then(enter_runtime);
         (seat.partial, seat.searched, seat.outbox) =
             (traveller.partial, traveller.searched, traveller.outbox);

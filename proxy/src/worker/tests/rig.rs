@@ -64,6 +64,7 @@ impl Rig {
             proxy_id: "proxy".to_owned(),
             instance: InstanceId([9; 16]),
             zone: None,
+            registers_local: false,
             local: None,
             table: Arc::clone(&table),
             rollouts: Arc::default(),
@@ -118,9 +119,26 @@ impl Rig {
             version: "1".into(),
             weight: 100,
             zone: None,
+            capacity: None,
         };
         self.change(|table| {
             table.backends.insert(listed.id.clone(), Arc::new(listed));
+        });
+    }
+
+    /// Gives a service these fields besides its framing and recovery.
+    pub fn serve(&self, name: &str, more: &Value) {
+        let mut document = json!({
+            "protocol": "link",
+            "framing": {"kind": "length", "width": 4, "order": "big"},
+            "recovery": "none",
+        });
+        let fields = document.as_object_mut().expect("an object");
+        fields.extend(more.as_object().expect("fields of a service").clone());
+        let raw: RawService = serde_json::from_value(document).unwrap();
+        let service = raw.check(name.into()).unwrap();
+        self.change(|table| {
+            table.services.insert(name.to_owned(), Arc::new(service));
         });
     }
 
@@ -190,6 +208,8 @@ pub struct FakeBackend {
     pub instance: InstanceId,
     /// What its WELCOME says that it can do.
     pub capabilities: u64,
+    /// The longest frame that it says it takes.
+    pub max_frame_bytes: u32,
     listener: TcpListener,
 }
 
@@ -198,7 +218,13 @@ impl FakeBackend {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let id = BackendId { service: service.into(), name: name.into() };
-        Self { id, instance: InstanceId(fastrand::u128(..).to_be_bytes()), capabilities: 0, listener }
+        Self {
+            id,
+            instance: InstanceId(fastrand::u128(..).to_be_bytes()),
+            capabilities: 0,
+            max_frame_bytes: 1 << 20,
+            listener,
+        }
     }
 
     pub fn address(&self) -> BackendAddress {
@@ -231,8 +257,8 @@ impl FakeBackend {
 
     pub fn link_with(&self, attachments: &[AttachmentEntry]) -> FakeLink {
         let mut link = FakeLink::over(self.dialled());
-        link.generation = link.hear(|message| match message {
-            Message::Hello(hello) => Some(hello.generation),
+        (link.generation, link.told_frame_bytes) = link.hear(|message| match message {
+            Message::Hello(hello) => Some((hello.generation, hello.max_frame_bytes)),
             _ => None,
         });
         let mut entries = AttachmentsBuf::new();
@@ -241,7 +267,7 @@ impl FakeBackend {
             version: codec::PROTOCOL_VERSION,
             instance: self.instance,
             generation: link.generation,
-            max_frame_bytes: 1 << 20,
+            max_frame_bytes: self.max_frame_bytes,
             client_window_bytes: u32::MAX,
             state_credit_bytes: 1 << 20,
             orphan_deadline_ms: 60_000,
@@ -261,13 +287,15 @@ impl FakeBackend {
 pub struct FakeLink {
     pub stream: TcpStream,
     pub generation: u64,
+    /// The longest frame that HELLO says may be sent to the proxy.
+    pub told_frame_bytes: u32,
     bytes: Vec<u8>,
 }
 
 impl FakeLink {
     /// HELLO is still to be heard.
     pub fn over(stream: TcpStream) -> Self {
-        Self { stream, bytes: Vec::new(), generation: 0 }
+        Self { stream, bytes: Vec::new(), generation: 0, told_frame_bytes: 0 }
     }
 
     pub fn say(&mut self, message: &Message<'_>) {

@@ -126,6 +126,10 @@ impl Effects for Fx<'_> {
         String::new()
     }
 
+    fn max_frame_bytes(&self, _link: LinkId) -> u32 {
+        u32::MAX
+    }
+
     fn capabilities(&self, _link: LinkId) -> u64 {
         self.capabilities
     }

@@ -6,7 +6,9 @@ use fastrand::Rng;
 
 use super::io::{Shape, Time};
 use crate::routing::Service;
-use crate::routing::table::{DrainPolicy, Limits, OnCrash, OnDeadline, OnSigterm, Recovery, TracePolicy};
+use crate::routing::table::{
+    Balance, Breakers, DrainPolicy, Limits, OnCrash, OnDeadline, OnSigterm, Recovery, TracePolicy,
+};
 use crate::session::tests::world::framing;
 
 const fn ms(ms: u64) -> Duration {
@@ -349,6 +351,8 @@ fn service(r: &mut Rng) -> Service {
             on_sigterm: if r.bool() { OnSigterm::Move } else { OnSigterm::Park },
         },
         rebalance: None,
+        balance: Balance::default(),
+        breakers: Breakers::default(),
         trace: TracePolicy { ratio: Some(0.0), slow_frame: Duration::from_secs(1) },
     }
 }

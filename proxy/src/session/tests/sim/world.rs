@@ -267,5 +267,6 @@ fn listed(index: usize) -> Arc<routing::Backend> {
         version: "1".into(),
         weight: 100,
         zone: None,
+        capacity: None,
     })
 }

@@ -11,8 +11,9 @@ use super::super::io::Io;
 use super::company::FIRST_GROUP;
 use super::hub::Hub;
 use super::seat::{ACK_DELAY, Seat, timer_index};
-use crate::routing::pick::{Candidate, pick};
-use crate::routing::table::Prefer;
+use crate::routing::pick::hash::{self, Player};
+use crate::routing::pick::{Candidate, Rules, pick};
+use crate::routing::table::{Balance, Prefer};
 use crate::session::outbound::{Entry, Kind};
 use crate::session::riders::Departed;
 use crate::session::tests::seat::Ask;
@@ -54,6 +55,10 @@ impl Effects for Fx<'_> {
 
     fn state_format(&self, link: LinkId) -> String {
         self.hub.link(link).told.as_ref().map_or_else(String::new, |told| told.writes.clone())
+    }
+
+    fn max_frame_bytes(&self, _link: LinkId) -> u32 {
+        u32::MAX
     }
 
     fn capabilities(&self, link: LinkId) -> u64 {
@@ -258,13 +263,19 @@ impl Fx<'_> {
             if may && link.takes(wanted.format, wanted.needs) {
                 ids.push(id);
                 let (backend, sessions, logic) = (&link.backend, link.sessions, link.runs(wanted.logic));
-                candidates.push(Candidate { backend, sessions, local: false, same_zone: false, logic });
+                let (weight, fit) = (backend.weight.into(), true);
+                let (local, same_zone) = (false, false);
+                candidates.push(Candidate { backend, weight, sessions, local, same_zone, logic, fit });
             }
         }
         if wanted.home.is_some() {
             return ids.first().copied();
         }
-        pick(self.id, &std::collections::BTreeMap::new(), Prefer::None, &candidates).map(|index| ids[index])
+        let shares = std::collections::BTreeMap::new();
+        let Balance { policy, panic_percent, .. } = Balance::default();
+        let rules = Rules { shares: &shares, prefer: Prefer::None, policy, panic_percent };
+        let player = Player { session: self.id, client: None, sni: None };
+        pick(hash::seed(policy, &player), &rules, &candidates, &mut []).map(|index| ids[index])
     }
 
     fn mark_client(&mut self) {
