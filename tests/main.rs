@@ -29,6 +29,8 @@ mod group_claims;
 #[cfg(test)]
 mod groups;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod invariants;
 #[cfg(test)]
 mod rebalance;

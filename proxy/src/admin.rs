@@ -7,6 +7,7 @@ mod address;
 mod ask;
 mod drain_status;
 mod drains;
+mod ejections;
 mod health;
 mod inspect;
 mod rollouts;
@@ -17,7 +18,9 @@ mod tables;
 pub mod view;
 
 pub use address::{Address, AddressError};
-pub use drains::{DrainKey, DrainStore, DrainWriter, ProxyDrains, StoreError, StoreFuture, Written};
+pub use drains::{
+    DrainKey, DrainStore, DrainWriter, EjectionKey, ProxyDrains, StoreError, StoreFuture, Written,
+};
 pub use route::Surface;
 pub use server::{BindError, Listener, serve};
 pub use state::{AdminState, ListenerInfo, control_view};

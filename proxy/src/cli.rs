@@ -2,6 +2,7 @@
 
 mod client;
 mod drain;
+mod eject;
 mod output;
 mod registration;
 mod rollout;
@@ -136,6 +137,8 @@ Examples:
     },
     Drain(DrainArgs),
     Undrain(UndrainArgs),
+    Eject(EjectArgs),
+    Uneject(UnejectArgs),
     /// Write the key of the backend beside the proxy again
     #[command(after_help = "\
 Lifts `holdfast withdraw`. The proxy registers the backend of [local] by itself
@@ -232,6 +235,43 @@ pub struct UndrainArgs {
     pub local: bool,
 }
 
+/// Send no new sessions to a backend while others can take them
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes the ejections/ key in etcd, which every proxy follows; where documents
+are files, write the file. Live sessions stay, or move if the service's
+document says so (health.when_ejected). A drain is stronger: it takes nobody
+even if nobody else can, and it always moves the live ones.
+
+Examples:
+  holdfast eject arena/a --reason 'slow disk'
+  holdfast eject arena/a --for 10m")]
+pub struct EjectArgs {
+    /// The backend
+    #[arg(value_name = "SERVICE/BACKEND", value_parser = backend)]
+    pub backend: String,
+    /// Shown to whoever looks at the backend
+    #[arg(long, default_value = "", value_name = "TEXT", hide_default_value = true)]
+    pub reason: String,
+    /// How long, as 30s, 5m or 1h [default: until uneject]
+    #[arg(long = "for", value_name = "TIME", value_parser = deadline)]
+    pub time: Option<Duration>,
+}
+
+/// Lift an ejection by key: the backend gets new sessions again
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Deletes the ejections/ key. A backend that fails its checks, or is ejected as an
+outlier, stays so: `holdfast status` says which it is.
+
+Examples:
+  holdfast uneject arena/a")]
+pub struct UnejectArgs {
+    /// The backend
+    #[arg(value_name = "SERVICE/BACKEND", value_parser = backend)]
+    pub backend: String,
+}
+
 /// How the process ends; documented in `--help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -268,6 +308,8 @@ pub async fn execute(ask: Ask, admin: Address, json: bool) -> Exit {
         Ask::Sessions { limit } => show::sessions(&client, limit, json).await,
         Ask::Drain(args) => drain::drain(&client, args, json).await,
         Ask::Undrain(args) => drain::undrain(&client, args, json).await,
+        Ask::Eject(args) => eject::eject(&client, args, json).await,
+        Ask::Uneject(args) => eject::uneject(&client, args, json).await,
         Ask::Register => registration::register(&client, json).await,
         Ask::Withdraw => registration::withdraw(&client, json).await,
         Ask::Table(command) => table::execute(&client, command, json).await,

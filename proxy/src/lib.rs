@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod drain;
 pub mod framing;
+pub mod health;
 pub mod rollout;
 pub mod routing;
 pub mod run;

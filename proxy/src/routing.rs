@@ -5,9 +5,11 @@ pub mod compile;
 pub mod diff;
 pub mod document;
 pub mod documents;
+pub mod fitness;
 pub mod pick;
 pub mod table;
 
 pub use compile::{Compiled, Refusal, Warning, compile};
 pub use documents::{Documents, LastGood};
+pub use fitness::Fitness;
 pub use table::{Backend, BackendAddress, BackendId, DrainOrder, Rollout, Route, Service, Table};

@@ -23,12 +23,13 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, AdminState, Surface};
 use crate::cli::Exit;
 use crate::config::{AdminBind, Config, Source as SourceConfig};
+use crate::health::{Health, Monitor};
 use crate::source::etcd::{self, Affairs, BackendRegistrar, Proxy, RegistrarHandle};
 use crate::source::history::History;
 use crate::source::{Identity, Origin, Publisher, Source, files};
 use crate::telemetry::export::{Export, ExportSettings};
 use crate::telemetry::logs;
-use crate::telemetry::metrics::{Metrics, MetricsSources};
+use crate::telemetry::metrics::{ControlView, Metrics, MetricsSources};
 use workers::Workers;
 
 const SOURCE_ENDED: &str = "the task that follows the documents ended";
@@ -98,7 +99,10 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     let proxy = Proxy::new(&config.proxy.id, identity);
     let registration = registration::prepare(&config, &proxy, &workers, &source, &tasks, &shutdown);
     let (registrar, registration) = registration.unzip();
-    let state = Arc::new(admin_state(&config, &workers, &source, &export, registration.clone(), started_at));
+    let local = config.local.as_ref().map(|local| (local.backend.clone(), local.address.clone()));
+    let (monitor, health) = Monitor::new(&config.proxy.id, local, &source, workers.commands());
+    let state = admin_state(&config, &workers, &source, health, &export, registration.clone(), started_at);
+    let state = Arc::new(state);
     start_servers(&config, &state, &tasks, &shutdown).await?;
     let holding = (proxy, registrar);
     let following = follow_documents(&config, holding, &mut workers, publisher, &source, &tasks, &shutdown);
@@ -111,6 +115,7 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     let served = if followed && wait_for_table(&source, &mut signals).await? {
         workers.start(bound)?;
         state.set_listeners_bound();
+        tasks.spawn(monitor.run(shutdown.clone()));
         tracing::info!(revision = source.table.load().revision, "ready");
         supervise(&config, &mut workers, &source, &mut signals, &mut tls).await
     } else {
@@ -194,6 +199,7 @@ fn admin_state(
     config: &Config,
     workers: &Workers,
     source: &Source,
+    health: Health,
     export: &Export,
     registration: Option<RegistrarHandle>,
     started_at: SystemTime,
@@ -202,11 +208,15 @@ fn admin_state(
         SourceConfig::Etcd(_) => "etcd",
         SourceConfig::Files { .. } => "files",
     };
-    let (published, rollouts) = (source.published.clone(), source.rollouts.clone());
+    let (published, rollouts, shown) = (source.published.clone(), source.rollouts.clone(), health.clone());
+    let control = move || ControlView {
+        health: shown.view(),
+        ..admin::control_view(&published.borrow(), &rollouts.borrow(), started_at)
+    };
     let metrics = Metrics::new(MetricsSources {
         workers: workers.counters(),
         spans: export.stats(),
-        control: Box::new(move || admin::control_view(&published.borrow(), &rollouts.borrow(), started_at)),
+        control: Box::new(control),
         started_at,
         version: env!("CARGO_PKG_VERSION"),
     });
@@ -219,6 +229,7 @@ fn admin_state(
         source: kind,
         published: source.published.clone(),
         rollouts: source.rollouts.clone(),
+        fitness: health.fitness,
         listeners: workers.listener_infos(),
         metrics,
         drains: drain_store::of(&config.source),

@@ -30,6 +30,7 @@ pub mod tally;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod unfit;
 mod views;
 
 use std::cell::RefCell;

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::ask::{AskError, ask};
 use super::state::AdminState;
@@ -15,10 +15,10 @@ use crate::routing::BackendId;
 use crate::worker::command::{Command, DrainRow};
 
 const MAX_DEADLINE_S: u64 = 24 * 60 * 60;
-const MAX_REASON_BYTES: usize = 256;
+pub(super) const MAX_REASON_BYTES: usize = 256;
 
 /// Longest wait for the store.
-const STORE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How an order reaches all proxies.
 pub enum DrainWriter {
@@ -42,6 +42,14 @@ pub struct DrainKey {
     pub backend: BackendId,
     pub deadline: Option<Duration>,
     pub reason: String,
+}
+
+/// An `ejections/` key to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EjectionKey {
+    pub backend: BackendId,
+    pub reason: String,
+    pub time: Option<Duration>,
 }
 
 /// Why the store didn't take it; safe to try again.
@@ -70,11 +78,15 @@ pub struct ProxyDrains {
     pub unlisted: u64,
 }
 
-/// Writes `drains/` keys (etcd), and reads what the proxies say of them.
+/// Writes `drains/` and `ejections/` keys (etcd), and reads what the proxies say of drains.
 pub trait DrainStore: Send + Sync {
     fn put(&self, drain: DrainKey) -> StoreFuture<'_, Written>;
     /// Deletes the key; returns its full name, and whether it was there.
     fn delete(&self, backend: BackendId) -> StoreFuture<'_, (String, bool)>;
+    /// Writes the key; returns its full name, and when it ends by itself.
+    fn eject(&self, ejection: EjectionKey) -> StoreFuture<'_, (String, Option<SystemTime>)>;
+    /// Deletes the key; returns its full name, and whether it was there.
+    fn uneject(&self, backend: BackendId) -> StoreFuture<'_, (String, bool)>;
     /// Every live proxy's word.
     fn proxies(&self) -> StoreFuture<'_, Vec<ProxyDrains>>;
 }
@@ -91,6 +103,10 @@ pub(super) enum OrderError {
          or {what} {path} yourself"
     )]
     Files { verb: &'static str, what: &'static str, path: String },
+    #[error("this proxy reads its documents from files: {what} {path} yourself")]
+    Folder { what: &'static str, path: String },
+    #[error("the store of documents didn't take the ejection: {0}")]
+    Ejection(String),
     #[error("the store of documents didn't take the order: {0}; \"local\": true orders this proxy alone")]
     Store(String),
     #[error(transparent)]
@@ -190,7 +206,7 @@ pub(super) fn parse_backend(text: &str) -> Result<BackendId, OrderError> {
 }
 
 /// A backend of the table, or one whose key is gone while a worker still knows it.
-async fn known_backend(state: &AdminState, text: &str) -> Result<BackendId, OrderError> {
+pub(super) async fn known_backend(state: &AdminState, text: &str) -> Result<BackendId, OrderError> {
     let id = parse_backend(text)?;
     let table = Arc::clone(&state.published().table);
     if table.backends.contains_key(&id) {

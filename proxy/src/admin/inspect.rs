@@ -8,8 +8,10 @@ use super::health::{seconds_since, table};
 use super::state::AdminState;
 use super::view::{
     BackendView, BackendsView, DrainProgress, DrainView, LinkView, ListenerView, RefusedView, RouteView,
-    RoutesView, ServiceView, SessionsView, StatusView,
+    RoutesView, ServiceView, SessionsView, StatusView, UnfitView,
 };
+use crate::routing::document::ejection;
+use crate::routing::fitness::Unfit;
 use crate::routing::table::{OnCrash, Prefer};
 use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Refusal, Route, Service, Table};
 use crate::source::Published;
@@ -26,7 +28,13 @@ pub(super) async fn sessions(state: &AdminState, limit: usize) -> Result<Session
 
 pub(super) async fn backends(state: &AdminState) -> Result<BackendsView, AskError> {
     let links = ask(state.running_workers(), |answer| Command::Links { answer }).await?;
-    let backends = join_links(&state.published().table, links.into_iter().flatten());
+    let mut backends = join_links(&state.published().table, links.into_iter().flatten());
+    for (id, unfit) in state.fitness.borrow().iter() {
+        let name = id.to_string();
+        if let Some(backend) = backends.iter_mut().find(|backend| backend.backend == name) {
+            backend.unfit.push(unfit_view(unfit));
+        }
+    }
     Ok(BackendsView { backends })
 }
 
@@ -202,7 +210,17 @@ fn backend_view(
         at_bound,
         backend: name,
         draining,
+        unfit: Vec::new(),
         links,
+    }
+}
+
+fn unfit_view(unfit: &Unfit) -> UnfitView {
+    UnfitView {
+        cause: unfit.cause.name().to_owned(),
+        reason: unfit.reason.clone(),
+        for_s: seconds_since(unfit.since),
+        until: unfit.until.map(ejection::written),
     }
 }
 

@@ -17,7 +17,7 @@ use super::drains::{self, OrderError};
 use super::state::AdminState;
 use super::tables::TableError;
 use super::view::ErrorView;
-use super::{health, inspect, rollouts, tables};
+use super::{ejections, health, inspect, rollouts, tables};
 use crate::telemetry::metrics::Exposition;
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -50,6 +50,8 @@ enum Resource {
     Rollouts,
     Drain,
     Undrain,
+    Eject,
+    Uneject,
     Register,
     Withdraw,
 }
@@ -70,6 +72,8 @@ impl Resource {
             "/rollouts" => Self::Rollouts,
             "/drain" => Self::Drain,
             "/undrain" => Self::Undrain,
+            "/eject" => Self::Eject,
+            "/uneject" => Self::Uneject,
             "/register" => Self::Register,
             "/withdraw" => Self::Withdraw,
             _ => return None,
@@ -80,7 +84,7 @@ impl Resource {
     fn allow(self) -> &'static str {
         match self {
             Self::Drain => "GET, POST",
-            Self::Undrain | Self::Register | Self::Withdraw => "POST",
+            Self::Undrain | Self::Eject | Self::Uneject | Self::Register | Self::Withdraw => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -96,7 +100,7 @@ pub(super) async fn answer(surface: Surface, state: Arc<AdminState>, request: Re
         let paths = match surface {
             Surface::Health => "/livez, /readyz, /metrics (the rest is on the admin address)",
             Surface::Admin => {
-                "/status, /sessions, /backends, /routes, /documents, /tables, /rollouts, /drain, /undrain, /register, /withdraw, /livez, /readyz, /metrics"
+                "/status, /sessions, /backends, /routes, /documents, /tables, /rollouts, /drain, /undrain, /eject, /uneject, /register, /withdraw, /livez, /readyz, /metrics"
             }
         };
         return error(StatusCode::NOT_FOUND, format!("no {path} here; there are {paths}"));
@@ -143,6 +147,8 @@ async fn dispatch(
             json(StatusCode::OK, &drain_status::of(state, &asked).await?)
         }
         Resource::Drain => json(StatusCode::OK, &drains::drain(state, order(request).await?).await?),
+        Resource::Eject => json(StatusCode::OK, &ejections::eject(state, order(request).await?).await?),
+        Resource::Uneject => json(StatusCode::OK, &ejections::uneject(state, order(request).await?).await?),
         Resource::Undrain => json(StatusCode::OK, &drains::undrain(state, order(request).await?).await?),
         Resource::Register | Resource::Withdraw => {
             let NoParticulars {} = order(request).await?;
@@ -277,8 +283,10 @@ impl From<OrderError> for Failure {
         let status = match &error {
             OrderError::Invalid { .. } => StatusCode::BAD_REQUEST,
             OrderError::Unknown { .. } => StatusCode::NOT_FOUND,
-            OrderError::Files { .. } => StatusCode::CONFLICT,
-            OrderError::Store(_) | OrderError::Ask(_) => StatusCode::SERVICE_UNAVAILABLE,
+            OrderError::Files { .. } | OrderError::Folder { .. } => StatusCode::CONFLICT,
+            OrderError::Store(_) | OrderError::Ejection(_) | OrderError::Ask(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         Self { status, text: error.to_string() }
     }

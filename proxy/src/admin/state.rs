@@ -8,7 +8,9 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
 
 use super::drains::DrainWriter;
+use crate::health::HealthView;
 use crate::rollout::{Progresses, State};
+use crate::routing::Fitness;
 use crate::source::Published;
 use crate::source::etcd::RegistrarHandle;
 use crate::source::history::History;
@@ -16,7 +18,7 @@ use crate::telemetry::counters::{Cell, Counters};
 use crate::telemetry::metrics::{ControlView, Metrics};
 use crate::worker::command::Command;
 
-/// What `/metrics` shows of the documents' source.
+/// What `/metrics` shows of the documents' source and of rollouts; who knows the backends' health adds it.
 #[must_use]
 pub fn control_view(published: &Published, progresses: &Progresses, started_at: SystemTime) -> ControlView {
     let in_state = |state| progresses.values().filter(|progress| progress.state == state).count() as u64;
@@ -25,6 +27,7 @@ pub fn control_view(published: &Published, progresses: &Progresses, started_at: 
         table_revision: published.table.revision,
         refused_documents: published.refused.len() as u64,
         silent_since: silent_since(published, started_at),
+        health: HealthView::default(),
     }
 }
 
@@ -55,6 +58,8 @@ pub struct AdminState {
     pub published: watch::Receiver<Arc<Published>>,
     /// How far the fleet's rollouts are.
     pub rollouts: watch::Receiver<Arc<Progresses>>,
+    /// Who gets no new sessions, and why.
+    pub fitness: watch::Receiver<Arc<Fitness>>,
     pub listeners: Vec<ListenerInfo>,
     pub metrics: Metrics,
     pub drains: DrainWriter,

@@ -76,7 +76,7 @@ pub struct BackendView {
     pub link: String,
     /// Of this proxy.
     pub sessions: u64,
-    /// Causes in force: "key", "local", "backend".
+    /// Causes in force: "key", "local", "backend", "unfit".
     pub draining: Vec<String>,
     /// Sessions that a running drain has still to move.
     pub left: u64,
@@ -87,6 +87,9 @@ pub struct BackendView {
     /// The backend's attachments over all links of all proxies, as it said last; absent while it isn't known.
     #[serde(default)]
     pub attachments: Option<u64>,
+    /// Why it gets no new sessions while others can take them; empty: it is fit.
+    #[serde(default)]
+    pub unfit: Vec<UnfitView>,
     /// The most that it is to have, as its document says.
     #[serde(default)]
     pub capacity: Option<u64>,
@@ -95,6 +98,18 @@ pub struct BackendView {
     pub at_bound: Vec<String>,
     /// Each worker's own link.
     pub links: Vec<LinkView>,
+}
+
+/// One reason why a backend is unfit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UnfitView {
+    /// check, outlier, order
+    pub cause: String,
+    pub reason: String,
+    pub for_s: u64,
+    /// RFC 3339; absent: until it passes its checks, or the key is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// `GET /routes`: the table in force.
@@ -291,6 +306,40 @@ pub struct DrainAnswer {
     /// Other backends of the service that take sessions, as this proxy sees it now; for a drain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others: Option<u64>,
+}
+
+/// Body of `POST /eject`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EjectRequest {
+    /// `service/name`
+    pub backend: String,
+    #[serde(default)]
+    pub reason: String,
+    /// Default: until `uneject`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
+}
+
+/// Body of `POST /uneject`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnejectRequest {
+    /// `service/name`
+    pub backend: String,
+}
+
+/// Answer to both.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EjectAnswer {
+    pub backend: String,
+    /// The key written or deleted.
+    pub key: String,
+    /// Whether anything is different now: false for an uneject of what no key ejected.
+    pub changed: bool,
+    /// RFC 3339, for an ejection that ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// `GET /drain?backend=SERVICE/NAME&revision=REVISION`: whether a drained backend is empty over all proxies; without

@@ -4,7 +4,9 @@ use super::client::{Client, ClientError};
 use super::output::{self, Align, Table};
 use super::registration::registration_line;
 use super::{Exit, output::count};
-use crate::admin::view::{BackendView, DrainProgress, RefusedView, SessionsView, StatusView, TableView};
+use crate::admin::view::{
+    BackendView, DrainProgress, RefusedView, SessionsView, StatusView, TableView, UnfitView,
+};
 use crate::drain::progress::State;
 use crate::worker::command::SessionView;
 
@@ -162,6 +164,10 @@ fn backend_state(backend: &BackendView) -> String {
     let mut parts = Vec::new();
     if !backend.draining.is_empty() {
         parts.push(format!("draining ({}), {} left", backend.draining.join(", "), backend.left));
+    }
+    for UnfitView { cause, reason, until, .. } in &backend.unfit {
+        let until = until.as_ref().map_or_else(String::new, |until| format!(", until {until}"));
+        parts.push(format!("unfit ({cause}): {reason}{until}"));
     }
     if !backend.at_bound.is_empty() {
         parts.push(format!("full ({})", backend.at_bound.join(", ")));

@@ -98,6 +98,9 @@ impl Compiled {
             Document::Drain(drain) => {
                 self.table.drains.insert(drain.backend.clone(), drain.clone());
             }
+            Document::Ejection(ejection) => {
+                self.table.ejections.insert(ejection.backend.clone(), ejection.clone());
+            }
             Document::Rollout(rollout) => {
                 self.table.rollouts.insert(rollout.service.to_string(), rollout.clone());
             }
@@ -130,6 +133,9 @@ fn warn(compiled: &mut Compiled) {
     }
     for id in table.drains.keys().filter(|id| !table.backends.contains_key(id)) {
         add(format!("drains/{id}"), format!("there is no backends/{id} to drain"));
+    }
+    for id in table.ejections.keys().filter(|id| !table.backends.contains_key(id)) {
+        add(format!("ejections/{id}"), format!("there is no backends/{id} to eject"));
     }
     let present: BTreeSet<(&str, &str)> =
         table.backends.values().map(|backend| (&*backend.id.service, &*backend.version)).collect();

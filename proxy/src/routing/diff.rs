@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::document::ejection::written as written_time;
 use super::table::{
-    AbortRule, Backend, Balance, Breakers, DrainOrder, DrainPolicy, Limits, PauseRule, Rollout, Route,
-    Service, Table,
+    AbortRule, Backend, Balance, Breakers, CheckKind, CheckPolicy, DrainOrder, DrainPolicy, EjectionOrder,
+    HealthPolicy, Limits, OutlierPolicy, PauseRule, Rollout, Route, Service, Table,
 };
 
 /// One document that came, went, or one of its fields that changed.
@@ -38,6 +39,7 @@ pub fn difference(old: &Table, new: &Table) -> Vec<Change> {
     compare(&mut changes, "backends", &old.backends, &new.backends, backend_fields);
     compare(&mut changes, "routes", &old.routes, &new.routes, route_fields);
     compare(&mut changes, "drains", &old.drains, &new.drains, drain_fields);
+    compare(&mut changes, "ejections", &old.ejections, &new.ejections, ejection_fields);
     compare(&mut changes, "rollouts", &old.rollouts, &new.rollouts, rollout_fields);
     changes
 }
@@ -79,8 +81,19 @@ fn written(fields: Fields) -> String {
 }
 
 fn service_fields(service: &Service) -> Fields {
-    let Service { name: _, framing, recovery, on_crash, limits, drain, trace, rebalance, balance, breakers } =
-        service;
+    let Service {
+        name: _,
+        framing,
+        recovery,
+        on_crash,
+        limits,
+        drain,
+        trace,
+        rebalance,
+        balance,
+        breakers,
+        health,
+    } = service;
     let mut fields = vec![
         ("framing", framing.to_string()),
         ("recovery", format!("{recovery:?}").to_lowercase()),
@@ -91,6 +104,7 @@ fn service_fields(service: &Service) -> Fields {
     ];
     fields.extend(limit_fields(limits));
     fields.extend(drain_policy_fields(drain));
+    fields.extend(health_fields(health));
     fields.extend(balance_fields(balance));
     fields.extend(breaker_fields(breakers));
     fields
@@ -149,6 +163,57 @@ fn drain_policy_fields(drain: &DrainPolicy) -> Fields {
         ("drain.on_deadline", format!("{on_deadline:?}").to_lowercase()),
         ("drain.on_sigterm", format!("{on_sigterm:?}").to_lowercase()),
     ]
+}
+
+fn health_fields(health: &HealthPolicy) -> Fields {
+    let HealthPolicy { check, outliers, when_ejected } = health;
+    vec![
+        ("health.check", or_dash(check.as_ref().map(check_line).as_deref())),
+        ("health.outliers", or_dash(outliers.as_ref().map(outliers_line).as_deref())),
+        ("health.when_ejected", format!("{when_ejected:?}").to_lowercase()),
+    ]
+}
+
+fn check_line(check: &CheckPolicy) -> String {
+    let CheckPolicy { kind, interval, timeout, unhealthy_after, healthy_after, subset } = check;
+    let own_port = |port: &Option<u16>| port.map_or_else(String::new, |port| format!(" port={port}"));
+    let kind = match kind {
+        CheckKind::Tcp { port } => format!("tcp{}", own_port(port)),
+        CheckKind::Http { port, path, expect } => {
+            format!("http{} path={path} expect={expect:?}", own_port(port))
+        }
+    };
+    format!(
+        "{kind} interval={interval:?} timeout={timeout:?} unhealthy_after={unhealthy_after} \
+         healthy_after={healthy_after} subset={subset}"
+    )
+}
+
+fn outliers_line(outliers: &OutlierPolicy) -> String {
+    let OutlierPolicy {
+        window,
+        min_volume,
+        refused_percent,
+        failed_percent,
+        slow,
+        slow_factor,
+        base_ejection,
+        max_ejection,
+        max_ejected_percent,
+    } = outliers;
+    let number = |number: &Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let (refused, failed, factor) = (number(refused_percent), number(failed_percent), number(slow_factor));
+    let slow = slow.map_or_else(|| "-".to_owned(), |slow| format!("{slow:?}"));
+    format!(
+        "window={window:?} min_volume={min_volume} refused_percent={refused} failed_percent={failed} slow={slow} \
+         slow_factor={factor} base_ejection={base_ejection:?} max_ejection={max_ejection:?} \
+         max_ejected_percent={max_ejected_percent}"
+    )
+}
+
+fn ejection_fields(ejection: &EjectionOrder) -> Fields {
+    let EjectionOrder { backend: _, reason, until } = ejection;
+    vec![("reason", format!("{reason:?}")), ("until", or_dash(until.map(written_time).as_deref()))]
 }
 
 fn balance_fields(balance: &Balance) -> Fields {
@@ -278,6 +343,7 @@ mod tests {
                 r#"{"listener": "game", "service": "arena", "versions": {"1.4": 50, "1.5": 50}}"#,
             ),
             ("drains/arena/a", r#"{"reason": "deploy", "deadline_s": 60}"#),
+            ("ejections/arena/a", r#"{"reason": "slow", "until": "2026-11-30T18:00:00Z"}"#),
         ]);
         let lines: Vec<_> = difference(&old, &new).iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -286,6 +352,7 @@ mod tests {
                 "removed backends/arena/a",
                 "changed routes/public: versions 1.4=95,1.5=5 -> 1.4=50,1.5=50",
                 "added drains/arena/a: deadline=60s reason=\"deploy\" instance=-",
+                "added ejections/arena/a: reason=\"slow\" until=2026-11-30T18:00:00Z",
             ]
         );
         assert_eq!(difference(&new, &new), []);

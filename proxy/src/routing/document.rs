@@ -6,6 +6,8 @@
 pub mod backend;
 pub mod balance;
 pub mod drain;
+pub mod ejection;
+pub mod health;
 pub mod key;
 pub mod rollout;
 pub mod route;
@@ -15,10 +17,11 @@ mod strict;
 use std::sync::Arc;
 
 use crate::config::FieldError;
-use crate::routing::table::{Backend, DrainOrder, Rollout, Route, Service};
+use crate::routing::table::{Backend, DrainOrder, EjectionOrder, Rollout, Route, Service};
 
 pub use backend::RawBackend;
 pub use drain::RawDrain;
+pub use ejection::RawEjection;
 pub use key::Key;
 pub use rollout::RawRollout;
 pub use route::RawRoute;
@@ -34,6 +37,7 @@ pub enum Document {
     Backend(Arc<Backend>),
     Route(Arc<Route>),
     Drain(Arc<DrainOrder>),
+    Ejection(Arc<EjectionOrder>),
     Rollout(Arc<Rollout>),
 }
 
@@ -49,6 +53,9 @@ impl Document {
             }
             Key::Route(name) => Self::Route(Arc::new(strict::read::<RawRoute>(bytes)?.check(name.clone())?)),
             Key::Drain(id) => Self::Drain(Arc::new(strict::read::<RawDrain>(bytes)?.check(id.clone())?)),
+            Key::Ejection(id) => {
+                Self::Ejection(Arc::new(strict::read::<RawEjection>(bytes)?.check(id.clone())?))
+            }
             Key::Rollout(service) => {
                 Self::Rollout(Arc::new(strict::read::<RawRollout>(bytes)?.check(service.clone())?))
             }

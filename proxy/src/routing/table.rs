@@ -13,6 +13,10 @@ pub use holdfast_protocol::message::Recovery;
 use super::document::route::mask;
 use crate::framing::Framing;
 
+mod health;
+
+pub use health::{CheckKind, CheckPolicy, EjectionOrder, HealthPolicy, OutlierPolicy, WhenEjected};
+
 /// One consistent state of all documents.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -23,6 +27,7 @@ pub struct Table {
     pub routes: BTreeMap<String, Arc<Route>>,
     pub backends: BTreeMap<BackendId, Arc<Backend>>,
     pub drains: BTreeMap<BackendId, Arc<DrainOrder>>,
+    pub ejections: BTreeMap<BackendId, Arc<EjectionOrder>>,
     /// By service.
     pub rollouts: BTreeMap<String, Arc<Rollout>>,
 }
@@ -38,6 +43,7 @@ impl Table {
             routes: BTreeMap::new(),
             backends: BTreeMap::new(),
             drains: BTreeMap::new(),
+            ejections: BTreeMap::new(),
             rollouts: BTreeMap::new(),
         }
     }
@@ -102,6 +108,7 @@ pub struct Service {
     pub trace: TracePolicy,
     /// None: live sessions move only off what drains.
     pub rebalance: Option<RebalancePolicy>,
+    pub health: HealthPolicy,
     pub balance: Balance,
     pub breakers: Breakers,
 }

@@ -1,11 +1,15 @@
-//! Drain orders that all proxies are to see: written as `drains/` keys.
+//! Orders that all proxies are to see: written as `drains/` and `ejections/` keys.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use crate::admin::{DrainKey, DrainStore, DrainWriter, ProxyDrains, StoreError, StoreFuture, Written};
+use crate::admin::{
+    DrainKey, DrainStore, DrainWriter, EjectionKey, ProxyDrains, StoreError, StoreFuture, Written,
+};
 use crate::config::Source;
 use crate::routing::BackendId;
-use crate::routing::document::RawDrain;
+use crate::routing::document::ejection::written;
+use crate::routing::document::{RawDrain, RawEjection};
 use crate::source::etcd::{EtcdWriter, FleetReader, StatusDocument};
 
 /// Where the orders of this proxy's operator go.
@@ -51,6 +55,24 @@ impl DrainStore for EtcdDrains {
             let deleted = self.writer.delete_drain(&backend).await;
             let was_there = deleted.map_err(|error| StoreError(error.to_string()))?;
             Ok((self.key(&backend), was_there))
+        })
+    }
+
+    fn eject(&self, ejection: EjectionKey) -> StoreFuture<'_, (String, Option<SystemTime>)> {
+        Box::pin(async move {
+            let until = ejection.time.map(|time| SystemTime::now() + time);
+            let raw = RawEjection { reason: ejection.reason, until: until.map(written) };
+            let put = self.writer.put_ejection(&ejection.backend, &raw, ejection.time).await;
+            put.map_err(|error| StoreError(error.to_string()))?;
+            Ok((format!("{}/config/ejections/{}", self.root, ejection.backend), until))
+        })
+    }
+
+    fn uneject(&self, backend: BackendId) -> StoreFuture<'_, (String, bool)> {
+        Box::pin(async move {
+            let deleted = self.writer.delete_ejection(&backend).await;
+            let was_there = deleted.map_err(|error| StoreError(error.to_string()))?;
+            Ok((format!("{}/config/ejections/{backend}", self.root), was_there))
         })
     }
 

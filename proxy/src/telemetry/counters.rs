@@ -109,11 +109,20 @@ pub enum HandoffCause {
     Group,
     /// A rollout brings it to another version, or back.
     Rollout,
+    /// Its backend is unfit, and `health.when_ejected` is `move`.
+    Health,
 }
 
 impl HandoffCause {
-    pub const ALL: [Self; 6] =
-        [Self::Operator, Self::Backend, Self::Crash, Self::Rebalance, Self::Group, Self::Rollout];
+    pub const ALL: [Self; 7] = [
+        Self::Operator,
+        Self::Backend,
+        Self::Crash,
+        Self::Rebalance,
+        Self::Group,
+        Self::Rollout,
+        Self::Health,
+    ];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -124,6 +133,7 @@ impl HandoffCause {
             Self::Rebalance => "rebalance",
             Self::Group => "group",
             Self::Rollout => "rollout",
+            Self::Health => "health",
         }
     }
 }

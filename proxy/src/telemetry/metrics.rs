@@ -20,6 +20,8 @@ use super::counters::{
 };
 use super::tracer::SpanStats;
 use crate::drain::progress::State;
+use crate::health::HealthView;
+use crate::routing::fitness::UnfitCause;
 pub use reference::{Kind, Metric, REFERENCE};
 pub use text::Exposition;
 
@@ -32,6 +34,7 @@ pub struct ControlView {
     pub rollouts: [u64; crate::rollout::State::ALL.len()],
     /// When the source was last heard, unless it is connected now.
     pub silent_since: Option<SystemTime>,
+    pub health: HealthView,
 }
 
 /// Everything that a scrape reads.
@@ -223,8 +226,18 @@ impl MetricsSources {
             crate::rollout::State::ALL
                 .map(|state| ([("state", state.name())], view.rollouts[state as usize])),
         )?;
+        self.encode_health(page, &view.health)?;
         page.counter(&reference::SPANS_EXPORTED, self.spans.exported())?;
         page.counter(&reference::SPANS_DROPPED, self.spans.dropped())
+    }
+
+    fn encode_health(&self, page: &mut Page<'_>, health: &HealthView) -> fmt::Result {
+        let unfit = UnfitCause::ALL.map(|cause| ([("cause", cause.name())], health.unfit[cause as usize]));
+        page.gauges(&reference::UNFIT_BACKENDS, unfit)?;
+        let checks =
+            [([("result", "passed")], health.checks_passed), ([("result", "failed")], health.checks_failed)];
+        page.counters(&reference::CHECKS, checks)?;
+        page.counter(&reference::EJECTIONS, health.ejections)
     }
 
     fn encode_process(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -11,11 +11,13 @@ use tokio::sync::oneshot;
 
 use super::tally::Tally;
 use crate::drain::progress::State;
-use crate::routing::{Backend, BackendId};
+use crate::routing::{Backend, BackendId, Fitness};
 
 pub enum Command {
     /// The table in the shared slot has changed.
     TableChanged,
+    /// Who is unfit from here on.
+    Fitness(Arc<Fitness>),
     Sessions {
         limit: usize,
         answer: oneshot::Sender<Vec<SessionView>>,
@@ -93,7 +95,7 @@ pub struct LinkView {
     pub instance: Option<String>,
     pub backend_version: Option<String>,
     pub sessions: u64,
-    /// Causes in force: "key", "local", "backend".
+    /// Causes in force: "key", "local", "backend", "unfit".
     pub draining: Vec<String>,
     /// Sessions that a running drain has still to move.
     pub left: u64,

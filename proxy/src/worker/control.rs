@@ -87,6 +87,7 @@ impl Worker {
     fn obey(&mut self, command: Command) {
         match command {
             Command::TableChanged => self.table_changed(),
+            Command::Fitness(fitness) => self.fitness_changed(fitness),
             Command::Sessions { limit, answer } => reply(answer, self.session_views(limit)),
             Command::Links { answer } => reply(answer, self.link_views()),
             Command::Drains { answer } => reply(answer, self.drain_rows()),
@@ -132,6 +133,7 @@ impl Worker {
                 (None, _) => None,
             };
             self.review_rollout(id);
+            self.hub.mark_unfit(id);
         }
         // Only now is it known who drains: nobody moves to a backend that the same change drains as well.
         for id in self.hub.link_ids() {

@@ -124,6 +124,7 @@ impl Worker {
     }
 
     fn give_turn(&mut self, id: LinkId, key: SessionKey) -> Turn {
+        let only_unfit = self.hub.link(id).is_only_unfit();
         let Some(order) = self.order(id) else { return Turn::HeldUp(Delay::NotNow) };
         let format = self.hub.link(id).peer.as_ref().map(|peer| peer.writes_format.clone());
         let turn = self.drive(key, |session, fx| {
@@ -135,6 +136,10 @@ impl Worker {
             if order.otherwise != Otherwise::ParkForHome {
                 match fx.candidate(wanted, Occasion::Asking) {
                     None if order.otherwise == Otherwise::Thaw => return Turn::HeldUp(Delay::NoPlace),
+                    // From one that is unfit to another: nothing would be gained.
+                    Some(target) if only_unfit && !fx.hub.is_fit(target) => {
+                        return Turn::HeldUp(Delay::NoPlace);
+                    }
                     // Nobody is frozen before it is known that there is somebody to go to.
                     Some(target) if !fx.link_is_up(target) => {
                         fx.hub.call_ahead(target);
@@ -165,6 +170,7 @@ impl Worker {
             None if link.causes.rollout.is_some() => {
                 Order { cause: HandoffCause::Rollout, otherwise: Otherwise::Thaw }
             }
+            None if link.is_only_unfit() => Order { cause: HandoffCause::Health, otherwise: Otherwise::Thaw },
             None => Order { cause: HandoffCause::Operator, otherwise: Otherwise::Thaw },
             Some(own) if own.returns && policy.on_sigterm == OnSigterm::Park => {
                 Order { cause: HandoffCause::Backend, otherwise: Otherwise::ParkForHome }
@@ -175,7 +181,9 @@ impl Worker {
 
     fn look_after_drain(&mut self, id: LinkId, now: Instant) {
         let sessions = self.hub.link(id).sessions;
-        let on_deadline = self.drain_policy(id).map(|policy| policy.on_deadline);
+        // Nobody asked for an unfit backend to be empty at any price.
+        let ordered = !self.hub.link(id).is_only_unfit();
+        let on_deadline = self.drain_policy(id).map(|policy| policy.on_deadline).filter(|_| ordered);
         let link = self.hub.link_mut(id);
         let backend = link.backend.id.clone();
         let Some(drain) = &mut link.drain else { return };
@@ -260,7 +268,9 @@ fn deadline_of(causes: &Causes, policy: &DrainPolicy, begun: Instant) -> Instant
     let own = causes.own.as_ref().map(|own| own.since + own.within.unwrap_or(policy.deadline));
     // A version that is given up stays so for as long as its rollout stands.
     let rollout = causes.rollout.as_ref().map(|_| begun + FOR_GOOD);
-    [key, local, own, rollout].into_iter().flatten().max().unwrap_or(begun + policy.deadline)
+    // An unfit backend is left as long as it is unfit.
+    let otherwise = if causes.unfit.is_some() { FOR_GOOD } else { policy.deadline };
+    [key, local, own, rollout].into_iter().flatten().max().unwrap_or(begun + otherwise)
 }
 
 #[cfg(test)]
@@ -305,5 +315,9 @@ mod tests {
         assert_eq!(deadline_of(&causes, &POLICY, now), now + Duration::from_secs(90));
         causes.local = None;
         assert_eq!(deadline_of(&causes, &POLICY, now), now + Duration::from_secs(7));
+        causes.unfit = Some("fails its checks".to_owned());
+        assert_eq!(deadline_of(&causes, &POLICY, now), now + Duration::from_secs(7), "the orders' hold");
+        (causes.key, causes.own) = (None, None);
+        assert_eq!(deadline_of(&causes, &POLICY, now), now + FOR_GOOD);
     }
 }

@@ -17,7 +17,7 @@ use super::recovery::Recoveries;
 use super::slot::{Seat, SessionKey};
 use super::trace::Clock;
 use crate::rollout::{Stages, stages};
-use crate::routing::{Backend, BackendId, Table};
+use crate::routing::{Backend, BackendId, Fitness, Table};
 use crate::session::LinkId;
 use crate::telemetry::counters::Counters;
 use crate::telemetry::ids::Ids;
@@ -66,6 +66,7 @@ pub struct Hub {
     pub table: Arc<Table>,
     /// What is to be done for the table's rollouts.
     pub stages: Stages,
+    pub fitness: Arc<Fitness>,
     pub links: Vec<Link>,
     pub link_of: HashMap<BackendId, LinkId>,
     /// Places of links that are no longer needed.
@@ -121,6 +122,7 @@ impl Hub {
         Self {
             stages: stages(&table, &config.rollouts.load()),
             table,
+            fitness: Arc::default(),
             links: Vec::new(),
             link_of: HashMap::new(),
             free_links: Vec::new(),
@@ -187,6 +189,7 @@ impl Hub {
             }
         };
         self.link_of.insert(backend.id.clone(), id);
+        self.mark_unfit(id);
         self.new_links.push(id);
         id
     }

@@ -72,6 +72,9 @@ pub struct Causes {
     pub own: Option<OwnDrain>,
     /// Its version is given up, for this reason.
     pub rollout: Option<String>,
+    /// It is unfit, and its service has its sessions moved: why. Unlike the others it leaves the choice to send sessions
+    /// there when nobody else can take them.
+    pub unfit: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -85,6 +88,11 @@ pub struct OwnDrain {
 
 impl Causes {
     pub fn any(&self, instance: Option<InstanceId>) -> bool {
+        self.unfit.is_some() || self.ordered(instance)
+    }
+
+    /// Somebody wants it empty, fit or not.
+    pub fn ordered(&self, instance: Option<InstanceId>) -> bool {
         self.local.is_some() || self.own.is_some() || self.rollout.is_some() || self.key_applies(instance)
     }
 
@@ -101,7 +109,11 @@ impl Causes {
         let key = self.key.as_ref().map(|(order, _)| order.reason.clone());
         let local = self.local.as_ref().map(|(_, reason)| reason.clone());
         let own = self.own.as_ref().map(|own| own.reason.clone());
-        key.or(local).or_else(|| self.rollout.clone()).or(own).unwrap_or_default()
+        key.or(local)
+            .or_else(|| self.rollout.clone())
+            .or(own)
+            .or_else(|| self.unfit.clone())
+            .unwrap_or_default()
     }
 
     /// Those in force for that run of the backend.
@@ -112,6 +124,7 @@ impl Causes {
             (self.local.is_some(), "local"),
             (self.own.is_some(), "backend"),
             (self.rollout.is_some(), "rollout"),
+            (self.unfit.is_some(), "unfit"),
         ];
         named.iter().filter(|(set, _)| *set).map(|(_, name)| (*name).to_owned()).collect()
     }
@@ -255,6 +268,11 @@ impl Link {
         self.peer.as_ref().map(|peer| peer.instance)
     }
 
+    /// Sessions leave it for no other reason than that it is unfit.
+    pub fn is_only_unfit(&self) -> bool {
+        self.causes.unfit.is_some() && !self.causes.ordered(self.instance())
+    }
+
     pub fn is_draining(&self) -> bool {
         self.causes.any(self.instance())
     }
@@ -265,7 +283,7 @@ impl Link {
         let able = self.told().is_none_or(|peer| {
             format.is_none_or(|format| peer.reads(format)) && needs & !peer.capabilities == 0
         });
-        alive && able && self.doomed.is_none() && !self.is_draining()
+        alive && able && self.doomed.is_none() && !self.causes.ordered(self.instance())
     }
 
     /// Whether it takes frames of a service whose longest is that long. Services may grow while links are up.

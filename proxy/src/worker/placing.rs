@@ -60,7 +60,7 @@ impl Fx<'_> {
                 local: self.hub.is_local(id),
                 same_zone: zone.is_some() && backend.zone == *zone,
                 logic: of_link.runs(wanted.logic),
-                fit: true,
+                fit: self.hub.is_fit(link),
             });
         }
         if wanted.home.is_some() {

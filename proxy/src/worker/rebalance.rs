@@ -136,7 +136,7 @@ impl Worker {
         let from = *from;
         let link = self.hub.link(from);
         let listed = self.hub.table.backends.contains_key(&link.backend.id);
-        if !listed || !link.is_up() || link.is_draining() {
+        if !listed || !link.is_up() || link.is_draining() || !self.hub.is_fit(from) {
             return Look::Stays;
         }
         let format = link.peer.as_ref().map(|peer| peer.writes_format.clone());

@@ -23,6 +23,7 @@ fn link(sessions: u64, attachments: Option<u64>) -> LinkView {
 
 fn view(links: Vec<LinkView>) -> BackendView {
     BackendView {
+        unfit: Vec::new(),
         at_bound: Vec::new(),
         capacity: None,
         backend: "arena/a".into(),

@@ -41,6 +41,7 @@ pub(crate) fn table(revision: u64) -> Table {
         (id, Arc::new(backend))
     };
     Table {
+        ejections: Default::default(),
         revision,
         applied_at: SystemTime::now(),
         services: BTreeMap::new(),
@@ -174,7 +175,7 @@ async fn worker(number: u16, mut commands: mpsc::Receiver<Command>, fleet: Arc<F
                 let _ = answer.send(DrainRows { revision: fleet.revision.load(Ordering::Relaxed), rows });
             }
             Command::AskCount { backend } => order(format!("count {backend}")),
-            Command::TableChanged | Command::Shutdown { .. } => {}
+            Command::TableChanged | Command::Fitness(_) | Command::Shutdown { .. } => {}
         }
     }
 }
@@ -202,6 +203,15 @@ impl DrainStore for FakeStore {
     fn delete(&self, backend: BackendId) -> StoreFuture<'_, (String, bool)> {
         let first = self.deletes.fetch_add(1, Ordering::Relaxed) == 0;
         Box::pin(async move { Ok((format!("/holdfast/config/drains/{backend}"), first)) })
+    }
+
+    fn eject(&self, ejection: EjectionKey) -> StoreFuture<'_, (String, Option<SystemTime>)> {
+        let until = ejection.time.map(|time| SystemTime::UNIX_EPOCH + time);
+        Box::pin(async move { Ok((format!("/holdfast/config/ejections/{}", ejection.backend), until)) })
+    }
+
+    fn uneject(&self, backend: BackendId) -> StoreFuture<'_, (String, bool)> {
+        Box::pin(async move { Ok((format!("/holdfast/config/ejections/{backend}"), true)) })
     }
 
     fn proxies(&self) -> StoreFuture<'_, Vec<ProxyDrains>> {
@@ -250,6 +260,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
     counters.iter().for_each(|counters| counters.sessions.set(3));
     counters[0].links_up.set(1);
     let control = published.clone();
+    let (_, fitness) = watch::channel(Arc::default());
     let metrics = Metrics::new(MetricsSources {
         workers: counters.clone(),
         spans: Arc::default(),
@@ -268,6 +279,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
         None
     };
     let state = Arc::new(AdminState {
+        fitness,
         proxy_id: "host-a".into(),
         version: "1.2.3",
         started_at: SystemTime::now(),

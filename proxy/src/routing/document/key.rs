@@ -1,4 +1,5 @@
-//! Where a document stands: `services/<s>`, `backends/<s>/<b>`, `routes/<r>`, `drains/<s>/<b>`, `rollouts/<s>`.
+//! Where a document stands: `services/<s>`, `backends/<s>/<b>`, `routes/<r>`, `drains/<s>/<b>`, `ejections/<s>/<b>`,
+//! `rollouts/<s>`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,10 +16,11 @@ pub enum Key {
     Backend(BackendId),
     Route(Arc<str>),
     Drain(BackendId),
+    Ejection(BackendId),
     Rollout(Arc<str>),
 }
 
-const KINDS: &str = "services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend> or rollouts/<service>";
+const KINDS: &str = "services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend>, ejections/<service>/<backend> or rollouts/<service>";
 
 impl Key {
     pub fn parse(text: &str) -> Result<Self, FieldError> {
@@ -29,6 +31,7 @@ impl Key {
             ("backends", Some(service), Some(backend), None) => Ok(Self::Backend(id(service, backend)?)),
             ("routes", Some(route), None, None) => Ok(Self::Route(name("key", route)?)),
             ("drains", Some(service), Some(backend), None) => Ok(Self::Drain(id(service, backend)?)),
+            ("ejections", Some(service), Some(backend), None) => Ok(Self::Ejection(id(service, backend)?)),
             ("rollouts", Some(service), None, None) => Ok(Self::Rollout(name("key", service)?)),
             _ => Err(fault("key", super::strict::shorten(text), KINDS)),
         }
@@ -42,6 +45,7 @@ impl fmt::Display for Key {
             Self::Backend(id) => write!(f, "backends/{id}"),
             Self::Route(name) => write!(f, "routes/{name}"),
             Self::Drain(id) => write!(f, "drains/{id}"),
+            Self::Ejection(id) => write!(f, "ejections/{id}"),
             Self::Rollout(name) => write!(f, "rollouts/{name}"),
         }
     }
@@ -62,9 +66,14 @@ mod tests {
 
     #[test]
     fn a_key_reads_back_as_it_was_written() {
-        for text in
-            ["services/arena", "backends/arena/a", "routes/eu.public_1", "drains/arena/a-2", "rollouts/arena"]
-        {
+        for text in [
+            "services/arena",
+            "backends/arena/a",
+            "routes/eu.public_1",
+            "drains/arena/a-2",
+            "ejections/arena/a",
+            "rollouts/arena",
+        ] {
             assert_eq!(Key::parse(text).unwrap().to_string(), text);
         }
     }

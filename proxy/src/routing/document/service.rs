@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::balance::{RawBalance, RawBreakers};
-use super::{count, drain::MAX_DEADLINE_S, fault, strict::shorten, within};
+use super::{count, drain::MAX_DEADLINE_S, fault, health::RawHealth, strict::shorten, within};
 use crate::config::FieldError;
 use crate::framing::{Framing, RawFraming};
 use crate::routing::table::{
@@ -37,6 +37,9 @@ pub struct RawService {
     pub trace: RawTrace,
     /// Absent: live sessions move only off what drains.
     pub rebalance: Option<RawRebalance>,
+    /// Absent: a backend gets sessions while its link is up.
+    #[serde(default)]
+    pub health: RawHealth,
     #[serde(default)]
     pub balance: RawBalance,
     #[serde(default)]
@@ -181,6 +184,7 @@ impl RawService {
             drain: self.drain.check()?,
             trace: self.trace.check()?,
             rebalance: self.rebalance.map(RawRebalance::check).transpose()?,
+            health: self.health.check()?,
             balance: self.balance.check()?,
             breakers: self.breakers.check()?,
             framing,

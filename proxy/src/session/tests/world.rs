@@ -91,6 +91,7 @@ pub fn surviving(recovery: Recovery) -> Service {
 
 pub fn service(on_crash: OnCrash) -> Service {
     Service {
+        health: Default::default(),
         name: "arena".into(),
         framing: framing(),
         recovery: Recovery::None,

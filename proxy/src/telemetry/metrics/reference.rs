@@ -104,6 +104,11 @@ metrics! {
     REFUSED_DOCUMENTS = Gauge "holdfast_refused_documents", "documents", [],
         "Routing documents that are invalid now; their last good version stays in force";
     ROLLOUTS = Gauge "holdfast_rollouts", "rollouts", ["state"], "Rollouts of the fleet, by the state they are in";
+    UNFIT_BACKENDS = Gauge "holdfast_unfit_backends", "backends", ["cause"],
+        "Backends that get no new sessions while others can take them, by the cause";
+    CHECKS = Counter "holdfast_health_checks_total", "checks", ["result"], "Active checks of backends, by the result";
+    EJECTIONS = Counter "holdfast_outlier_ejections_total", "ejections", [],
+        "Backends ejected for how they treated their sessions";
     SPANS_EXPORTED = Counter "holdfast_spans_exported_total", "spans", [], "Spans that the collector took";
     SPANS_DROPPED = Counter "holdfast_spans_dropped_total", "spans", [],
         "Spans that never reached the collector: a full queue, a failed export or the end of the process";

@@ -155,7 +155,7 @@ fn the_reference_names_every_key_with_its_default() {
     assert_eq!(parse(sample).unwrap(), parse(minimal).unwrap());
     let shown: serde_json::Value = serde_json::from_str(sample).unwrap();
     let mut keys = vec!["recovery".to_owned(), "on_crash".to_owned(), "trace.ratio".to_owned()];
-    for section in ["limits", "drain", "trace"] {
+    for section in ["limits", "drain", "trace", "health"] {
         keys.extend(shown[section].as_object().unwrap().keys().map(|key| format!("{section}.{key}")));
     }
     for key in keys {

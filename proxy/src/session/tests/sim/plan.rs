@@ -337,6 +337,7 @@ fn service(r: &mut Rng) -> Service {
         slow_member: Duration::from_secs(1),
     };
     Service {
+        health: Default::default(),
         name: "arena".into(),
         framing: framing(),
         recovery: *r.choice(&[Recovery::None, Recovery::Replay, Recovery::Delta]).expect("not empty"),
