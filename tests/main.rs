@@ -44,6 +44,8 @@ mod rollout;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
+mod slips;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod table;

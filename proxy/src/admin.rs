@@ -16,6 +16,7 @@ mod server;
 mod state;
 mod tables;
 pub mod view;
+mod writes;
 
 pub use address::{Address, AddressError};
 pub use drains::{
@@ -24,6 +25,7 @@ pub use drains::{
 pub use route::Surface;
 pub use server::{BindError, Listener, serve};
 pub use state::{AdminState, ListenerInfo, control_view};
+pub use writes::{Committed, ProxyWord, TableStore, TableWriter, Write};
 
 #[cfg(test)]
 pub(crate) mod tests;

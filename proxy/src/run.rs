@@ -8,6 +8,7 @@ mod listeners;
 mod numbers;
 mod registration;
 mod reload;
+mod table_store;
 mod workers;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ use crate::config::{AdminBind, Config, Source as SourceConfig};
 use crate::health::{Health, Monitor};
 use crate::source::etcd::{self, Affairs, BackendRegistrar, Proxy, RegistrarHandle};
 use crate::source::history::History;
+use crate::source::memory::MemoryFile;
 use crate::source::{Identity, Origin, Publisher, Source, files};
 use crate::telemetry::export::{Export, ExportSettings};
 use crate::telemetry::logs;
@@ -233,6 +235,7 @@ fn admin_state(
         listeners: workers.listener_infos(),
         metrics,
         drains: drain_store::of(&config.source),
+        tables: table_store::of(&config.source, &source.accepts),
         history: history(config),
         registration,
         listeners_bound: false.into(),
@@ -259,11 +262,15 @@ async fn start_servers(
 
 /// The tables that this proxy had from its source, on disk.
 fn history(config: &Config) -> History {
-    let origin = match &config.source {
+    History::new(&config.proxy.data_dir, origin(config))
+}
+
+/// What tells this proxy's source from others that it may have had.
+fn origin(config: &Config) -> String {
+    match &config.source {
         SourceConfig::Etcd(etcd) => format!("etcd:{}", etcd.root),
         SourceConfig::Files { path } => format!("files:{}", path.display()),
-    };
-    History::new(&config.proxy.data_dir, origin)
+    }
 }
 
 async fn follow_documents(
@@ -276,10 +283,12 @@ async fn follow_documents(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let history = history(config);
+    let memory = MemoryFile::new(&config.proxy.data_dir, &origin(config));
     let latest = history.latest();
     if let Some(latest) = &latest {
-        publisher.start_from(latest);
+        publisher.start_from(latest, memory.read());
     }
+    tasks.spawn(memory.keep(publisher.memories(), shutdown.clone()));
     tasks.spawn(history.keep(latest, publisher.snapshots(), shutdown.clone()));
     match &config.source {
         SourceConfig::Files { path } => {

@@ -7,6 +7,7 @@ pub mod etcd;
 pub mod files;
 pub mod history;
 pub mod identity;
+pub mod memory;
 pub mod published;
 
 pub use identity::Identity;

@@ -7,11 +7,12 @@ use super::ask::{AskError, ask};
 use super::health::{seconds_since, table};
 use super::state::AdminState;
 use super::view::{
-    BackendView, BackendsView, DrainProgress, DrainView, LinkView, ListenerView, RefusedView, RouteView,
-    RoutesView, ServiceView, SessionsView, StatusView, UnfitView,
+    BackendView, BackendsView, DrainProgress, DrainView, HeldView, LinkView, ListenerView, RefusedView,
+    RouteView, RoutesView, ServiceView, SessionsView, StatusView, UnfitView,
 };
 use crate::routing::document::ejection;
 use crate::routing::fitness::Unfit;
+use crate::routing::slips::Held;
 use crate::routing::table::{OnCrash, Prefer};
 use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Refusal, Route, Service, Table};
 use crate::source::Published;
@@ -69,6 +70,7 @@ pub(super) async fn status(state: &AdminState) -> Result<StatusView, AskError> {
         backends,
         refused: refused(&published),
         warnings: warnings(&published),
+        held: held(&published.held),
     })
 }
 
@@ -89,6 +91,7 @@ pub(super) fn routes(state: &AdminState) -> RoutesView {
         drains: in_force.drains.values().map(|order| drain_view(order)).collect(),
         refused: refused(&published),
         warnings: warnings(&published),
+        held: held(&published.held),
     }
 }
 
@@ -100,6 +103,20 @@ fn refused(published: &Published) -> Vec<RefusedView> {
         last_good: refusal.last_good,
     };
     published.refused.iter().map(view).collect()
+}
+
+/// What is held, as it is shown.
+pub(super) fn held(held: &[Held]) -> Vec<HeldView> {
+    const LISTED: usize = 100;
+    let view = |held: &Held| HeldView {
+        service: held.service.to_string(),
+        since: held.since,
+        since_ms: held.since_ms,
+        why: held.why.clone(),
+        keys: held.keys.iter().take(LISTED).map(ToString::to_string).collect(),
+        keys_unlisted: held.keys.len().saturating_sub(LISTED) as u64,
+    };
+    held.iter().map(view).collect()
 }
 
 fn warnings(published: &Published) -> Vec<String> {

@@ -17,10 +17,13 @@ use super::drains::{self, OrderError};
 use super::state::AdminState;
 use super::tables::TableError;
 use super::view::ErrorView;
+use super::writes::{self, WriteError};
 use super::{ejections, health, inspect, rollouts, tables};
 use crate::telemetry::metrics::Exposition;
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
+/// A folder of documents; etcd takes less in one transaction.
+const MAX_CHANGE_BYTES: usize = 16 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 10_000;
@@ -47,6 +50,10 @@ enum Resource {
     Routes,
     Documents,
     Tables,
+    Table,
+    Accept,
+    Held,
+    Applied,
     Rollouts,
     Drain,
     Undrain,
@@ -69,6 +76,10 @@ impl Resource {
             "/routes" => Self::Routes,
             "/documents" => Self::Documents,
             "/tables" => Self::Tables,
+            "/table" => Self::Table,
+            "/accept" => Self::Accept,
+            "/held" => Self::Held,
+            "/applied" => Self::Applied,
             "/rollouts" => Self::Rollouts,
             "/drain" => Self::Drain,
             "/undrain" => Self::Undrain,
@@ -84,7 +95,13 @@ impl Resource {
     fn allow(self) -> &'static str {
         match self {
             Self::Drain => "GET, POST",
-            Self::Undrain | Self::Eject | Self::Uneject | Self::Register | Self::Withdraw => "POST",
+            Self::Undrain
+            | Self::Eject
+            | Self::Uneject
+            | Self::Register
+            | Self::Withdraw
+            | Self::Table
+            | Self::Accept => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -100,7 +117,8 @@ pub(super) async fn answer(surface: Surface, state: Arc<AdminState>, request: Re
         let paths = match surface {
             Surface::Health => "/livez, /readyz, /metrics (the rest is on the admin address)",
             Surface::Admin => {
-                "/status, /sessions, /backends, /routes, /documents, /tables, /rollouts, /drain, /undrain, /eject, /uneject, /register, /withdraw, /livez, /readyz, /metrics"
+                "/status, /sessions, /backends, /routes, /documents, /tables, /table, /held, /accept, /applied, /rollouts, /drain, \
+                 /undrain, /eject, /uneject, /register, /withdraw, /livez, /readyz, /metrics"
             }
         };
         return error(StatusCode::NOT_FOUND, format!("no {path} here; there are {paths}"));
@@ -141,6 +159,10 @@ async fn dispatch(
             json(StatusCode::OK, &view)
         }
         Resource::Tables => json(StatusCode::OK, &tables::all(state).await?),
+        Resource::Table => json(StatusCode::OK, &writes::write(state, change(request).await?).await?),
+        Resource::Accept => json(StatusCode::OK, &writes::accept(state, change(request).await?).await?),
+        Resource::Held => json(StatusCode::OK, &writes::held(state).await),
+        Resource::Applied => json(StatusCode::OK, &writes::applied(state).await?),
         Resource::Rollouts => json(StatusCode::OK, &rollouts::all(state)),
         Resource::Drain if request.method() == Method::GET => {
             let asked = DrainQuery::read(request.uri().query())?;
@@ -213,6 +235,15 @@ impl DrainQuery {
     }
 }
 
+const ORDER: &str = "{\"backend\": \"arena/a\", \"local\": true}";
+const CHANGE: &str =
+    "{\"put\": {\"services/arena\": \"..\"}, \"dry_run\": true}, or {\"service\": \"arena\"} for /accept";
+
+/// Reads the body of a change of documents.
+async fn change<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
+    body(request, MAX_CHANGE_BYTES, CHANGE).await
+}
+
 /// The body of an order that needs none: `{}`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -220,16 +251,24 @@ struct NoParticulars {}
 
 /// Reads an order's body.
 async fn order<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
+    body(request, MAX_BODY_BYTES, ORDER).await
+}
+
+async fn body<T: DeserializeOwned>(
+    request: Request<Incoming>,
+    max_bytes: usize,
+    example: &str,
+) -> Result<T, Failure> {
     // A page in an operator's browser could otherwise post here; browsers say where such a request comes from.
     if request.headers().contains_key(ORIGIN) {
         let text = "orders are not taken from web pages (the request has an Origin header)".to_owned();
         return Err(Failure { status: StatusCode::FORBIDDEN, text });
     }
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    let body = Limited::new(request.into_body(), max_bytes).collect();
     let bytes = match tokio::time::timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let text = format!("the body is larger than {MAX_BODY_BYTES} bytes");
+            let text = format!("the body is larger than {max_bytes} bytes");
             return Err(Failure { status: StatusCode::PAYLOAD_TOO_LARGE, text });
         }
         Ok(Err(error)) => return Err(Failure::bad(format!("the body can't be read: {error}"))),
@@ -238,11 +277,8 @@ async fn order<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Fai
             return Err(Failure { status: StatusCode::REQUEST_TIMEOUT, text });
         }
     };
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Failure::bad(format!(
-            "the body: {error}; expected JSON such as {{\"backend\": \"arena/a\", \"local\": true}}"
-        ))
-    })
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::bad(format!("the body: {error}; expected JSON such as {example}")))
 }
 
 /// An answer that isn't 2xx.
@@ -273,6 +309,24 @@ impl From<TableError> for Failure {
         let status = match &error {
             TableError::Unknown { .. } => StatusCode::NOT_FOUND,
             TableError::Disk(_) | TableError::Reader => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { status, text: error.to_string() }
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        let status = match &error {
+            WriteError::Invalid(_) | WriteError::Refused(_) | WriteError::TooMany(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            WriteError::NothingHeld(_) => StatusCode::NOT_FOUND,
+            WriteError::Files(_) | WriteError::Held(_) | WriteError::Changed(_) => StatusCode::CONFLICT,
+            WriteError::Store(_) | WriteError::Unsure(_) | WriteError::Stopped => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            WriteError::Table(TableError::Unknown { .. }) => StatusCode::NOT_FOUND,
+            WriteError::Table(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, text: error.to_string() }
     }

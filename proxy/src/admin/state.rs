@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
 
 use super::drains::DrainWriter;
+use super::writes::TableWriter;
 use crate::health::HealthView;
 use crate::rollout::{Progresses, State};
 use crate::routing::Fitness;
@@ -26,6 +27,7 @@ pub fn control_view(published: &Published, progresses: &Progresses, started_at: 
         rollouts: State::ALL.map(in_state),
         table_revision: published.table.revision,
         refused_documents: published.refused.len() as u64,
+        held_changes: published.held.len() as u64,
         silent_since: silent_since(published, started_at),
         health: HealthView::default(),
     }
@@ -63,6 +65,7 @@ pub struct AdminState {
     pub listeners: Vec<ListenerInfo>,
     pub metrics: Metrics,
     pub drains: DrainWriter,
+    pub tables: TableWriter,
     /// The tables that were in force, on disk.
     pub history: History,
     /// Who holds the key of the backend beside this proxy, if it does.

@@ -1,11 +1,9 @@
 //! `/documents` and `/tables`: what is in force, and what was, document by document.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::state::AdminState;
 use super::view::{DocumentView, DocumentsView, PastTableView, TablesView};
 use crate::routing::LastGood;
-use crate::source::history::{Entry, History, HistoryError};
+use crate::source::history::{Entry, History, HistoryError, Snapshot, unix_ms};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TableError {
@@ -30,18 +28,23 @@ pub(super) fn in_force(state: &AdminState) -> DocumentsView {
 
 /// Those of a table that was.
 pub(super) async fn of_number(state: &AdminState, number: u64) -> Result<DocumentsView, TableError> {
+    let past = past(state, number).await?;
+    Ok(DocumentsView {
+        number: Some(number),
+        revision: past.revision,
+        applied_ms: unix_ms(past.applied_at),
+        documents: documents(&past.last_good),
+    })
+}
+
+/// A table of the history, as it is on disk.
+pub(super) async fn past(state: &AdminState, number: u64) -> Result<Snapshot, TableError> {
     read(state, move |history| {
         let entries = history.entries()?;
         let Some(entry) = entries.iter().find(|entry| entry.number == number) else {
             return Err(TableError::Unknown { number, there: span(&entries) });
         };
-        let snapshot = history.read(*entry)?;
-        Ok(DocumentsView {
-            number: Some(number),
-            revision: entry.revision,
-            applied_ms: entry.applied_ms,
-            documents: documents(&snapshot.last_good),
-        })
+        Ok(history.read(*entry)?)
     })
     .await
 }
@@ -75,9 +78,4 @@ fn span(entries: &[Entry]) -> String {
         (Some(first), Some(last)) => format!("it has {} to {}", first.number, last.number),
         _ => "it is empty".to_owned(),
     }
-}
-
-fn unix_ms(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

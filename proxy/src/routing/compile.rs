@@ -98,6 +98,8 @@ impl Compiled {
             Document::Drain(drain) => {
                 self.table.drains.insert(drain.backend.clone(), drain.clone());
             }
+            // What it lets through is judged before the table is made.
+            Document::Accept(_) => {}
             Document::Ejection(ejection) => {
                 self.table.ejections.insert(ejection.backend.clone(), ejection.clone());
             }

@@ -3,6 +3,7 @@
 //! A document is judged here by itself; what it must have in common with the others is judged by `compile`.
 //! Every fault names the field, the value found there and what was expected instead.
 
+pub mod accept;
 pub mod backend;
 pub mod balance;
 pub mod drain;
@@ -11,6 +12,7 @@ pub mod health;
 pub mod key;
 pub mod rollout;
 pub mod route;
+pub mod schema;
 pub mod service;
 mod strict;
 
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use crate::config::FieldError;
 use crate::routing::table::{Backend, DrainOrder, EjectionOrder, Rollout, Route, Service};
 
+pub use accept::{Accept, RawAccept};
 pub use backend::RawBackend;
 pub use drain::RawDrain;
 pub use ejection::RawEjection;
@@ -39,6 +42,7 @@ pub enum Document {
     Drain(Arc<DrainOrder>),
     Ejection(Arc<EjectionOrder>),
     Rollout(Arc<Rollout>),
+    Accept(Arc<Accept>),
 }
 
 impl Document {
@@ -59,6 +63,7 @@ impl Document {
             Key::Rollout(service) => {
                 Self::Rollout(Arc::new(strict::read::<RawRollout>(bytes)?.check(service.clone())?))
             }
+            Key::Accept(_) => Self::Accept(Arc::new(strict::read::<RawAccept>(bytes)?.check()?)),
         })
     }
 }

@@ -1,16 +1,18 @@
 //! From a change of documents to the table in force: compile, swap, tell.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
-use tracing::{info, warn};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
 
-use super::history::Snapshot;
+use super::history::{Snapshot, unix_ms};
 use crate::rollout::Progresses;
 use crate::routing::diff::difference;
+use crate::routing::document::Accept;
+use crate::routing::slips::{self, Held, Judgement, Memory, Moment};
 use crate::routing::{Compiled, Documents, LastGood, Refusal, Table, Warning, compile};
 
 /// Most lines of one change's difference that are logged.
@@ -35,6 +37,10 @@ pub struct Published {
     pub origin: Origin,
     pub refused: Arc<[Refusal]>,
     pub warnings: Arc<[Warning]>,
+    /// Changes that are not let through until somebody says yes to them.
+    pub held: Arc<[Held]>,
+    /// By what the next change is judged.
+    pub memory: Arc<Memory>,
     /// The source answers now.
     pub connected: bool,
     /// When it last did; the table's age is counted from here.
@@ -50,9 +56,14 @@ pub struct Source {
     pub table: Arc<ArcSwap<Table>>,
     /// Changes with every new table, and when the source comes or goes; not with every sign of life.
     pub published: watch::Receiver<Arc<Published>>,
+    /// Yeses to held changes for a source that has no place for them among its documents.
+    pub accepts: mpsc::Sender<Accepted>,
     /// How far the fleet's rollouts are; none where documents are files.
     pub rollouts: watch::Receiver<Arc<Progresses>>,
 }
+
+/// A service, and what of its held changes may go on.
+pub type Accepted = (Arc<str>, Accept);
 
 /// The writer's side: one per source.
 pub struct Publisher {
@@ -61,6 +72,10 @@ pub struct Publisher {
     table: Arc<ArcSwap<Table>>,
     published: watch::Sender<Arc<Published>>,
     snapshots: watch::Sender<Snapshot>,
+    memory: watch::Sender<Arc<Memory>>,
+    /// Yeses to held changes that stand in no document.
+    accepts: BTreeMap<Arc<str>, Arc<Accept>>,
+    accepted: mpsc::Receiver<Accepted>,
     rollouts: watch::Sender<Arc<Progresses>>,
 }
 
@@ -75,11 +90,14 @@ impl Publisher {
             origin: Origin::Nothing,
             refused: Arc::new([]),
             warnings: Arc::new([]),
+            held: Arc::new([]),
+            memory: Arc::default(),
             connected: false,
             last_contact: None,
             source_error: None,
         };
         let (published, receiver) = watch::channel(Arc::new(first));
+        let (accepts, accepted) = mpsc::channel(1);
         let (rollouts, progresses) = watch::channel(Arc::default());
         let publisher = Self {
             documents: Documents::default(),
@@ -87,15 +105,24 @@ impl Publisher {
             table: table.clone(),
             published,
             snapshots: watch::channel(Snapshot::empty()).0,
+            memory: watch::channel(Arc::default()).0,
+            accepts: BTreeMap::new(),
+            accepted,
             rollouts,
         };
-        (publisher, Source { table, published: receiver, rollouts: progresses })
+        (publisher, Source { table, published: receiver, accepts, rollouts: progresses })
     }
 
     /// The good documents after each change, for the tables on disk.
     #[must_use]
     pub fn snapshots(&self) -> watch::Receiver<Snapshot> {
         self.snapshots.subscribe()
+    }
+
+    /// What is to outlive a restart besides.
+    #[must_use]
+    pub fn memories(&self) -> watch::Receiver<Arc<Memory>> {
+        self.memory.subscribe()
     }
 
     /// Where to tell how far rollouts are.
@@ -120,8 +147,9 @@ impl Publisher {
         self.table.load().revision
     }
 
-    /// Puts the documents from disk in force until the source answers.
-    pub fn start_from(&mut self, snapshot: &Snapshot) {
+    /// Puts the documents from disk in force until the source answers, which is then judged by `memory`.
+    pub fn start_from(&mut self, snapshot: &Snapshot, memory: Memory) {
+        self.memory.send_replace(Arc::new(memory));
         for (key, good) in snapshot.last_good.iter() {
             self.documents.put_good(key.clone(), good.clone());
         }
@@ -134,9 +162,35 @@ impl Publisher {
         self.publish(revision, Origin::Source);
     }
 
+    /// The next yes that an operator says; never, if nobody can.
+    pub async fn next_accept(&mut self) -> Accepted {
+        match self.accepted.recv().await {
+            Some(accepted) => accepted,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets through what is held of a service, as an operator says.
+    pub fn accept(&mut self, service: Arc<str>, accept: Accept) {
+        self.accepts.insert(service, Arc::new(accept));
+        self.publish(self.revision() + 1, Origin::Source);
+    }
+
+    /// What of the source's documents isn't let through.
+    fn judge(&self, revision: u64, origin: Origin) -> Judgement {
+        let memory = self.memory.borrow().clone();
+        if origin != Origin::Source {
+            return Judgement { memory: (*memory).clone(), held: Vec::new() };
+        }
+        let moment = Moment { revision, at_ms: unix_ms(SystemTime::now()) };
+        slips::judge(&memory, &self.documents, &self.last_good, &self.accepts, moment)
+    }
+
     fn publish(&mut self, revision: u64, origin: Origin) {
-        let Compiled { table, refused, warnings, last_good } =
-            compile(&self.documents, &self.last_good, revision);
+        let Judgement { memory, held } = self.judge(revision, origin);
+        let kept = (!held.is_empty()).then(|| slips::hold(&self.documents, &self.last_good, &held));
+        let documents = kept.as_ref().unwrap_or(&self.documents);
+        let Compiled { table, refused, warnings, last_good } = compile(documents, &self.last_good, revision);
         let table = Arc::new(table);
         self.last_good = Arc::new(last_good);
         let old_table = self.table.swap(table.clone());
@@ -148,15 +202,27 @@ impl Publisher {
             origin,
             refused: refused.into(),
             warnings: warnings.into(),
+            held: held.into(),
+            memory: Arc::new(memory),
             connected: origin == Origin::Source,
             last_contact: now.or(old.last_contact),
             source_error: if now.is_some() { None } else { old.source_error.clone() },
         };
         log_news(&old, &new);
+        log_held(&old.held, &new.held);
+        self.remember(&new.memory);
         self.published.send_replace(Arc::new(new));
         log_difference(&old_table, &table, origin);
         let applied_at = table.applied_at;
         self.snapshots.send_replace(Snapshot { revision, applied_at, last_good: self.last_good.clone() });
+    }
+
+    fn remember(&self, memory: &Arc<Memory>) {
+        self.memory.send_if_modified(|known| {
+            let is_news = known != memory;
+            *known = memory.clone();
+            is_news
+        });
     }
 
     /// The source has shown a sign of life.
@@ -203,6 +269,25 @@ fn log_news(old: &Published, new: &Published) {
     let known: BTreeSet<_> = old.warnings.iter().map(|warning| (&warning.key, &warning.text)).collect();
     for warning in new.warnings.iter().filter(|warning| !known.contains(&(&warning.key, &warning.text))) {
         warn!(key = warning.key, "{}", warning.text);
+    }
+}
+
+/// Each time something else is held, and when it is over.
+fn log_held(old: &[Held], new: &[Held]) {
+    let of = |all: &[Held], service: &str| all.iter().find(|held| &*held.service == service).cloned();
+    for held in new.iter().filter(|held| of(old, &held.service).is_none_or(|known| known.keys != held.keys)) {
+        error!(
+            service = &*held.service,
+            revision = held.since,
+            documents = held.keys.len(),
+            "a change is held, what was in force stays: {}; `holdfast table held` lists it, `holdfast table accept {}` \
+             lets it through",
+            held.why.join("; "),
+            held.service
+        );
+    }
+    for held in old.iter().filter(|held| of(new, &held.service).is_none()) {
+        info!(service = &*held.service, "nothing is held any more: it was accepted or taken back");
     }
 }
 
@@ -259,7 +344,7 @@ mod tests {
         first.apply(5, |documents| documents.put("services/arena", SERVICE, 5));
         let snapshot = first.snapshots().borrow().clone();
         let (mut publisher, source) = Publisher::new();
-        publisher.start_from(&snapshot);
+        publisher.start_from(&snapshot, Memory::default());
         let published = source.published.borrow().clone();
         assert_eq!((published.origin, published.table.revision), (Origin::Disk, 5));
         assert!(!published.connected && published.last_contact.is_none());

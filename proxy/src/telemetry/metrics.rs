@@ -30,6 +30,8 @@ pub use text::Exposition;
 pub struct ControlView {
     pub table_revision: u64,
     pub refused_documents: u64,
+    /// Services that a change of is held.
+    pub held_changes: u64,
     /// By the index of their state.
     pub rollouts: [u64; crate::rollout::State::ALL.len()],
     /// When the source was last heard, unless it is connected now.
@@ -221,6 +223,7 @@ impl MetricsSources {
             bounds.enumerate().map(|(index, bound)| (bound, self.sum(|c| &c.apply_buckets[index]))).collect();
         page.histogram(&reference::TABLE_APPLY, self.sum(|c| &c.apply_sum_us) as f64 / 1e6, &buckets)?;
         page.gauge(&reference::REFUSED_DOCUMENTS, view.refused_documents)?;
+        page.gauge(&reference::HELD_CHANGES, view.held_changes)?;
         page.gauges(
             &reference::ROLLOUTS,
             crate::rollout::State::ALL

@@ -69,6 +69,8 @@ pub(crate) fn published(table: Table) -> Published {
             last_good: true,
         }]),
         warnings: Arc::new([]),
+        held: Arc::new([]),
+        memory: Arc::default(),
     }
 }
 
@@ -236,6 +238,7 @@ pub(crate) struct Proxy {
 pub(crate) struct Options {
     pub(crate) surface: Surface,
     pub(crate) drains: DrainWriter,
+    pub(crate) tables: TableWriter,
     pub(crate) hung_worker: bool,
     pub(crate) address: Address,
 }
@@ -244,6 +247,7 @@ pub(crate) fn options(surface: Surface) -> Options {
     Options {
         surface,
         drains: DrainWriter::Files("/etc/holdfast/routing".into()),
+        tables: TableWriter::Files { folder: "/etc/holdfast/routing".into(), accepts: mpsc::channel(1).0 },
         hung_worker: false,
         address: Address::Tcp("127.0.0.1:0".into()),
     }
@@ -290,6 +294,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
         listeners: vec![ListenerInfo { name: "game".into(), address: ([0, 0, 0, 0], 7000).into() }],
         metrics,
         drains: options.drains,
+        tables: options.tables,
         history: history(&folder),
         registration: None,
         rollouts: tokio::sync::watch::channel(Arc::default()).1,

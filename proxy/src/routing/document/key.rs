@@ -1,5 +1,5 @@
 //! Where a document stands: `services/<s>`, `backends/<s>/<b>`, `routes/<r>`, `drains/<s>/<b>`, `ejections/<s>/<b>`,
-//! `rollouts/<s>`.
+//! `rollouts/<s>`, `accepts/<s>`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,9 +18,10 @@ pub enum Key {
     Drain(BackendId),
     Ejection(BackendId),
     Rollout(Arc<str>),
+    Accept(Arc<str>),
 }
 
-const KINDS: &str = "services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend>, ejections/<service>/<backend> or rollouts/<service>";
+const KINDS: &str = "services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend>, ejections/<service>/<backend>, rollouts/<service> or accepts/<service>";
 
 impl Key {
     pub fn parse(text: &str) -> Result<Self, FieldError> {
@@ -33,8 +34,29 @@ impl Key {
             ("drains", Some(service), Some(backend), None) => Ok(Self::Drain(id(service, backend)?)),
             ("ejections", Some(service), Some(backend), None) => Ok(Self::Ejection(id(service, backend)?)),
             ("rollouts", Some(service), None, None) => Ok(Self::Rollout(name("key", service)?)),
+            ("accepts", Some(service), None, None) => Ok(Self::Accept(name("key", service)?)),
             _ => Err(fault("key", super::strict::shorten(text), KINDS)),
         }
+    }
+
+    /// The folder of its kind: the first part of the key.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Service(_) => "services",
+            Self::Backend(_) => "backends",
+            Self::Route(_) => "routes",
+            Self::Drain(_) => "drains",
+            Self::Ejection(_) => "ejections",
+            Self::Rollout(_) => "rollouts",
+            Self::Accept(_) => "accepts",
+        }
+    }
+
+    /// An order for a time, not a part of the configuration: no folder lacks it, and no rollback brings it back.
+    #[must_use]
+    pub fn is_order(&self) -> bool {
+        matches!(self, Self::Drain(_) | Self::Ejection(_) | Self::Rollout(_) | Self::Accept(_))
     }
 }
 
@@ -47,6 +69,7 @@ impl fmt::Display for Key {
             Self::Drain(id) => write!(f, "drains/{id}"),
             Self::Ejection(id) => write!(f, "ejections/{id}"),
             Self::Rollout(name) => write!(f, "rollouts/{name}"),
+            Self::Accept(name) => write!(f, "accepts/{name}"),
         }
     }
 }

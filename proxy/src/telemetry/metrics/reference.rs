@@ -99,6 +99,8 @@ metrics! {
     TABLE_REVISION = Gauge "holdfast_table_revision", "revision", [], "Revision of the routing table in force";
     TABLE_AGE = Gauge "holdfast_table_age_seconds", "seconds", [],
         "Time since the source of the routing table was last heard; 0 while it is connected";
+    HELD_CHANGES = Gauge "holdfast_held_changes", "services", [],
+        "Services that a change of is held until `holdfast table accept`";
     TABLE_APPLY = Histogram "holdfast_table_apply_seconds", "seconds", [],
         "Time from a change of the routing documents, as it came from their source, until a worker acts by it";
     REFUSED_DOCUMENTS = Gauge "holdfast_refused_documents", "documents", [],
