@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Candidate;
 
-/// Whether fitness counts: at least `panic_percent` of those who could take anybody are fit, and one at all.
+/// Whether fitness counts: at least `panic_percent` of those who could take anybody are fit. With 0 it always does.
 #[must_use]
 pub fn believes(candidates: &[Candidate<'_>], shares: &BTreeMap<Arc<str>, u32>, panic_percent: u8) -> bool {
     // Versions without a share take nobody: how they are says nothing of those that do.
@@ -14,5 +14,5 @@ pub fn believes(candidates: &[Candidate<'_>], shares: &BTreeMap<Arc<str>, u32>, 
     let all =
         candidates.iter().filter(|candidate| candidate.weight > 0 && has_share(&candidate.backend.version));
     let fit = all.clone().filter(|candidate| candidate.fit).count();
-    fit > 0 && fit * 100 >= all.count() * usize::from(panic_percent)
+    fit * 100 >= all.count() * usize::from(panic_percent)
 }

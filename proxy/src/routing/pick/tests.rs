@@ -226,13 +226,3 @@ fn turns_from_before_a_change_of_weights_are_soon_used_up() {
     let of_b = picks.iter().filter(|pick| **pick == Some(1)).count();
     assert!(of_b >= 8, "{picks:?}");
 }
-
-#[test]
-fn where_nobody_is_fit_somebody_is_picked_all_the_same() {
-    let unfit = backend("a", "1", 100);
-    let candidates = [Candidate { fit: false, ..idle(&unfit) }];
-    let shares = shares(&[]);
-    let rules =
-        Rules { shares: &shares, prefer: Prefer::None, policy: Policy::LeastSessions, panic_percent: 0 };
-    assert_eq!(super::pick(0, &rules, &candidates, &mut []), Some(0));
-}
