@@ -170,8 +170,10 @@ fn sessions_backends_and_routes_are_json_with_stable_fields() {
         let backend = &backends["backends"][0];
         let expected = [
             "address",
+            "at_bound",
             "attachments",
             "backend",
+            "capacity",
             "drain",
             "draining",
             "in_table",
@@ -180,6 +182,7 @@ fn sessions_backends_and_routes_are_json_with_stable_fields() {
             "link",
             "links",
             "sessions",
+            "unfit",
             "version",
             "weight",
             "zone",

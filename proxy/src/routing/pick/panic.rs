@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Candidate;
 
-/// Whether fitness counts: at least `panic_percent` of those who could take anybody are fit.
+/// Whether fitness counts: at least `panic_percent` of those who could take anybody are fit. With 0 it always does.
 #[must_use]
 pub fn believes(candidates: &[Candidate<'_>], shares: &BTreeMap<Arc<str>, u32>, panic_percent: u8) -> bool {
     // Versions without a share take nobody: how they are says nothing of those that do.
