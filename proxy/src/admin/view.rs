@@ -180,6 +180,21 @@ pub struct RolloutView {
     pub progress: Option<Progress>,
 }
 
+/// `POST /rollout`: answered with a [`TableAnswer`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutRequest {
+    pub service: String,
+    /// `{"start": {"to": "1.5"}}`, `"pause"`, `"resume"`, `"abort"`, `{"promote": {"early": false}}`
+    pub word: Word,
+    /// Shown to whoever looks; one line of at most 256 characters.
+    #[serde(default)]
+    pub reason: String,
+    /// Say what would be written; write nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RouteView {
     pub name: String,
