@@ -69,7 +69,10 @@ fn a_version_is_started_paused_resumed_and_promoted_by_one_word_each() {
         ensure!(theatre.route()?["versions"] == json!({"1.5": 100}), "{}", theatre.route()?);
         // Nobody ever saw the one without the other.
         let revision = theatre.revision_of(ROUTE)?;
-        ensure!(theatre.has_rollout_at(revision - 1)? && !theatre.has_rollout_at(revision)?, "two transactions");
+        ensure!(
+            theatre.has_rollout_at(revision - 1)? && !theatre.has_rollout_at(revision)?,
+            "two transactions"
+        );
         theatre.wait_on(&theatre.new, 40)?;
         four_zeros(players).map(drop)
     });

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::rollout::Progress;
+use crate::rollout::orders::Word;
 pub use crate::routing::document::RawAccept;
 pub use crate::source::etcd::{Registration, RegistrationState};
 pub use crate::worker::command::{DrainProgress, LinkView, SessionView};

@@ -1,6 +1,6 @@
 //! `table`: the documents in force and those that were, as an operator reads, compares and writes them.
 
-mod write;
+pub(super) mod write;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -29,7 +29,9 @@ pub enum Word {
     Resume,
     Abort,
     /// `early`: though its last step isn't over.
-    Promote { early: bool },
+    Promote {
+        early: bool,
+    },
 }
 
 /// Why there is nothing to be written.
@@ -71,7 +73,9 @@ impl Orders<'_> {
     fn start(&self, mut fields: Fields, reason: &str) -> Result<Edit, Unfit> {
         let service = self.service;
         if self.documents.get(&format!("services/{service}")).is_none() {
-            return Err(Unfit(format!("there is no services/{service} (`holdfast table list services` has them)")));
+            return Err(Unfit(format!(
+                "there is no services/{service} (`holdfast table list services` has them)"
+            )));
         }
         let Some(to) = fields.get("to").and_then(Value::as_str).map(str::to_owned) else {
             return Err(Unfit("to which version? `to` isn't given".to_owned()));
@@ -101,7 +105,9 @@ impl Orders<'_> {
     fn version_in_use(&self, to: &str) -> Result<String, Unfit> {
         let mut versions = BTreeSet::new();
         for (_, route) in self.routes() {
-            versions.extend(route.versions.iter().filter(|(_, share)| **share > 0).map(|(name, _)| name.to_string()));
+            versions.extend(
+                route.versions.iter().filter(|(_, share)| **share > 0).map(|(name, _)| name.to_string()),
+            );
         }
         if versions.is_empty() {
             for document in self.good().filter_map(|(_, document)| match document {
@@ -115,8 +121,15 @@ impl Orders<'_> {
         let found: Vec<_> = versions.into_iter().collect();
         match &found[..] {
             [one] => Ok(one.clone()),
-            [] => Err(Unfit(format!("from which version? {} has no version but {to}: say --from", self.service))),
-            more => Err(Unfit(format!("from which version? {} has {}: say --from", self.service, more.join(", ")))),
+            [] => Err(Unfit(format!(
+                "from which version? {} has no version but {to}: say --from",
+                self.service
+            ))),
+            more => Err(Unfit(format!(
+                "from which version? {} has {}: say --from",
+                self.service,
+                more.join(", ")
+            ))),
         }
     }
 
@@ -199,12 +212,17 @@ impl Orders<'_> {
         };
         let refused = |fault: String| Unfit(format!("{} is refused: {fault}", self.key));
         let good = entry.parsed.as_ref().map_err(|fault| refused(fault.to_string()))?;
-        let Document::Rollout(plan) = &good.document else { return Err(refused("it is no rollout".to_owned())) };
+        let Document::Rollout(plan) = &good.document else {
+            return Err(refused("it is no rollout".to_owned()));
+        };
         Ok((fields_of(entry)?, Arc::clone(plan)))
     }
 
     fn state(&self, plan: &Rollout) -> Option<State> {
-        self.progresses.get(self.service).filter(|progress| progress.is_of(plan)).map(|progress| progress.state)
+        self.progresses
+            .get(self.service)
+            .filter(|progress| progress.is_of(plan))
+            .map(|progress| progress.state)
     }
 
     fn good(&self) -> impl Iterator<Item = (&Arc<str>, &Document)> {

@@ -86,7 +86,8 @@ fn a_rollout_that_was_given_up_is_begun_anew_as_another_attempt() {
 #[test]
 fn an_order_changes_the_documents_order_and_reason_alone() {
     let of = under_way(State::Running);
-    let paused = json!({"from": "1.4", "to": "1.5", "steps": [10], "attempt": 2, "order": "pause", "reason": "lunch"});
+    let paused =
+        json!({"from": "1.4", "to": "1.5", "steps": [10], "attempt": 2, "order": "pause", "reason": "lunch"});
     assert_eq!(say(&of, Word::Pause, "lunch").unwrap(), [("rollouts/arena".to_owned(), paused)]);
     assert_eq!(say(&of, Word::Abort, "").unwrap()[0].1["order"], "abort");
     let resumed = say(&under_way(State::Paused), Word::Resume, "").unwrap();
@@ -101,7 +102,11 @@ fn an_order_that_makes_no_sense_says_why() {
         (State::Running, Word::Resume, "rollouts/arena is running: there is nothing to resume"),
         (State::Aborted, Word::Resume, "rollouts/arena is aborted: `holdfast rollout start` begins it anew"),
         (State::Aborting, Word::Abort, "rollouts/arena is aborting already"),
-        (State::Refused, Word::Promote { early: true }, "rollouts/arena is refused: there is nothing to promote"),
+        (
+            State::Refused,
+            Word::Promote { early: true },
+            "rollouts/arena is refused: there is nothing to promote",
+        ),
         (
             State::Running,
             Word::Promote { early: false },
