@@ -50,6 +50,8 @@ mod support;
 #[cfg(test)]
 mod table;
 #[cfg(test)]
+mod table_writes;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod trace;

@@ -115,7 +115,6 @@ pub(super) fn held(held: &[Held]) -> Vec<HeldView> {
         why: held.why.clone(),
         keys: held.keys.iter().take(LISTED).map(ToString::to_string).collect(),
         keys_unlisted: held.keys.len().saturating_sub(LISTED) as u64,
-        accept: held.accept.clone(),
     };
     held.iter().map(view).collect()
 }

@@ -244,14 +244,14 @@ pub struct HeldView {
     pub keys: Vec<String>,
     /// Those that aren't listed.
     pub keys_unlisted: u64,
-    /// The document `accepts/SERVICE` that lets it through.
-    pub accept: RawAccept,
 }
 
 /// `GET /held`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HeldsView {
     pub held: Vec<HeldView>,
+    /// Service -> the document `accepts/SERVICE` that lets it through.
+    pub accepts: BTreeMap<String, RawAccept>,
     /// The other proxies that hold something, as their status keys say.
     pub proxies: Vec<ProxyHeldView>,
 }
