@@ -172,6 +172,27 @@ fn pong_tells_the_attachments_of_the_process() {
 }
 
 #[test]
+fn pong_tells_capacity_and_load_when_asked_when_told_to_and_after_a_welcome() {
+    let load = crate::Load::default();
+    let mut world = World::with(Settings { load: load.clone(), ..settings() }, Puppets::default());
+    load.set_capacity(800);
+    load.set(0.25);
+    let told = |out: &[Message<'_>]| {
+        let Some(Message::Pong(pong)) = out.last() else { panic!("{out:?}") };
+        (pong.nonce, pong.capacity.map(std::num::NonZeroU32::get), pong.load_permille)
+    };
+    assert_eq!(told(&world.say(Message::Ping(Ping { nonce: 5 }))), (5, Some(800), Some(250)));
+    load.set(1.5);
+    world.peer.say_load();
+    assert_eq!(told(&world.out()), (0, Some(800), Some(1500)));
+    world.cut();
+    world.peer.say_load();
+    let again = world.link_up(2);
+    assert!(matches!(again[..], [Message::Welcome(_), Message::Pong(_)]), "{again:?}");
+    assert_eq!(told(&again), (0, Some(800), Some(1500)));
+}
+
+#[test]
 fn a_message_that_only_a_backend_sends_is_a_fault_of_the_link() {
     let mut world = World::new();
     let end = world.peer.receive(&Message::Undrain, world.now).unwrap_err();
