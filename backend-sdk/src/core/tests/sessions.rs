@@ -6,6 +6,7 @@ use holdfast_protocol::Message;
 use holdfast_protocol::message::{Attach, AttachMode, FaultScope, Ping, Rule, Subject};
 
 use crate::core::LinkEnd;
+use crate::settings::Settings;
 
 use super::world::*;
 
