@@ -68,6 +68,11 @@ impl Fx<'_> {
         if wanted.home.is_some() {
             return links.first().copied();
         }
+        if let (Occasion::Going, Some(bound_for)) = (occasion, self.seat.bound_for)
+            && links.contains(&bound_for)
+        {
+            return Some(bound_for);
+        }
         let Balance { policy, by, panic_percent, .. } = balance;
         if by == By::Load {
             load::weigh(&mut candidates);
