@@ -35,6 +35,8 @@ mod invariants;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod mirror;
+#[cfg(test)]
 mod rebalance;
 #[cfg(test)]
 mod registration;

@@ -32,6 +32,9 @@ struct Arguments {
     /// Name in logs and traces
     #[arg(long, default_value = "arena")]
     name: String,
+    /// The run's number in every reply; the same for arenas that are to answer alike [default: its own]
+    #[arg(long, value_name = "N")]
+    instance: Option<u64>,
     /// The format of saved states that it claims to write
     #[arg(long, value_name = "NAME", default_value = "arena-1")]
     writes_format: String,
@@ -102,7 +105,11 @@ impl Arguments {
             "--first-state-bytes: expected at most {MAX_STATE_BYTES}"
         );
         Ok(Rules {
-            tag: Tag { instance: fastrand::u64(1..), version: self.version.clone() },
+            tag: Tag {
+                instance: self.instance.unwrap_or_else(|| fastrand::u64(1..)),
+                version: self.version.clone(),
+            },
+            shares_tag: self.instance.is_some(),
             state_bytes: self.state_bytes,
             first_state_bytes: self.first_state_bytes,
             tick: (self.tick_ms > 0).then(|| Duration::from_millis(u64::from(self.tick_ms))),

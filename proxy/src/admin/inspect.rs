@@ -22,8 +22,11 @@ use crate::worker::command::Command;
 pub(super) async fn sessions(state: &AdminState, limit: usize) -> Result<SessionsView, AskError> {
     let answers = ask(state.running_workers(), |answer| Command::Sessions { limit, answer }).await?;
     let mut sessions: Vec<_> = answers.into_iter().flatten().collect();
+    // Players before mirrors, should there not be room for all.
+    sessions.sort_by_key(|session| session.mirror_of.is_some());
     sessions.truncate(limit);
-    let total = state.sum(|counters| &counters.sessions).max(sessions.len() as u64);
+    let players = sessions.iter().filter(|session| session.mirror_of.is_none()).count();
+    let total = state.sum(|counters| &counters.sessions).max(players as u64);
     Ok(SessionsView { sessions, total })
 }
 

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use holdfast_protocol::InstanceId;
 pub use holdfast_protocol::message::Recovery;
+use holdfast_protocol::{InstanceId, SessionId};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::document::route::mask;
 use crate::framing::Framing;
@@ -111,6 +112,8 @@ pub struct Service {
     pub health: HealthPolicy,
     pub balance: Balance,
     pub breakers: Breakers,
+    /// None: nobody is mirrored.
+    pub mirror: Option<Arc<MirrorPolicy>>,
 }
 
 /// What becomes of a session whose state is gone.
@@ -255,6 +258,28 @@ pub struct Breakers {
     pub max_parked: Option<u32>,
     /// Bytes kept for its sessions and its link.
     pub max_kept_bytes: Option<u64>,
+}
+
+/// Which sessions a shadow service sees, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorPolicy {
+    /// The shadow.
+    pub service: Arc<str>,
+    /// Share of the new sessions.
+    pub percent: u8,
+    /// Its frames are compared with those that players get; else they are dropped.
+    pub compare: bool,
+}
+
+impl MirrorPolicy {
+    /// Whether that session is among those mirrored: always the same answer for the same id, and one that grows with the
+    /// percents.
+    #[must_use]
+    pub fn takes(&self, session: SessionId) -> bool {
+        // Not as placement hashes it: each version is to be seen.
+        const SEED: u64 = u64::from_be_bytes(*b"mirrored");
+        xxh3_64_with_seed(&session.0, SEED) % 100 < u64::from(self.percent)
+    }
 }
 
 /// How sessions leave a draining backend.

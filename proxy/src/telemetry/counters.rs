@@ -303,6 +303,87 @@ impl Breaker {
     }
 }
 
+/// Why a session isn't mirrored (any more). Public: the `reason` label of `holdfast_mirrors_ended_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum MirrorEnd {
+    /// Its player's session is over, and the shadow has been told.
+    Finished,
+    /// The shadow's game closed it.
+    Closed,
+    /// The shadow was slower than its player, by more than may wait for it.
+    Overflow,
+    /// No backend of the shadow's could take it: a mirror isn't parked.
+    NoBackend,
+    /// It was lost to the shadow: a crash without recovery, a broken rule, poison.
+    Failed,
+    /// One of the two is to be in a group.
+    Group,
+    /// The worker's memory is short: mirrors go first.
+    Pressure,
+    /// It wasn't begun: there are as many mirrors as may be.
+    Limit,
+    /// The document wants it no more.
+    Withdrawn,
+    /// The proxy ends.
+    Shutdown,
+}
+
+impl MirrorEnd {
+    pub const ALL: [Self; 10] = [
+        Self::Finished,
+        Self::Closed,
+        Self::Overflow,
+        Self::NoBackend,
+        Self::Failed,
+        Self::Group,
+        Self::Pressure,
+        Self::Limit,
+        Self::Withdrawn,
+        Self::Shutdown,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Closed => "closed",
+            Self::Overflow => "overflow",
+            Self::NoBackend => "no_backend",
+            Self::Failed => "failed",
+            Self::Group => "group",
+            Self::Pressure => "pressure",
+            Self::Limit => "limit",
+            Self::Withdrawn => "withdrawn",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What a shadow's frame is beside the one that its player got. Public: the `result` label of
+/// `holdfast_mirror_replies_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Likeness {
+    Equal,
+    Different,
+    /// It has no counterpart, or that came too much later or earlier.
+    Uncompared,
+}
+
+impl Likeness {
+    pub const ALL: [Self; 3] = [Self::Equal, Self::Different, Self::Uncompared];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Equal => "equal",
+            Self::Different => "different",
+            Self::Uncompared => "uncompared",
+        }
+    }
+}
+
 /// Upper bounds, in seconds, of `holdfast_table_apply_seconds`.
 pub const APPLY_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0];
 
@@ -401,6 +482,12 @@ pub struct Counters {
     pub group_claims: [Cell; ClaimResult::ALL.len()],
     /// Requests to be in a group that couldn't be met.
     pub joins_refused: Cell,
+    /// Sessions of shadow services that mirror a client's. They count in no number of sessions.
+    pub mirrors: Cell,
+    pub mirrors_ended: [Cell; MirrorEnd::ALL.len()],
+    /// Client frames that a shadow has been given, too.
+    pub mirrored_frames: Cell,
+    pub mirror_replies: [Cell; Likeness::ALL.len()],
 }
 
 impl Counters {

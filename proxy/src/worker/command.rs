@@ -78,6 +78,9 @@ pub struct SessionView {
     /// The group that it is in: backend and phase are then the group's.
     #[serde(default)]
     pub group: Option<String>,
+    /// The session whose client's frames it is given, too: it is no player's, and not counted as one.
+    #[serde(default)]
+    pub mirror_of: Option<String>,
     /// attaching, active, freezing, moving, thawing, parked, resuming, closing
     pub phase: String,
     pub epoch: u64,

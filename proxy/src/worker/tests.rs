@@ -3,6 +3,7 @@
 mod bounds;
 mod frames;
 mod groups;
+mod mirror;
 mod recovery;
 mod rig;
 mod torn;

@@ -76,6 +76,7 @@ pub(crate) fn published(table: Table) -> Published {
 
 fn session(worker: u16, number: usize) -> SessionView {
     SessionView {
+        mirror_of: None,
         group: None,
         id: format!("{number:032x}"),
         worker,

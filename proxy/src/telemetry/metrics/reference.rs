@@ -45,6 +45,13 @@ metrics! {
         "Groups that were to be formed, by whose they are in the cluster: mine, foreign (refused), unanswered (formed without a claim)";
     JOINS_REFUSED = Counter "holdfast_joins_refused_total", "requests", [],
         "Requests to be in a group that could not be met";
+    MIRRORS = Gauge "holdfast_mirrors", "sessions", [],
+        "Sessions that a shadow service sees, too; the shadow's own are in no other count of sessions";
+    MIRRORED_FRAMES = Counter "holdfast_mirrored_frames_total", "frames", [], "Client frames that a shadow service was given, too";
+    MIRRORS_ENDED = Counter "holdfast_mirrors_ended_total", "sessions", ["reason"],
+        "Mirrored sessions that are mirrored no more (limit: never were), by the reason";
+    MIRROR_REPLIES = Counter "holdfast_mirror_replies_total", "frames", ["result"],
+        "Frames of shadows that are compared with what their players got: equal, different, uncompared (no counterpart, or too far from it)";
     HANDOFFS = Counter "holdfast_handoffs_total", "handoffs", ["cause", "result"],
         "Handoffs that ended, by what asked for them and how they ended";
     DRAINS = Gauge "holdfast_drains", "drains", ["state"],
