@@ -33,6 +33,10 @@ mod health;
 #[cfg(test)]
 mod invariants;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
+mod mirror;
+#[cfg(test)]
 mod rebalance;
 #[cfg(test)]
 mod registration;
@@ -49,6 +53,8 @@ mod slips;
 mod support;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod table_writes;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]

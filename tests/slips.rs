@@ -148,7 +148,6 @@ fn an_etcd_that_comes_back_empty_takes_nothing_away(binary: EtcdBinary) {
         wait_listed(&proxy, &["a", "b", "c"])?;
         wait_on_disk(&proxy, 3)?;
         let players = Players::start(stage, &PlayersSpec::new([proxy.address()], 10))?;
-        fleet.etcd.kill()?;
         fleet.etcd.start_anew()?;
         wait_held(&proxy)?;
         ensure!(listed(&proxy)? == ["a", "b", "c"]);

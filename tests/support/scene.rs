@@ -189,9 +189,8 @@ impl Scene {
     pub fn accept(&self, service: &str) {
         let mut accept = None;
         until("something is held", SOON, || {
-            let held = self.proxy.admin_json("/held").unwrap_or_default()["held"].take();
-            let found = held.as_array().and_then(|all| all.iter().find(|held| held["service"] == service));
-            accept = found.map(|held| held["accept"].clone());
+            let held = self.proxy.admin_json("/held").unwrap_or_default();
+            accept = held["accepts"].get(service).cloned();
             accept.is_some()
         })
         .unwrap();

@@ -22,8 +22,11 @@ use crate::worker::command::Command;
 pub(super) async fn sessions(state: &AdminState, limit: usize) -> Result<SessionsView, AskError> {
     let answers = ask(state.running_workers(), |answer| Command::Sessions { limit, answer }).await?;
     let mut sessions: Vec<_> = answers.into_iter().flatten().collect();
+    // Players before mirrors, should there not be room for all.
+    sessions.sort_by_key(|session| session.mirror_of.is_some());
     sessions.truncate(limit);
-    let total = state.sum(|counters| &counters.sessions).max(sessions.len() as u64);
+    let players = sessions.iter().filter(|session| session.mirror_of.is_none()).count();
+    let total = state.sum(|counters| &counters.sessions).max(players as u64);
     Ok(SessionsView { sessions, total })
 }
 
@@ -115,7 +118,6 @@ pub(super) fn held(held: &[Held]) -> Vec<HeldView> {
         why: held.why.clone(),
         keys: held.keys.iter().take(LISTED).map(ToString::to_string).collect(),
         keys_unlisted: held.keys.len().saturating_sub(LISTED) as u64,
-        accept: held.accept.clone(),
     };
     held.iter().map(view).collect()
 }
@@ -208,6 +210,7 @@ fn backend_view(
     let mut at_bound: Vec<String> = links.iter().filter_map(|link| link.at_bound.clone()).collect();
     at_bound.sort();
     at_bound.dedup();
+    let capacity_told = links.iter().find_map(|link| link.capacity_told);
     BackendView {
         in_table: document.is_some(),
         address: document.map(|backend| match &backend.address {
@@ -224,7 +227,9 @@ fn backend_view(
         last_error: first(|link| &link.last_error),
         drain: join_drains(&links),
         attachments: links.iter().filter_map(|link| link.attachments).max(),
-        capacity: document.and_then(|backend| backend.capacity),
+        capacity: document.and_then(|backend| backend.capacity).or(capacity_told),
+        capacity_told,
+        load_permille: links.iter().filter_map(|link| link.load_permille).max(),
         at_bound,
         backend: name,
         draining,

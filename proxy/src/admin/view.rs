@@ -92,9 +92,15 @@ pub struct BackendView {
     /// Why it gets no new sessions while others can take them; empty: it is fit.
     #[serde(default)]
     pub unfit: Vec<UnfitView>,
-    /// The most that it is to have, as its document says.
+    /// The most that it is to have: as its document says, or else as it says itself.
     #[serde(default)]
     pub capacity: Option<u64>,
+    /// The most that it is to have, as it says itself; while its document names another, it means nothing.
+    #[serde(default)]
+    pub capacity_told: Option<u64>,
+    /// How full it says it is, in thousandths; from 1000 on it is overloaded. Absent: it says nothing.
+    #[serde(default)]
+    pub load_permille: Option<u16>,
     /// The bounds that it has reached on any worker, so that it takes no more from there.
     #[serde(default)]
     pub at_bound: Vec<String>,
@@ -260,14 +266,14 @@ pub struct HeldView {
     pub keys: Vec<String>,
     /// Those that aren't listed.
     pub keys_unlisted: u64,
-    /// The document `accepts/SERVICE` that lets it through.
-    pub accept: RawAccept,
 }
 
 /// `GET /held`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HeldsView {
     pub held: Vec<HeldView>,
+    /// Service -> the document `accepts/SERVICE` that lets it through.
+    pub accepts: BTreeMap<String, RawAccept>,
     /// The other proxies that hold something, as their status keys say.
     pub proxies: Vec<ProxyHeldView>,
 }

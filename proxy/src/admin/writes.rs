@@ -207,3 +207,6 @@ async fn in_time<T>(future: StoreFuture<'_, T>) -> Result<T, WriteError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! All documents are judged together at each change, so the order in which they were written doesn't matter.
 
+mod mirrors;
 mod rollouts;
 mod routes;
 #[cfg(test)]
@@ -76,6 +77,7 @@ pub fn compile(documents: &Documents, last_good: &LastGood, revision: u64) -> Co
             }
         }
     }
+    mirrors::settle(&mut compiled, documents, last_good);
     routes::settle(&mut compiled, documents, last_good);
     warn(&mut compiled);
     compiled.refused.sort_by(|a, b| a.key.cmp(&b.key));

@@ -10,6 +10,7 @@ pub mod drain;
 pub mod ejection;
 pub mod health;
 pub mod key;
+pub mod mirror;
 pub mod rollout;
 pub mod route;
 pub mod schema;

@@ -16,7 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{
     APPLY_BUCKETS, Breaker, Cell, ClaimResult, CloseReason, Counters, Faults, HandoffCause, HandoffResult,
-    Kept, Limit, PAUSE_BUCKETS,
+    Kept, Likeness, Limit, MirrorEnd, PAUSE_BUCKETS,
 };
 use super::tracer::SpanStats;
 use crate::drain::progress::State;
@@ -86,6 +86,7 @@ impl Collector for MetricsSources {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut page = Page { encoder };
         self.encode_sessions(&mut page)?;
+        self.encode_mirrors(&mut page)?;
         self.encode_bounds(&mut page)?;
         self.encode_handoffs(&mut page)?;
         self.encode_recovery(&mut page)?;
@@ -120,6 +121,18 @@ impl MetricsSources {
         )?;
         page.counter(&reference::JOINS_REFUSED, self.sum(|c| &c.joins_refused))?;
         page.counter(&reference::STATES_DROPPED, self.sum(|c| &c.states_dropped))
+    }
+
+    fn encode_mirrors(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge(&reference::MIRRORS, self.sum(|c| &c.mirrors))?;
+        page.counter(&reference::MIRRORED_FRAMES, self.sum(|c| &c.mirrored_frames))?;
+        let ended = MirrorEnd::ALL
+            .map(|end| ([("reason", end.name())], self.sum(|c| &c.mirrors_ended[end as usize])));
+        page.counters(&reference::MIRRORS_ENDED, ended)?;
+        let replies = Likeness::ALL.map(|likeness| {
+            ([("result", likeness.name())], self.sum(|c| &c.mirror_replies[likeness as usize]))
+        });
+        page.counters(&reference::MIRROR_REPLIES, replies)
     }
 
     /// What is bounded, beside its bound.

@@ -71,6 +71,8 @@ pub struct Seat {
     pub leaving: Option<LinkId>,
     /// The link that it is to leave, though its backend may take sessions (again).
     pub avoids: Option<LinkId>,
+    /// Where its move is to end: chosen before it was frozen, whoever's turn it is by then.
+    pub bound_for: Option<LinkId>,
     /// It holds one of the places for attaching out of a park.
     pub returning: bool,
     /// Its place among those that a crash has thrown out.
@@ -93,6 +95,10 @@ pub struct Seat {
     /// What it counts on its link: of a group, its members.
     pub weight: u64,
     pub company: Company,
+    /// The session of a shadow service that is given this one's frames, too; it may have ended.
+    pub mirror: Option<SessionKey>,
+    /// It is such a session itself: nobody's, in no count of players, and given up rather than waited for.
+    pub is_mirror: bool,
     /// Keeps the worker alive on whose reactor the socket is, if that isn't this one.
     pub lease: Option<Arc<()>>,
 }
@@ -125,6 +131,7 @@ impl Seat {
             faulted: false,
             leaving: None,
             avoids: None,
+            bound_for: None,
             returning: false,
             recovery: None,
             unprotected: false,
@@ -138,6 +145,8 @@ impl Seat {
             parked: false,
             weight: 1,
             company: Company::default(),
+            mirror: None,
+            is_mirror: false,
             lease: None,
         }
     }

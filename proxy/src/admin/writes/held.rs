@@ -17,8 +17,11 @@ pub(in crate::admin) async fn held(state: &AdminState) -> HeldsView {
         TableWriter::Store(store) => in_time(store.proxies()).await.unwrap_or_default(),
     };
     let others = proxies.into_iter().filter(|word| word.proxy != state.proxy_id && !word.held.is_empty());
+    let published = state.published();
+    let accepts = published.held.iter().map(|held| (held.service.to_string(), held.accept.clone()));
     HeldsView {
-        held: held_views(&state.published().held),
+        held: held_views(&published.held),
+        accepts: accepts.collect(),
         proxies: others.map(|word| ProxyHeldView { proxy: word.proxy, held: word.held }).collect(),
     }
 }

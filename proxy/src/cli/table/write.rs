@@ -109,11 +109,12 @@ pub enum WriteCommand {
     },
     /// List changes that are held until somebody says yes to them
     #[command(after_help = "\
-Whoever wrote it, a change is held that within a minute takes away more than half
-of a service's backends (drained ones don't count), or that leaves no backend
-with a weight above 0, takes away a service with backends or its last route, or
-gives all shares to versions that no backend has. What was in force stays, all
-else goes on. It ends when it is accepted, or taken back: put the keys again.
+Whoever wrote it, a change is held that within a minute takes away more than
+half of a service's backends (drained ones don't count), or that leaves no
+backend with a weight above 0, takes away a service with backends or its last
+route, or gives all shares to versions that no backend has. What was in force
+stays, all else goes on. It ends when it is accepted, or taken back: put the
+keys again.
 
 Examples:
   holdfast table held
