@@ -1,5 +1,6 @@
 //! `table`: the documents in force and those that were, as an operator reads, compares and writes them.
 
+mod reference;
 mod write;
 
 use std::fs;
@@ -15,6 +16,7 @@ use super::client::{Client, ClientError};
 use super::output::{self, Align, Table as Columns};
 use crate::admin::view::{DocumentView, DocumentsView, TableRequest, TablesView};
 use crate::routing::diff::difference;
+use crate::routing::document::schema::Kind;
 use crate::routing::{Documents, LastGood, Table, compile};
 use crate::source::files::scan;
 
@@ -152,6 +154,31 @@ Examples:
         #[command(flatten)]
         how: write::How,
     },
+    /// Print the JSON Schema of documents
+    #[command(after_help = "\
+For editors and for checks in a pipeline; asks no proxy. Without a kind, an
+object with the schemas of all.
+
+Examples:
+  holdfast table schema routes > routes.schema.json
+  holdfast table schema | jq keys")]
+    Schema {
+        /// services, backends, routes, ...
+        #[arg(value_name = "KIND", value_parser = reference::kind)]
+        kind: Option<&'static Kind>,
+    },
+    /// Print the page that explains every key and field
+    #[command(after_help = "\
+Markdown, of this version; asks no proxy.
+
+Examples:
+  holdfast table reference | less
+  holdfast table reference --write docs     with the schemas beside it")]
+    Reference {
+        /// Write it and the schemas to this folder
+        #[arg(long, value_name = "DIR")]
+        write: Option<PathBuf>,
+    },
     /// List changes that are held until somebody says yes to them
     #[command(after_help = "\
 A change is held that takes away more than half of a service's backends within a
@@ -237,6 +264,8 @@ pub(super) async fn execute(client: &Client, command: TableCommand, json: bool) 
             })?;
         }
         TableCommand::Watch => watch(client, json).await?,
+        TableCommand::Schema { kind } => return reference::schema(kind),
+        TableCommand::Reference { write } => return reference::reference(write.as_deref()),
         command => return change(client, command, json).await,
     }
     Ok(Exit::Done)
@@ -261,6 +290,8 @@ async fn change(client: &Client, command: TableCommand, json: bool) -> Result<Ex
         | TableCommand::Export { .. }
         | TableCommand::History
         | TableCommand::Diff { .. }
+        | TableCommand::Schema { .. }
+        | TableCommand::Reference { .. }
         | TableCommand::Watch => Ok(Exit::Done),
     }
 }

@@ -17,10 +17,11 @@ use crate::config::FieldError;
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-since" = 2))]
 pub struct RawAccept {
-    /// Key of a document -> what may become of it. `holdfast table accept` writes it.
+    /// Key of a document -> what may become of it.
     pub changes: BTreeMap<String, RawAccepted>,
-    /// Shown to whoever looks at it: at most 256 characters, one line.
+    /// Shown to whoever looks at it: one line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
     pub reason: String,
 }
 
@@ -96,7 +97,7 @@ impl RawAccept {
 }
 
 fn fingerprint(field: &str, text: &str) -> Result<Fingerprint, FieldError> {
-    text.parse().map_err(|()| fault(field, super::strict::shorten(text), "16 hexadecimal digits"))
+    text.parse().map_err(|()| fault(field, super::strict::shown(text), "16 hexadecimal digits"))
 }
 
 #[cfg(test)]
