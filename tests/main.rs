@@ -33,6 +33,8 @@ mod health;
 #[cfg(test)]
 mod invariants;
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod rebalance;
 #[cfg(test)]
 mod registration;

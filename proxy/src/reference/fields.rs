@@ -1,6 +1,6 @@
 //! A schema as tables: a group for each object in it, a row for each field.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::routing::document::schema::since;
 
@@ -86,6 +86,11 @@ impl Field<'_> {
             None | Some(Value::Null) => "none".to_owned(),
             Some(Value::String(text)) if text.is_empty() => "empty".to_owned(),
             Some(Value::Object(_)) => "below".to_owned(),
+            Some(Value::Array(items)) => {
+                let items: Vec<_> = items.iter().map(Value::to_string).collect();
+                format!("`[{}]`", items.join(", "))
+            }
+            Some(Value::Number(default)) => number(&json!(default)),
             Some(default) => format!("`{default}`"),
         }
     }
@@ -147,6 +152,7 @@ fn value(name: &str, schema: &Value) -> String {
             format!("object: name -> {each}")
         }
         "integer" if bound("maximum").is_none() => format!("whole number{}", unit(name)),
+        "number" if bound("maximum").is_none() => format!("number{}", unit(name)),
         "integer" | "number" => between(bound("minimum"), bound("maximum"), unit(name), "").trim().to_owned(),
         "boolean" => "`true`, `false`".to_owned(),
         _ if schema.get("pattern").is_some() => "name".to_owned(),
@@ -172,9 +178,15 @@ fn between(least: Option<String>, most: Option<String>, unit: &str, of: &str) ->
     }
 }
 
-/// `5.0` is written as `5`.
+/// `5.0` is written as `5`, and a large power of two beside its round name.
 fn number(value: &Value) -> String {
-    value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string())
+    const ROUND: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let plain = value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
+    let whole = value.as_u64().filter(|&number| number >= 1 << 16).unwrap_or(0);
+    match ROUND.iter().find(|(unit, _)| whole > 0 && whole % unit == 0) {
+        Some((unit, name)) => format!("{plain} ({} {name})", whole / unit),
+        None => plain,
+    }
 }
 
 /// The unit that a field's name ends with.

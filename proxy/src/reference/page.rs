@@ -59,16 +59,16 @@ fn section(page: &mut String, kind: &Kind) {
         add!(page, "\n```json {key}\n{}\n```", text.trim_end());
     }
     let schema = kind.schema();
-    groups(&schema).iter().for_each(|group| table(page, group, kind.since()));
+    groups(&schema).iter().for_each(|group| table(page, group, kind));
 }
 
-fn table(page: &mut String, group: &Group<'_>, since: u64) {
+fn table(page: &mut String, group: &Group<'_>, kind: &Kind) {
     if !group.path.is_empty() {
-        add!(page, "\n### `{}`", group.path);
+        add!(page, "\n### {}: `{}`", kind.name, group.path);
     }
     add!(page, "\n| field | may be | default | says |\n|---|---|---|---|");
     for field in &group.fields {
-        let (value, default, says) = (field.value(), field.default(), field.says(since));
+        let (value, default, says) = (field.value(), field.default(), field.says(kind.since()));
         add!(page, "| `{}` | {} | {} | {} |", field.path, cell(&value), cell(&default), cell(&says));
     }
 }

@@ -41,6 +41,8 @@ fn companions(path: &str) -> Vec<(&'static str, Value)> {
         }
         "health.outliers.max_ejection_s" => vec![("health.outliers.base_ejection_s", json!(1))],
         "versions.x" => vec![("versions.y", json!(1))],
+        "changes.routes/public.to" => vec![("changes.routes/public.from", json!(7))],
+        path if path.starts_with("health.outliers.") => vec![("health.outliers", json!({}))],
         path if path.starts_with("health.check.") => vec![("health.check.kind", json!("http"))],
         _ => Vec::new(),
     }

@@ -21,7 +21,7 @@ pub struct RawAccept {
     pub changes: BTreeMap<String, RawAccepted>,
     /// Shown to whoever looks at it: one line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), extend("default" = ""))]
     pub reason: String,
 }
 
@@ -30,7 +30,8 @@ pub struct RawAccept {
 pub struct RawAccepted {
     /// Revision of the version that may go out of force.
     pub from: u64,
-    /// Fingerprint of the version that comes instead: 16 hexadecimal digits. Absent: none comes.
+    /// Fingerprint of the version that comes instead: 16 hexadecimal digits (XXH3 of its bytes). Absent: none comes, the
+    /// key is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
 }

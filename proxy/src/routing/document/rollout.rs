@@ -50,7 +50,7 @@ pub struct RawRollout {
     pub order: RawOrder,
     /// Why, for those who read `order`: one line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), extend("default" = ""))]
     pub reason: String,
     /// A rollout that was given up stays so until this number changes (or a version does).
     #[serde(default)]

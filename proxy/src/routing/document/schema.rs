@@ -56,7 +56,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "ejections",
         key: "ejections/SERVICE/BACKEND",
-        about: "While the key stands, the backend takes no new sessions.",
+        about: "While the key stands, the backend gets no new sessions as long as others can take them.",
         schema: of::<RawEjection>,
     },
     Kind {
