@@ -52,13 +52,6 @@ fn wait_over(scene: &mut Scene) {
 
 /// A change that gives everybody another look; they play on meanwhile.
 fn is_settled(scene: &mut Scene, players: &mut Players, all: u64) {
-    // Counts were taken while some were on their way: one look more may find the last who has something to gain.
-    let moves: Vec<u64> = (0..3).map(|_| moved_by_a_look(scene, players, all)).collect();
-    assert!(moves.iter().sum::<u64>() <= 2 && moves[2] == 0, "it doesn't come to rest: {moves:?} moves");
-}
-
-/// How many a change that gives everybody another look moves.
-fn moved_by_a_look(scene: &mut Scene, players: &mut Players, all: u64) -> u64 {
     let before = scene.handoffs("rebalance", "");
     let listener = format!("elsewhere-{}", players.progress().unwrap().sent);
     scene.applied(|scene| {
@@ -68,7 +61,7 @@ fn moved_by_a_look(scene: &mut Scene, players: &mut Players, all: u64) -> u64 {
     wait_over(scene);
     let now = players.progress().unwrap();
     players.wait_until("they play on", SOON, |later| later.replied >= now.replied + 5 * all).unwrap();
-    scene.handoffs("rebalance", "") - before
+    assert_eq!(scene.handoffs("rebalance", ""), before, "somebody was moved though nothing was to be gained");
 }
 
 #[test]
@@ -132,7 +125,7 @@ fn who_plays_is_moved_to_its_hashs_place_and_then_stays() {
 }
 
 #[test]
-fn live_players_are_spread_by_their_numbers_where_newcomers_go_in_turn_or_by_draws() {
+fn live_players_are_spread_by_their_numbers_where_newcomers_go_in_turn_or_by_draws_and_no_more_than_must() {
     for policy in ["round_robin", "two_choices"] {
         let mut service = balancing(policy);
         service["rebalance"] = json!({"per_second": 500});
@@ -143,6 +136,8 @@ fn live_players_are_spread_by_their_numbers_where_newcomers_go_in_turn_or_by_dra
             on(scene, &["a", "b", "c"]).into_iter().all(|count| count.abs_diff(20) <= 1)
         });
         wait_over(&mut scene);
+        let moves = scene.handoffs("rebalance", "");
+        assert!((19..=22).contains(&moves), "{policy}: {moves} moves");
         is_settled(&mut scene, &mut players, 60);
         clean(players);
     }

@@ -487,7 +487,7 @@ impl Fx<'_> {
 
     /// The drain that this session left under gets its place back.
     fn settle_drain(&mut self, result: HandoffResult) {
-        self.seat.avoids = None;
+        (self.seat.avoids, self.seat.bound_for) = (None, None);
         let Some(link) = self.seat.leaving.take() else { return };
         let now = self.hub.now;
         if let Some(drain) = &mut self.hub.link_mut(link).drain {

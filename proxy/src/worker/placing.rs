@@ -66,6 +66,11 @@ impl Fx<'_> {
         if wanted.home.is_some() {
             return links.first().copied();
         }
+        if let (Occasion::Going, Some(bound_for)) = (occasion, self.seat.bound_for)
+            && links.contains(&bound_for)
+        {
+            return Some(bound_for);
+        }
         let Balance { policy, panic_percent, .. } = balance;
         let stage = self.hub.stages.get(&*self.service.name);
         let staged = stage.and_then(|stage| stage.shares(&route.versions));

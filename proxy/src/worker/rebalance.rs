@@ -154,11 +154,11 @@ impl Worker {
                 fx.hub.call_ahead(to);
                 return Look::NotNow;
             }
-            (fx.seat.leaving, fx.seat.avoids) = (Some(from), Some(from));
+            (fx.seat.leaving, fx.seat.avoids, fx.seat.bound_for) = (Some(from), Some(from), Some(to));
             match session.leave(order, fx) {
                 Begun::Yes => Look::Begun { from, to },
                 Begun::NotNow => {
-                    (fx.seat.leaving, fx.seat.avoids) = (None, None);
+                    (fx.seat.leaving, fx.seat.avoids, fx.seat.bound_for) = (None, None, None);
                     Look::NotNow
                 }
             }

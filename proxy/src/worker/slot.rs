@@ -71,6 +71,8 @@ pub struct Seat {
     pub leaving: Option<LinkId>,
     /// The link that it is to leave, though its backend may take sessions (again).
     pub avoids: Option<LinkId>,
+    /// Where its move is to end: chosen before it was frozen, whoever's turn it is by then.
+    pub bound_for: Option<LinkId>,
     /// It holds one of the places for attaching out of a park.
     pub returning: bool,
     /// Its place among those that a crash has thrown out.
@@ -125,6 +127,7 @@ impl Seat {
             faulted: false,
             leaving: None,
             avoids: None,
+            bound_for: None,
             returning: false,
             recovery: None,
             unprotected: false,
