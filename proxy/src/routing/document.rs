@@ -15,6 +15,8 @@ pub mod route;
 pub mod schema;
 pub mod service;
 mod strict;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

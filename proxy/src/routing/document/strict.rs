@@ -150,7 +150,7 @@ fn plain(expected: &str, found: Option<&Value>) -> String {
         "f64" => "a number".to_owned(),
         "a boolean" => "true or false".to_owned(),
         "a sequence" => "a list".to_owned(),
-        "a string" | "string" | "string or map" => "a text".to_owned(),
+        "a string" | "string" | "string or map" | "map with a single key" | "unit" => "a text".to_owned(),
         "a map" => "an object".to_owned(),
         other if other.starts_with("struct ") => "an object".to_owned(),
         other if other.starts_with("internally tagged enum") => "an object with a kind".to_owned(),
