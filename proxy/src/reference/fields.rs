@@ -183,7 +183,7 @@ fn number(value: &Value) -> String {
     const ROUND: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let plain = value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
     let whole = value.as_u64().filter(|&number| number >= 1 << 16).unwrap_or(0);
-    match ROUND.iter().find(|(unit, _)| whole > 0 && whole % unit == 0) {
+    match ROUND.iter().find(|(unit, _)| whole > 0 && whole.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{plain} ({} {name})", whole / unit),
         None => plain,
     }
