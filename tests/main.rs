@@ -32,6 +32,7 @@ mod groups;
 mod health;
 #[cfg(test)]
 mod invariants;
+mod load;
 #[cfg(test)]
 mod mutations;
 #[cfg(test)]

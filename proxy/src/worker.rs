@@ -7,6 +7,7 @@
 
 pub mod accept;
 mod breaker;
+mod check;
 mod client;
 mod clock;
 pub mod command;
@@ -29,6 +30,7 @@ mod stream;
 pub mod tally;
 #[cfg(test)]
 mod tests;
+mod told;
 mod trace;
 mod unfit;
 mod views;

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Parser;
-use holdfast_backend::Server;
+use holdfast_backend::{Load, Server};
 use holdfast_sample::arena::{Arena, Faults, Rules};
+use holdfast_sample::follow::follow;
+use holdfast_sample::fullness::Fullness;
 use holdfast_sample::hero::MAX_VERSION_BYTES;
 use holdfast_sample::mishaps::{Chances, Mishaps};
 use holdfast_sample::wire::Tag;
@@ -63,6 +65,12 @@ struct Arguments {
     /// Chooses what happens by chance
     #[arg(long, value_name = "N", default_value_t = 1)]
     fault_seed: u64,
+    /// What proxies are told: capacity=800,load=250 (sessions, thousandths)
+    #[arg(long, value_name = "LIST", default_value = "none")]
+    tell: Fullness,
+    /// The same, from a file that may change while the game runs
+    #[arg(long, value_name = "FILE")]
+    tell_file: Option<PathBuf>,
     /// Fault: refuse every player
     #[arg(long)]
     refuse_attach: bool,
@@ -122,13 +130,20 @@ impl Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let _telemetry = holdfast_backend::telemetry::init(&arguments.name);
+    let load = Load::default();
+    arguments.tell.tell(&load);
+    if let Some(file) = &arguments.tell_file {
+        let load = load.clone();
+        follow(file.clone(), move |fullness: Fullness| fullness.tell(&load))?;
+    }
     let mut server = Server::builder(Arena::new(arguments.rules()?))
         .name(&arguments.name)
         .version(&arguments.version)
         .state_format(&arguments.writes_format)
         .drain_deadline(Duration::from_secs(arguments.drain_deadline_s))
         .returns(!arguments.gone_for_good)
-        .groups(true);
+        .groups(true)
+        .load(&load);
     if arguments.deltas {
         server = server.deltas();
     }

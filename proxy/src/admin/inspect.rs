@@ -207,6 +207,7 @@ fn backend_view(
     let mut at_bound: Vec<String> = links.iter().filter_map(|link| link.at_bound.clone()).collect();
     at_bound.sort();
     at_bound.dedup();
+    let capacity_told = links.iter().find_map(|link| link.capacity_told);
     BackendView {
         in_table: document.is_some(),
         address: document.map(|backend| match &backend.address {
@@ -223,7 +224,9 @@ fn backend_view(
         last_error: first(|link| &link.last_error),
         drain: join_drains(&links),
         attachments: links.iter().filter_map(|link| link.attachments).max(),
-        capacity: document.and_then(|backend| backend.capacity),
+        capacity: document.and_then(|backend| backend.capacity).or(capacity_told),
+        capacity_told,
+        load_permille: links.iter().filter_map(|link| link.load_permille).max(),
         at_bound,
         backend: name,
         draining,

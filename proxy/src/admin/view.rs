@@ -90,9 +90,15 @@ pub struct BackendView {
     /// Why it gets no new sessions while others can take them; empty: it is fit.
     #[serde(default)]
     pub unfit: Vec<UnfitView>,
-    /// The most that it is to have, as its document says.
+    /// The most that it is to have: as its document says, or else as it says itself.
     #[serde(default)]
     pub capacity: Option<u64>,
+    /// The most that it is to have, as it says itself; while its document names another, it means nothing.
+    #[serde(default)]
+    pub capacity_told: Option<u64>,
+    /// How full it says it is, in thousandths; from 1000 on it is overloaded. Absent: it says nothing.
+    #[serde(default)]
+    pub load_permille: Option<u16>,
     /// The bounds that it has reached on any worker, so that it takes no more from there.
     #[serde(default)]
     pub at_bound: Vec<String>,

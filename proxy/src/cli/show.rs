@@ -172,6 +172,9 @@ fn backend_state(backend: &BackendView) -> String {
     if !backend.at_bound.is_empty() {
         parts.push(format!("full ({})", backend.at_bound.join(", ")));
     }
+    if let Some(load) = backend.load_permille {
+        parts.push(format!("load {}.{} %", load / 10, load % 10));
+    }
     if !backend.in_table {
         parts.push("key gone".to_owned());
     }

@@ -178,6 +178,7 @@ fn check_line(check: &CheckPolicy) -> String {
     let CheckPolicy { kind, interval, timeout, unhealthy_after, healthy_after, subset } = check;
     let own_port = |port: &Option<u16>| port.map_or_else(String::new, |port| format!(" port={port}"));
     let kind = match kind {
+        CheckKind::Link => "link".to_owned(),
         CheckKind::Tcp { port } => format!("tcp{}", own_port(port)),
         CheckKind::Http { port, path, expect } => {
             format!("http{} path={path} expect={expect:?}", own_port(port))
@@ -217,9 +218,10 @@ fn ejection_fields(ejection: &EjectionOrder) -> Fields {
 }
 
 fn balance_fields(balance: &Balance) -> Fields {
-    let Balance { policy, slow_start, panic_percent } = balance;
+    let Balance { policy, by, slow_start, panic_percent } = balance;
     vec![
         ("balance.policy", policy.to_string()),
+        ("balance.by", format!("{by:?}").to_lowercase()),
         ("balance.slow_start", format!("{slow_start:?}")),
         ("balance.panic_percent", panic_percent.to_string()),
     ]

@@ -164,6 +164,7 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
     pub policy: Policy,
+    pub by: By,
     /// A fresh backend comes to its full weight within this time.
     pub slow_start: Duration,
     /// With fewer than this share of them fit, nobody's health counts.
@@ -171,22 +172,37 @@ pub struct Balance {
 }
 
 impl Balance {
-    /// The same for sessions that live. A turn or a draw says where a newcomer goes, not where anybody belongs: those
-    /// who are there already are spread by their numbers.
+    /// The same for sessions that live. A turn, a draw or a load that goes up and down says where a newcomer goes, not
+    /// where anybody belongs: those who are there already are spread by their numbers.
     #[must_use]
     pub fn for_live_sessions(self) -> Self {
         let policy = match self.policy {
             Policy::Hash(key) => Policy::Hash(key),
             Policy::LeastSessions | Policy::RoundRobin | Policy::TwoChoices => Policy::LeastSessions,
         };
-        Self { policy, ..self }
+        Self { policy, by: By::Sessions, ..self }
     }
 }
 
 impl Default for Balance {
     fn default() -> Self {
-        Self { policy: Policy::LeastSessions, slow_start: Duration::ZERO, panic_percent: 50 }
+        Self {
+            policy: Policy::LeastSessions,
+            by: By::Sessions,
+            slow_start: Duration::ZERO,
+            panic_percent: 50,
+        }
     }
+}
+
+/// What the policies that compare backends compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum By {
+    /// This worker's sessions there.
+    #[default]
+    Sessions,
+    /// What the backends tell of their load.
+    Load,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

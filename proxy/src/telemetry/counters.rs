@@ -274,13 +274,21 @@ pub enum Breaker {
     MaxAttaching,
     MaxParked,
     MaxKeptBytes,
-    /// The backend's own, as its document says.
+    /// The backend's own, as its document or it itself says.
     Capacity,
+    /// It tells that it is full; unlike at the others it still takes sessions if all do.
+    Load,
 }
 
 impl Breaker {
-    pub const ALL: [Self; 5] =
-        [Self::MaxSessions, Self::MaxAttaching, Self::MaxParked, Self::MaxKeptBytes, Self::Capacity];
+    pub const ALL: [Self; 6] = [
+        Self::MaxSessions,
+        Self::MaxAttaching,
+        Self::MaxParked,
+        Self::MaxKeptBytes,
+        Self::Capacity,
+        Self::Load,
+    ];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -290,6 +298,7 @@ impl Breaker {
             Self::MaxParked => "max_parked",
             Self::MaxKeptBytes => "max_kept_bytes",
             Self::Capacity => "capacity",
+            Self::Load => "load",
         }
     }
 }

@@ -42,6 +42,11 @@ pub enum Command {
     AskCount {
         backend: BackendId,
     },
+    /// Answered when the backend has answered a PING; the link is called for it if there is none.
+    CheckLink {
+        backend: BackendId,
+        answer: oneshot::Sender<()>,
+    },
     /// Drain through this proxy alone, until `Undrain`.
     Drain {
         backend: BackendId,
@@ -107,8 +112,14 @@ pub struct LinkView {
     /// The backend's attachments over all links of all proxies, as it said last; absent while it isn't known.
     #[serde(default)]
     pub attachments: Option<u64>,
-    /// The bound that it has reached on this worker, so that it takes no more: "capacity", or one of its service's
-    /// `breakers`.
+    /// Sessions that it is to have at most, as the backend itself says while its link is up; its document's word wins.
+    #[serde(default)]
+    pub capacity_told: Option<u64>,
+    /// Its load in thousandths, as it says itself; from 1000 on it is overloaded.
+    #[serde(default)]
+    pub load_permille: Option<u16>,
+    /// The bound that it has reached on this worker, so that it takes no more: "capacity", "load" (it still takes
+    /// sessions if all are at it), or one of its service's `breakers`.
     #[serde(default)]
     pub at_bound: Option<String>,
     /// In its slow start: how much of its weight counts by now.

@@ -94,6 +94,7 @@ impl Worker {
             Command::Tallies { answer } => reply(answer, self.tallies()),
             Command::Acquaint { backends } => self.acquaint(&backends),
             Command::AskCount { backend } => self.ask_count(&backend),
+            Command::CheckLink { backend, answer } => self.check_link(&backend, answer),
             Command::Drain { backend, deadline, reason, answer } => {
                 reply(answer, self.drain_here(&backend, deadline, reason));
             }

@@ -302,9 +302,14 @@ impl Hub {
 
     /// Somebody will need this link in a moment.
     pub fn call_ahead(&mut self, id: LinkId) {
+        self.keep_ahead(id);
+        self.demand(id);
+    }
+
+    /// The same, without hurry.
+    pub fn keep_ahead(&mut self, id: LinkId) {
         let until = self.now + CALL_AHEAD;
         self.link_mut(id).called_ahead = Some(until);
-        self.demand(id);
     }
 
     pub fn take_buffer(&mut self) -> Vec<u8> {

@@ -51,6 +51,8 @@ impl Worker {
             slow_start_percent: self.slow_start_percent(link),
             at_bound: link.tripped.map(|breaker| breaker.name().to_owned()),
             attachments: link.attachments.filter(|_| link.state == LinkState::Up).map(u64::from),
+            capacity_told: link.told.capacity.filter(|_| link.state == LinkState::Up),
+            load_permille: link.report().map(|report| report.permille),
         };
         self.hub.links.iter().filter(|link| !link.retired).map(view).collect()
     }

@@ -95,6 +95,8 @@ fn session(worker: u16, number: usize) -> SessionView {
 
 fn link(worker: u16, backend: &str, draining: &[String]) -> LinkView {
     LinkView {
+        capacity_told: None,
+        load_permille: None,
         at_bound: None,
         slow_start_percent: None,
         worker,
@@ -177,7 +179,10 @@ async fn worker(number: u16, mut commands: mpsc::Receiver<Command>, fleet: Arc<F
                 let _ = answer.send(DrainRows { revision: fleet.revision.load(Ordering::Relaxed), rows });
             }
             Command::AskCount { backend } => order(format!("count {backend}")),
-            Command::TableChanged | Command::Fitness(_) | Command::Shutdown { .. } => {}
+            Command::CheckLink { .. }
+            | Command::TableChanged
+            | Command::Fitness(_)
+            | Command::Shutdown { .. } => {}
         }
     }
 }

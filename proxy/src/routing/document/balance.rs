@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{MAX_COUNT, count, fault, within};
 use crate::config::FieldError;
-use crate::routing::table::{Balance, Breakers, HashKey, Policy};
+use crate::routing::table::{Balance, Breakers, By, HashKey, Policy};
 
 /// Longest slow start: an hour.
 const MAX_SLOW_START_S: u64 = 3_600;
@@ -19,6 +19,8 @@ const MAX_KEPT_BYTES: u64 = 1 << 40;
 pub struct RawBalance {
     /// Where newcomers and those who move go, after the route's shares and `prefer`.
     pub policy: RawPolicy,
+    /// With the policies `least_sessions` and `two_choices` alone: what they compare.
+    pub by: RawBy,
     /// With the policy `hash` alone: what it goes by; versions are chosen by it, too. Absent: `session`.
     pub key: Option<RawHashKey>,
     /// In this time the weight of a fresh backend grows from a tenth to the whole; 0: at once.
@@ -31,7 +33,13 @@ pub struct RawBalance {
 
 impl Default for RawBalance {
     fn default() -> Self {
-        Self { policy: RawPolicy::LeastSessions, key: None, slow_start_s: 0, panic_percent: 50 }
+        Self {
+            policy: RawPolicy::LeastSessions,
+            by: RawBy::Sessions,
+            key: None,
+            slow_start_s: 0,
+            panic_percent: 50,
+        }
     }
 }
 
@@ -46,6 +54,15 @@ pub enum RawPolicy {
     TwoChoices,
     /// The same backend for the same key.
     Hash,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawBy {
+    /// Those that this worker has on each backend.
+    Sessions,
+    /// What the backends tell of their load over the link. A backend that tells none counts by its sessions.
+    Load,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -82,9 +99,21 @@ impl RawBalance {
         let panic_percent = within("balance.panic_percent", self.panic_percent, 0..=100)?;
         Ok(Balance {
             policy: self.policy()?,
+            by: self.by()?,
             slow_start: Duration::from_secs(slow_start_s),
             panic_percent: u8::try_from(panic_percent).unwrap_or(100),
         })
+    }
+
+    fn by(self) -> Result<By, FieldError> {
+        match (self.by, self.policy) {
+            (RawBy::Sessions, _) => Ok(By::Sessions),
+            (RawBy::Load, RawPolicy::LeastSessions | RawPolicy::TwoChoices) => Ok(By::Load),
+            (RawBy::Load, RawPolicy::RoundRobin | RawPolicy::Hash) => {
+                let expected = "sessions: only the policies least_sessions and two_choices compare backends";
+                Err(fault("balance.by", "load", expected))
+            }
+        }
     }
 
     fn policy(self) -> Result<Policy, FieldError> {

@@ -74,7 +74,7 @@ metrics! {
         "Sessions closed because their input brought several backends down";
     LIMIT = Gauge "holdfast_limit", "limit", ["limit"], "Bounds of the workers, added up";
     BREAKERS_OPEN = Gauge "holdfast_breakers_open", "backends", ["breaker"],
-        "Backends that take no more sessions from a worker, by the bound reached: of their service's breakers, or their capacity";
+        "Backends that take no more sessions from a worker, by the bound reached: of their service's breakers, their capacity, or the load they tell (at which they still do if all are)";
     UNREAD_CLIENTS = Gauge "holdfast_unread_clients", "clients", ["bound"],
         "Clients that are not read for now: their session's window is used up, or a bound of the worker is near";
     LINGERING = Gauge "holdfast_lingering_connections", "connections", [],
