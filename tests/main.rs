@@ -32,6 +32,7 @@ mod groups;
 mod health;
 #[cfg(test)]
 mod invariants;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod mutations;
@@ -52,6 +53,8 @@ mod slips;
 mod support;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod table_writes;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]

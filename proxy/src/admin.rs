@@ -25,7 +25,7 @@ pub use drains::{
 pub use route::Surface;
 pub use server::{BindError, Listener, serve};
 pub use state::{AdminState, ListenerInfo, control_view};
-pub use writes::{Committed, ProxyWord, TableStore, TableWriter, Write};
+pub use writes::{ProxyWord, TableStore, TableWriter};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -235,7 +235,7 @@ fn admin_state(
         listeners: workers.listener_infos(),
         metrics,
         drains: drain_store::of(&config.source),
-        tables: table_store::of(&config.source, &source.accepts),
+        tables: table_store::of(&config.source),
         history: history(config),
         registration,
         listeners_bound: false.into(),

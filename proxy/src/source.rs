@@ -9,6 +9,7 @@ pub mod history;
 pub mod identity;
 pub mod memory;
 pub mod published;
+pub mod write;
 
 pub use identity::Identity;
 pub use published::{Origin, Published, Publisher, Source};

@@ -306,27 +306,32 @@ impl From<AskError> for Failure {
 
 impl From<TableError> for Failure {
     fn from(error: TableError) -> Self {
-        let status = match &error {
-            TableError::Unknown { .. } => StatusCode::NOT_FOUND,
-            TableError::Disk(_) | TableError::Reader => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self { status, text: error.to_string() }
+        Self { status: table_status(&error), text: error.to_string() }
+    }
+}
+
+fn table_status(error: &TableError) -> StatusCode {
+    match error {
+        TableError::Unknown { .. } => StatusCode::NOT_FOUND,
+        TableError::Ambiguous { .. } => StatusCode::BAD_REQUEST,
+        TableError::Disk(_) | TableError::Reader => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
 impl From<WriteError> for Failure {
     fn from(error: WriteError) -> Self {
         let status = match &error {
-            WriteError::Invalid(_) | WriteError::Refused(_) | WriteError::TooMany(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            WriteError::Invalid(_)
+            | WriteError::Refused(_)
+            | WriteError::TooMany(_)
+            | WriteError::TooLarge(_) => StatusCode::BAD_REQUEST,
             WriteError::NothingHeld(_) => StatusCode::NOT_FOUND,
-            WriteError::Files(_) | WriteError::Held(_) | WriteError::Changed(_) => StatusCode::CONFLICT,
-            WriteError::Store(_) | WriteError::Unsure(_) | WriteError::Stopped => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            WriteError::Table(TableError::Unknown { .. }) => StatusCode::NOT_FOUND,
-            WriteError::Table(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            WriteError::Files(_)
+            | WriteError::AcceptInFiles { .. }
+            | WriteError::Held(_)
+            | WriteError::Changed(_) => StatusCode::CONFLICT,
+            WriteError::Store(_) | WriteError::Unsure(_) => StatusCode::SERVICE_UNAVAILABLE,
+            WriteError::Table(error) => table_status(error),
         };
         Self { status, text: error.to_string() }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::rollout::Progress;
+pub use crate::routing::document::RawAccept;
 pub use crate::source::etcd::{Registration, RegistrationState};
 pub use crate::worker::command::{DrainProgress, LinkView, SessionView};
 
@@ -255,6 +256,8 @@ pub struct HeldView {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HeldsView {
     pub held: Vec<HeldView>,
+    /// Service -> the document `accepts/SERVICE` that lets it through.
+    pub accepts: BTreeMap<String, RawAccept>,
     /// The other proxies that hold something, as their status keys say.
     pub proxies: Vec<ProxyHeldView>,
 }
@@ -280,10 +283,8 @@ pub struct AcceptRequest {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AcceptAnswer {
     pub accepted: Vec<HeldView>,
-    /// `all`: every proxy that watches the keys; `local`: this one, whose documents are files.
-    pub scope: String,
     /// From which on it goes on.
-    pub revision: Option<u64>,
+    pub revision: u64,
 }
 
 /// Body of `POST /table`: one change of documents, as one transaction.
@@ -298,9 +299,10 @@ pub struct TableRequest {
     /// Delete what these kinds (`backends`) have beyond `put`, but for orders and registrations.
     #[serde(default)]
     pub prune: Vec<String>,
-    /// Write back this table of the history, but for orders and registrations.
+    /// Write back this table of the history, but for orders and registrations: its number (`41` or `t41`) or its
+    /// revision (`512` or `r512`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollback: Option<u64>,
+    pub rollback: Option<String>,
     /// Say what would change, and write nothing.
     #[serde(default)]
     pub dry_run: bool,
@@ -320,11 +322,17 @@ pub struct TableAnswer {
     /// Why it would be refused: with `dry_run` alone.
     #[serde(default)]
     pub refused: Vec<String>,
+    /// Why it would be held: with `dry_run` alone.
+    #[serde(default)]
+    pub held: Vec<String>,
     /// What `accept` said yes to.
     #[serde(default)]
     pub accepted: Vec<String>,
     /// From which on it stands; absent: nothing was written.
     pub revision: Option<u64>,
+    /// The table that is written back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_to: Option<PastTableView>,
 }
 
 /// `GET /applied`.

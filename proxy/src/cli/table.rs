@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::Exit;
 use super::client::{Client, ClientError};
 use super::output::{self, Align, Table as Columns};
-use crate::admin::view::{DocumentView, DocumentsView, TableRequest, TablesView};
+use crate::admin::view::{DocumentView, DocumentsView, TablesView};
 use crate::routing::diff::difference;
 use crate::routing::document::schema::Kind;
 use crate::routing::{Documents, LastGood, Table, compile};
@@ -93,67 +93,6 @@ Examples:
     },
     /// Print each change as it comes into force
     Watch,
-    /// Write one document; nothing is written if it would be refused
-    #[command(after_help = "\
-The proxy judges the whole table as it would be, then writes it if the key is
-still what it was, and the command ends once this proxy acts by it. --dry-run
-exits 1 if the change would be refused or held.
-
-Examples:
-  holdfast table put routes/public route.json
-  holdfast table put routes/public - --dry-run < route.json")]
-    Put {
-        #[arg(value_name = "KEY")]
-        key: String,
-        /// `-`: standard input
-        #[arg(default_value = "-", value_name = "FILE")]
-        file: PathBuf,
-        #[command(flatten)]
-        how: write::How,
-    },
-    /// Delete documents, unless what is left would be refused
-    #[command(after_help = "\
-Examples:
-  holdfast table delete backends/arena/a
-  holdfast table delete services/arena routes/public --dry-run")]
-    Delete {
-        #[arg(value_name = "KEY", required = true)]
-        keys: Vec<String>,
-        #[command(flatten)]
-        how: write::How,
-    },
-    /// Write what differs of a folder, as one transaction
-    #[command(after_help = "\
-The folder mirrors the keys, as `table export` writes it. --prune also deletes
-keys that it lacks, of the kinds that it holds; drains, rollouts and what is
-registered under a lease stay.
-
-Examples:
-  holdfast table apply routing/ --dry-run
-  holdfast table apply routing/ --prune")]
-    Apply {
-        #[arg(value_name = "DIR")]
-        folder: PathBuf,
-        /// Delete what the folder lacks
-        #[arg(long)]
-        prune: bool,
-        #[command(flatten)]
-        how: write::How,
-    },
-    /// Write a table of the history back, as one transaction
-    #[command(after_help = "\
-Drains, rollouts and what is registered under a lease stay as they are.
-
-Examples:
-  holdfast table rollback 41 --dry-run
-  holdfast table rollback 41")]
-    Rollback {
-        /// A number of `table history`
-        #[arg(value_name = "N")]
-        table: u64,
-        #[command(flatten)]
-        how: write::How,
-    },
     /// Print the JSON Schema of documents
     #[command(after_help = "\
 For editors and for checks in a pipeline; asks no proxy. Without a kind, an
@@ -179,26 +118,8 @@ Examples:
         #[arg(long, value_name = "DIR")]
         write: Option<PathBuf>,
     },
-    /// List changes that are held until somebody says yes to them
-    #[command(after_help = "\
-A change is held that takes away more than half of a service's backends within a
-minute, or leaves nobody to pick. What was in force stays.
-
-Examples:
-  holdfast table held")]
-    Held,
-    /// Let held changes through, on every proxy
-    #[command(after_help = "\
-Examples:
-  holdfast table accept arena --reason 'the old hall is closed'
-  holdfast table accept                     all that is held")]
-    Accept {
-        #[arg(value_name = "SERVICE")]
-        service: Option<String>,
-        /// Shown to whoever looks at the key
-        #[arg(long, default_value = "", value_name = "TEXT", hide_default_value = true)]
-        reason: String,
-    },
+    #[command(flatten)]
+    Write(write::WriteCommand),
 }
 
 /// A table to compare.
@@ -266,34 +187,9 @@ pub(super) async fn execute(client: &Client, command: TableCommand, json: bool) 
         TableCommand::Watch => watch(client, json).await?,
         TableCommand::Schema { kind } => return reference::schema(kind),
         TableCommand::Reference { write } => return reference::reference(write.as_deref()),
-        command => return change(client, command, json).await,
+        TableCommand::Write(command) => return write::execute(client, command, json).await,
     }
     Ok(Exit::Done)
-}
-
-async fn change(client: &Client, command: TableCommand, json: bool) -> Result<Exit, ClientError> {
-    match command {
-        TableCommand::Put { key, file, how } => write::put(client, key, &file, how, json).await,
-        TableCommand::Delete { keys, how } => {
-            let request = TableRequest { delete: keys, ..TableRequest::default() };
-            write::send(client, request, how, json).await
-        }
-        TableCommand::Apply { folder, prune, how } => write::apply(client, &folder, prune, how, json).await,
-        TableCommand::Rollback { table, how } => {
-            let request = TableRequest { rollback: Some(table), ..TableRequest::default() };
-            write::send(client, request, how, json).await
-        }
-        TableCommand::Held => write::held(client, json).await,
-        TableCommand::Accept { service, reason } => write::accept(client, service, reason, json).await,
-        TableCommand::List { .. }
-        | TableCommand::Get { .. }
-        | TableCommand::Export { .. }
-        | TableCommand::History
-        | TableCommand::Diff { .. }
-        | TableCommand::Schema { .. }
-        | TableCommand::Reference { .. }
-        | TableCommand::Watch => Ok(Exit::Done),
-    }
 }
 
 fn print(json: bool, view: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), ClientError> {

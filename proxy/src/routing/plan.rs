@@ -1,6 +1,6 @@
 //! What a change of documents would do, before it is written: the difference, what would be refused, what held.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::diff::{Change, difference};
@@ -48,7 +48,7 @@ pub fn plan(now: &Now<'_>, edit: Edit) -> Plan {
     let mut refused: Vec<_> = new.refused.iter().filter(is_new).cloned().collect();
     refused.extend(unreadable(&edit, now.fleet));
     let warnings = new.warnings.iter().filter(|warning| !old.warnings.contains(warning));
-    let judgement = slips::judge(now.memory, &after, now.in_force, &BTreeMap::new(), now.moment);
+    let judgement = slips::judge(now.memory, &after, now.in_force, now.moment);
     let is_held = |held: &Held| {
         let known = now.held.iter().find(|known| known.service == held.service);
         known.is_some_and(|known| held.keys.iter().all(|key| known.keys.contains(key)))
@@ -101,3 +101,6 @@ fn unreadable(edit: &Edit, fleet: &[(String, u32)]) -> Vec<Refusal> {
     }
     refused
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,20 +99,14 @@ impl Held {
     }
 }
 
-/// What of a change isn't let through. `own` are yeses that stand in no document.
+/// What of a change isn't let through.
 #[must_use]
-pub fn judge(
-    memory: &Memory,
-    documents: &Documents,
-    in_force: &LastGood,
-    own: &BTreeMap<Arc<str>, Arc<Accept>>,
-    moment: Moment,
-) -> Judgement {
+pub fn judge(memory: &Memory, documents: &Documents, in_force: &LastGood, moment: Moment) -> Judgement {
     let mut judgement = Judgement::default();
     for (service, scene) in scene::of_services(documents, in_force) {
-        let accepts = Accepts { document: accept_document(documents, &service), own: own.get(&service) };
+        let accept = accept_document(documents, &service);
         let before = memory.services.get(&*service).cloned().unwrap_or_default();
-        let (after, held) = judge_service(&service, &scene, &before, &accepts, moment);
+        let (after, held) = judge_service(&service, &scene, &before, accept, moment);
         judgement.held.extend(held);
         if after != Remembered::default() {
             judgement.memory.services.insert(service.to_string(), after);
@@ -133,19 +127,6 @@ pub fn hold(documents: &Documents, in_force: &LastGood, held: &[Held]) -> Docume
     kept
 }
 
-/// The yeses to changes of one service.
-struct Accepts<'a> {
-    document: Option<&'a Accept>,
-    own: Option<&'a Arc<Accept>>,
-}
-
-impl Accepts<'_> {
-    fn cover(&self, key: &str, from: u64, to: Option<&[u8]>) -> bool {
-        self.document.is_some_and(|accept| accept.covers(key, from, to))
-            || self.own.is_some_and(|accept| accept.covers(key, from, to))
-    }
-}
-
 fn accept_document<'a>(documents: &'a Documents, service: &str) -> Option<&'a Accept> {
     match &documents.get(&format!("accepts/{service}"))?.parsed.as_ref().ok()?.document {
         Document::Accept(accept) => Some(accept),
@@ -157,18 +138,20 @@ fn judge_service(
     service: &Arc<str>,
     scene: &Scene<'_>,
     before: &Remembered,
-    accepts: &Accepts<'_>,
+    accept: Option<&Accept>,
     moment: Moment,
 ) -> (Remembered, Option<Held>) {
-    let scene = scene.without(|key, from, to| accepts.cover(key, from, to));
-    let mut gone = still_gone(before, &scene, accepts, moment);
+    let covered =
+        |key: &str, from, to: Option<&[u8]>| accept.is_some_and(|accept| accept.covers(key, from, to));
+    let scene = scene.without(covered);
+    let mut gone = still_gone(before, &scene, |key, from| covered(key, from, None), moment);
     let frozen = before.hold.as_ref().map(|hold| &hold.base).filter(|base| !base.is_empty());
     let missing = scene.missing();
-    let base = base(&scene, &missing, &gone, frozen);
     let removed = missing.len() + gone.len();
-    let too_many = !missing.is_empty() && 2 * removed > base.len();
+    let base = (!missing.is_empty()).then(|| base(&scene, &missing, &gone, frozen));
+    let base = base.filter(|base| 2 * removed > base.len());
     let mut verdict = Verdict::default();
-    if too_many {
+    if let Some(base) = &base {
         verdict.hold(
             missing.iter().copied(),
             format!("{removed} of {} backends would be gone within {} s", base.len(), SETTLING.as_secs()),
@@ -186,7 +169,7 @@ fn judge_service(
     let hold = Hold {
         revision: first.map_or(moment.revision, |hold| hold.revision),
         at_ms: first.map_or(moment.at_ms, |hold| hold.at_ms),
-        base: if too_many { base } else { BTreeSet::new() },
+        base: base.unwrap_or_default(),
     };
     let held = Held {
         service: service.clone(),
@@ -217,13 +200,13 @@ impl Verdict {
 fn still_gone(
     before: &Remembered,
     scene: &Scene<'_>,
-    accepts: &Accepts<'_>,
+    accepted: impl Fn(&str, u64) -> bool,
     moment: Moment,
 ) -> BTreeMap<String, Gone> {
     let settling_ms = u64::try_from(SETTLING.as_millis()).unwrap_or(u64::MAX);
     let counts = |key: &str, gone: &Gone| {
         let recent = before.hold.is_some() || moment.at_ms.saturating_sub(gone.at_ms) < settling_ms;
-        recent && !scene.is_there(key) && !accepts.cover(key, gone.revision, None)
+        recent && !scene.is_there(key) && !accepted(key, gone.revision)
     };
     let gone = before.gone.iter().filter(|(key, gone)| counts(key, gone));
     gone.map(|(key, gone)| (key.clone(), *gone)).collect()

@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
-use crate::admin::{Committed, ProxyWord, StoreError, StoreFuture, TableStore, TableWriter, Write};
+use crate::admin::{ProxyWord, StoreError, StoreFuture, TableStore, TableWriter};
 use crate::config::Source;
-use crate::routing::Documents;
 use crate::source::etcd::{EtcdError, EtcdWriter, FleetReader, StatusDocument};
-use crate::source::published::Accepted;
+use crate::source::write::{Committed, Listing, Transaction};
 
 /// Where they go.
-pub fn of(source: &Source, accepts: &mpsc::Sender<Accepted>) -> TableWriter {
+pub fn of(source: &Source) -> TableWriter {
     match source {
-        Source::Files { path } => TableWriter::Files { folder: path.clone(), accepts: accepts.clone() },
+        Source::Files { path } => TableWriter::Files(path.clone()),
         Source::Etcd(etcd) => {
             let config = Arc::new((**etcd).clone());
             let (writer, fleet) = (EtcdWriter::new(Arc::clone(&config)), FleetReader::new(config));
@@ -32,19 +29,20 @@ fn failed(error: EtcdError) -> StoreError {
 }
 
 impl TableStore for EtcdTables {
-    fn read(&self) -> StoreFuture<'_, Documents> {
+    fn read(&self) -> StoreFuture<'_, Listing> {
         Box::pin(async move { self.writer.read().await.map_err(failed) })
     }
 
-    fn commit(&self, writes: Vec<Write>) -> StoreFuture<'_, Committed> {
-        Box::pin(async move { self.writer.commit(&writes).await.map_err(failed) })
+    fn commit(&self, transaction: Transaction) -> StoreFuture<'_, Committed> {
+        Box::pin(async move { self.writer.commit(&transaction).await.map_err(failed) })
     }
 
     fn proxies(&self) -> StoreFuture<'_, Vec<ProxyWord>> {
         Box::pin(async move {
             let word = |status: StatusDocument| ProxyWord {
                 proxy: status.id,
-                schema: status.schema,
+                // One that can't be understood reads the first level at least.
+                schema: status.schema.max(1),
                 held: status.held,
             };
             Ok(self.fleet.read().await.map_err(failed)?.into_iter().map(word).collect())

@@ -13,6 +13,7 @@ mod groups;
 mod register;
 mod rollouts;
 mod status;
+mod transact;
 mod writer;
 
 use std::sync::Arc;

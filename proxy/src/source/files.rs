@@ -44,7 +44,6 @@ pub async fn run(root: PathBuf, mut publisher: Publisher, shutdown: Cancellation
         tokio::select! {
             () = changed.notified() => settle(&changed).await,
             () = sleep(period) => {}
-            (service, accept) = publisher.next_accept() => publisher.accept(service, accept),
             () = shutdown.cancelled() => return,
         }
     }

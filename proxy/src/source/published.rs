@@ -1,17 +1,17 @@
 //! From a change of documents to the table in force: compile, swap, tell.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::history::{Snapshot, unix_ms};
 use crate::rollout::Progresses;
 use crate::routing::diff::difference;
-use crate::routing::document::Accept;
+use crate::routing::document::Document;
 use crate::routing::slips::{self, Held, Judgement, Memory, Moment};
 use crate::routing::{Compiled, Documents, LastGood, Refusal, Table, Warning, compile};
 
@@ -56,14 +56,9 @@ pub struct Source {
     pub table: Arc<ArcSwap<Table>>,
     /// Changes with every new table, and when the source comes or goes; not with every sign of life.
     pub published: watch::Receiver<Arc<Published>>,
-    /// Yeses to held changes for a source that has no place for them among its documents.
-    pub accepts: mpsc::Sender<Accepted>,
     /// How far the fleet's rollouts are; none where documents are files.
     pub rollouts: watch::Receiver<Arc<Progresses>>,
 }
-
-/// A service, and what of its held changes may go on.
-pub type Accepted = (Arc<str>, Accept);
 
 /// The writer's side: one per source.
 pub struct Publisher {
@@ -73,9 +68,6 @@ pub struct Publisher {
     published: watch::Sender<Arc<Published>>,
     snapshots: watch::Sender<Snapshot>,
     memory: watch::Sender<Arc<Memory>>,
-    /// Yeses to held changes that stand in no document.
-    accepts: BTreeMap<Arc<str>, Arc<Accept>>,
-    accepted: mpsc::Receiver<Accepted>,
     rollouts: watch::Sender<Arc<Progresses>>,
 }
 
@@ -97,7 +89,6 @@ impl Publisher {
             source_error: None,
         };
         let (published, receiver) = watch::channel(Arc::new(first));
-        let (accepts, accepted) = mpsc::channel(1);
         let (rollouts, progresses) = watch::channel(Arc::default());
         let publisher = Self {
             documents: Documents::default(),
@@ -106,11 +97,9 @@ impl Publisher {
             published,
             snapshots: watch::channel(Snapshot::empty()).0,
             memory: watch::channel(Arc::default()).0,
-            accepts: BTreeMap::new(),
-            accepted,
             rollouts,
         };
-        (publisher, Source { table, published: receiver, accepts, rollouts: progresses })
+        (publisher, Source { table, published: receiver, rollouts: progresses })
     }
 
     /// The good documents after each change, for the tables on disk.
@@ -162,20 +151,6 @@ impl Publisher {
         self.publish(revision, Origin::Source);
     }
 
-    /// The next yes that an operator says; never, if nobody can.
-    pub async fn next_accept(&mut self) -> Accepted {
-        match self.accepted.recv().await {
-            Some(accepted) => accepted,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Lets through what is held of a service, as an operator says.
-    pub fn accept(&mut self, service: Arc<str>, accept: Accept) {
-        self.accepts.insert(service, Arc::new(accept));
-        self.publish(self.revision() + 1, Origin::Source);
-    }
-
     /// What of the source's documents isn't let through.
     fn judge(&self, revision: u64, origin: Origin) -> Judgement {
         let memory = self.memory.borrow().clone();
@@ -183,7 +158,7 @@ impl Publisher {
             return Judgement { memory: (*memory).clone(), held: Vec::new() };
         }
         let moment = Moment { revision, at_ms: unix_ms(SystemTime::now()) };
-        slips::judge(&memory, &self.documents, &self.last_good, &self.accepts, moment)
+        slips::judge(&memory, &self.documents, &self.last_good, moment)
     }
 
     fn publish(&mut self, revision: u64, origin: Origin) {
@@ -209,7 +184,7 @@ impl Publisher {
             source_error: if now.is_some() { None } else { old.source_error.clone() },
         };
         log_news(&old, &new);
-        log_held(&old.held, &new.held);
+        log_held(&old, &new);
         self.remember(&new.memory);
         self.published.send_replace(Arc::new(new));
         log_difference(&old_table, &table, origin);
@@ -272,10 +247,13 @@ fn log_news(old: &Published, new: &Published) {
     }
 }
 
-/// Each time something else is held, and when it is over.
-fn log_held(old: &[Held], new: &[Held]) {
-    let of = |all: &[Held], service: &str| all.iter().find(|held| &*held.service == service).cloned();
-    for held in new.iter().filter(|held| of(old, &held.service).is_none_or(|known| known.keys != held.keys)) {
+/// Each time something else is held, and how it ends.
+fn log_held(old: &Published, new: &Published) {
+    let find = |all: &[Held], service: &str| all.iter().position(|held| &*held.service == service);
+    for held in new.held.iter() {
+        if find(&old.held, &held.service).is_some_and(|known| old.held[known].keys == held.keys) {
+            continue;
+        }
         error!(
             service = &*held.service,
             revision = held.since,
@@ -286,8 +264,22 @@ fn log_held(old: &[Held], new: &[Held]) {
             held.service
         );
     }
-    for held in old.iter().filter(|held| of(new, &held.service).is_none()) {
-        info!(service = &*held.service, "nothing is held any more: it was accepted or taken back");
+    for held in old.held.iter().filter(|held| find(&new.held, &held.service).is_none()) {
+        let (service, revision) = (&*held.service, new.table.revision);
+        match said_yes(old, new, service) {
+            Some(reason) => info!(service, revision, reason, "the change that was held is accepted"),
+            None => info!(service, revision, "the change that was held is taken back"),
+        }
+    }
+}
+
+/// Why it was accepted, if it was.
+fn said_yes<'a>(old: &Published, new: &'a Published, service: &str) -> Option<&'a str> {
+    let key = format!("accepts/{service}");
+    let accept = new.documents.get(&*key)?;
+    match &accept.document {
+        Document::Accept(said) if old.documents.get(&*key) != Some(accept) => Some(said.reason()),
+        _ => None,
     }
 }
 

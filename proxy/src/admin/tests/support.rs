@@ -252,7 +252,7 @@ pub(crate) fn options(surface: Surface) -> Options {
     Options {
         surface,
         drains: DrainWriter::Files("/etc/holdfast/routing".into()),
-        tables: TableWriter::Files { folder: "/etc/holdfast/routing".into(), accepts: mpsc::channel(1).0 },
+        tables: TableWriter::Files("/etc/holdfast/routing".into()),
         hung_worker: false,
         address: Address::Tcp("127.0.0.1:0".into()),
     }

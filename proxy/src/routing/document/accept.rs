@@ -40,6 +40,7 @@ pub struct RawAccepted {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Accept {
     changes: BTreeMap<Arc<str>, Accepted>,
+    reason: Arc<str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,11 @@ impl std::str::FromStr for Fingerprint {
 }
 
 impl Accept {
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
     /// Whether the version `from` of `key` may give way to `to` (none: to nothing).
     #[must_use]
     pub fn covers(&self, key: &str, from: u64, to: Option<&[u8]>) -> bool {
@@ -85,7 +91,7 @@ impl Accept {
 
 impl RawAccept {
     pub fn check(self) -> Result<Accept, FieldError> {
-        line("reason", self.reason, 256)?;
+        let reason = line("reason", self.reason, 256)?;
         let checked = |(key, raw): (String, RawAccepted)| {
             let shown = super::strict::shorten(&key);
             Key::parse(&key)
@@ -93,7 +99,8 @@ impl RawAccept {
             let to = raw.to.map(|text| fingerprint(&format!("changes.{shown}.to"), &text)).transpose()?;
             Ok((key.into(), Accepted { from: raw.from, to }))
         };
-        Ok(Accept { changes: self.changes.into_iter().map(checked).collect::<Result<_, FieldError>>()? })
+        let changes = self.changes.into_iter().map(checked).collect::<Result<_, FieldError>>()?;
+        Ok(Accept { changes, reason: reason.into() })
     }
 }
 

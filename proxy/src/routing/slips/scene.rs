@@ -23,7 +23,7 @@ pub struct Scene<'a> {
 /// The scenes of all services that something is in force of.
 pub fn of_services<'a>(documents: &'a Documents, in_force: &'a LastGood) -> BTreeMap<Arc<str>, Scene<'a>> {
     let mut scenes: BTreeMap<Arc<str>, Scene<'a>> = BTreeMap::new();
-    let drained = drained(in_force);
+    let drained = drained(documents, in_force);
     let empty = || Scene::empty(documents, in_force);
     for (key, good) in in_force {
         match &good.document {
@@ -52,14 +52,15 @@ pub fn of_services<'a>(documents: &'a Documents, in_force: &'a LastGood) -> BTre
     scenes
 }
 
-fn drained(in_force: &LastGood) -> BTreeSet<&BackendId> {
-    let orders = below(in_force, "drains/");
-    orders
-        .filter_map(|(_, good)| match &good.document {
-            Document::Drain(order) => Some(&order.backend),
-            _ => None,
-        })
-        .collect()
+/// Those that somebody has ordered to be drained, before this change or with it.
+fn drained<'a>(documents: &'a Documents, in_force: &'a LastGood) -> BTreeSet<&'a BackendId> {
+    let ordered = |good: &'a Good| match &good.document {
+        Document::Drain(order) => Some(&order.backend),
+        _ => None,
+    };
+    let before = below(in_force, "drains/").map(|(_, good)| good);
+    let now = documents.below("drains/").filter_map(|(_, entry)| entry.parsed.as_ref().ok());
+    before.chain(now).filter_map(ordered).collect()
 }
 
 /// The version of a backend that the source's documents would put in force.

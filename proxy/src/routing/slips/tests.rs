@@ -52,8 +52,7 @@ impl Proxy {
         self.revision += 1;
         change(self);
         let moment = Moment { revision: self.revision, at_ms: self.at_ms };
-        self.judgement =
-            judge(&self.judgement.memory, &self.documents, &self.in_force, &BTreeMap::new(), moment);
+        self.judgement = judge(&self.judgement.memory, &self.documents, &self.in_force, moment);
         let kept = hold(&self.documents, &self.in_force, &self.judgement.held);
         self.in_force = compile(&kept, &self.in_force, self.revision).last_good;
     }
@@ -253,7 +252,6 @@ fn a_yes_that_comes_with_the_change_lets_it_through_at_once() {
             documents
         },
         &proxy.in_force,
-        &BTreeMap::new(),
         Moment { revision: 9, at_ms: proxy.at_ms },
     );
     let accept = serde_json::to_string(&trial.held.remove(0).accept).unwrap();
