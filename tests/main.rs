@@ -37,6 +37,8 @@ mod load;
 #[cfg(test)]
 mod mirror;
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod rebalance;
 #[cfg(test)]
 mod registration;

@@ -35,7 +35,7 @@ use backoff::Backoff;
 pub use claim::ClaimError;
 pub use fleet::FleetReader;
 pub use groups::GroupDocument;
-pub use register::{BackendRegistrar, RegistrarHandle, Registration, RegistrationState};
+pub use register::{BackendRegistrar, HolderDocument, RegistrarHandle, Registration, RegistrationState};
 pub use status::{Proxy, StatusDocument, StatusNumbers};
 pub use writer::EtcdWriter;
 

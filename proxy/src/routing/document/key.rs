@@ -35,7 +35,7 @@ impl Key {
             ("ejections", Some(service), Some(backend), None) => Ok(Self::Ejection(id(service, backend)?)),
             ("rollouts", Some(service), None, None) => Ok(Self::Rollout(name("key", service)?)),
             ("accepts", Some(service), None, None) => Ok(Self::Accept(name("key", service)?)),
-            _ => Err(fault("key", super::strict::shorten(text), KINDS)),
+            _ => Err(fault("key", super::strict::shown(text), KINDS)),
         }
     }
 
@@ -80,7 +80,7 @@ fn id(service: &str, backend: &str) -> Result<BackendId, FieldError> {
 
 /// A name in a key or a reference to one: the same rule as in the bootstrap file.
 pub fn name(field: &str, text: &str) -> Result<Arc<str>, FieldError> {
-    if is_name(text) { Ok(text.into()) } else { Err(fault(field, super::strict::shorten(text), NAME)) }
+    if is_name(text) { Ok(text.into()) } else { Err(fault(field, super::strict::shown(text), NAME)) }
 }
 
 #[cfg(test)]
