@@ -9,6 +9,7 @@ pub mod config;
 pub mod drain;
 pub mod framing;
 pub mod health;
+pub mod hooks;
 pub mod rollout;
 pub mod routing;
 pub mod run;

@@ -2,6 +2,7 @@
 //!
 //! All documents are judged together at each change, so the order in which they were written doesn't matter.
 
+mod hooks;
 mod rollouts;
 mod routes;
 #[cfg(test)]
@@ -104,6 +105,9 @@ impl Compiled {
             Document::Rollout(rollout) => {
                 self.table.rollouts.insert(rollout.service.to_string(), rollout.clone());
             }
+            Document::Hook(hook) => {
+                self.table.hooks.insert(hook.name.to_string(), hook.clone());
+            }
         }
         self.last_good.insert(key.clone(), good.clone());
     }
@@ -152,6 +156,7 @@ fn warn(compiled: &mut Compiled) {
     }
     compiled.warnings.extend(warnings);
     rollouts::warn(compiled);
+    hooks::warn(compiled);
 }
 
 fn absent_versions<'a>(

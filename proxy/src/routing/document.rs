@@ -8,6 +8,7 @@ pub mod balance;
 pub mod drain;
 pub mod ejection;
 pub mod health;
+pub mod hook;
 pub mod key;
 pub mod rollout;
 pub mod route;
@@ -17,11 +18,12 @@ mod strict;
 use std::sync::Arc;
 
 use crate::config::FieldError;
-use crate::routing::table::{Backend, DrainOrder, EjectionOrder, Rollout, Route, Service};
+use crate::routing::table::{Backend, DrainOrder, EjectionOrder, Hook, Rollout, Route, Service};
 
 pub use backend::RawBackend;
 pub use drain::RawDrain;
 pub use ejection::RawEjection;
+pub use hook::RawHook;
 pub use key::Key;
 pub use rollout::RawRollout;
 pub use route::RawRoute;
@@ -39,6 +41,7 @@ pub enum Document {
     Drain(Arc<DrainOrder>),
     Ejection(Arc<EjectionOrder>),
     Rollout(Arc<Rollout>),
+    Hook(Arc<Hook>),
 }
 
 impl Document {
@@ -59,6 +62,7 @@ impl Document {
             Key::Rollout(service) => {
                 Self::Rollout(Arc::new(strict::read::<RawRollout>(bytes)?.check(service.clone())?))
             }
+            Key::Hook(name) => Self::Hook(Arc::new(strict::read::<RawHook>(bytes)?.check(name.clone())?)),
         })
     }
 }

@@ -49,6 +49,7 @@ pub(crate) fn table(revision: u64) -> Table {
         backends: [backend("arena/a"), backend("arena/b")].into(),
         drains: BTreeMap::new(),
         rollouts: BTreeMap::new(),
+        hooks: BTreeMap::new(),
     }
 }
 
