@@ -7,6 +7,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod drain;
+pub mod events;
 pub mod framing;
 pub mod health;
 pub mod hooks;

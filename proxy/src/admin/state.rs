@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
 
 use super::drains::DrainWriter;
-use crate::health::HealthView;
+use super::hooks::HookDesk;
 use crate::rollout::{Progresses, State};
 use crate::routing::Fitness;
 use crate::source::Published;
@@ -27,7 +27,7 @@ pub fn control_view(published: &Published, progresses: &Progresses, started_at: 
         table_revision: published.table.revision,
         refused_documents: published.refused.len() as u64,
         silent_since: silent_since(published, started_at),
-        health: HealthView::default(),
+        ..ControlView::default()
     }
 }
 
@@ -63,6 +63,7 @@ pub struct AdminState {
     pub listeners: Vec<ListenerInfo>,
     pub metrics: Metrics,
     pub drains: DrainWriter,
+    pub hooks: HookDesk,
     /// The tables that were in force, on disk.
     pub history: History,
     /// Who holds the key of the backend beside this proxy, if it does.

@@ -50,7 +50,8 @@ pub fn deed(hook: &Hook, alert: &Alert, known: &Known<'_>) -> Result<Deed, Outco
         }
         HookAction::Abort { version_label } => {
             let service: Arc<str> = label(alert, &hook.service_label).map_err(Outcome::Refused)?.into();
-            let version = version_label.as_ref().map(|name| label(alert, name).map(str::to_owned)).transpose();
+            let version =
+                version_label.as_ref().map(|name| label(alert, name).map(str::to_owned)).transpose();
             let version = version.map_err(Outcome::Refused)?;
             abort(service, version, mark, known)
         }
@@ -78,19 +79,17 @@ fn take_out_or_back(
     }
 }
 
-fn abort(
-    service: Arc<str>,
-    version: Option<String>,
-    mark: Mark,
-    known: &Known<'_>,
-) -> Result<Deed, Outcome> {
+fn abort(service: Arc<str>, version: Option<String>, mark: Mark, known: &Known<'_>) -> Result<Deed, Outcome> {
     let service_text = excerpt(&service);
     let plan = known.table.rollouts.get(&*service);
     let plan = plan.ok_or_else(|| Outcome::Refused(format!("there is no rollouts/{service_text}")))?;
     let progress = known.rollouts.get(&*service).filter(|progress| progress.is_of(plan));
     if let Some(progress) = progress.filter(|progress| progress.state.is_given_up()) {
         let state = progress.state.name();
-        return Err(Outcome::Already(format!("the rollout of {service_text} is {state}: {}", progress.reason)));
+        return Err(Outcome::Already(format!(
+            "the rollout of {service_text} is {state}: {}",
+            progress.reason
+        )));
     }
     Ok(Deed::Abort { service, version, mark })
 }
@@ -111,7 +110,8 @@ fn label<'a>(alert: &'a Alert, name: &str) -> Result<&'a str, String> {
 
 fn mark(hook: &Hook, alert: &Alert) -> Mark {
     let by = format!("hook {}: {} {}", hook.name, excerpt(alert.name()), alert.fingerprint);
-    let said = alert.annotations.get("summary").map(|summary| excerpt(summary)).filter(|text| !text.is_empty());
+    let said =
+        alert.annotations.get("summary").map(|summary| excerpt(summary)).filter(|text| !text.is_empty());
     let reason = said.map_or_else(|| by.clone(), |said| format!("{by}: {said}"));
     Mark { reason: reason.chars().take(MAX_REASON_CHARS).collect(), by }
 }
@@ -170,14 +170,19 @@ mod tests {
             r#"{"alertname": "Hot", "backend": "arena/a"}"#,
             r#"{"alertname": "Hot", "backend": "a", "service": "arena"}"#,
         ] {
-            let Ok(Deed::TakeOut { backend, order, mark, share }) = decide(DRAIN, &alert("firing", labels)) else {
+            let Ok(Deed::TakeOut { backend, order, mark, share }) = decide(DRAIN, &alert("firing", labels))
+            else {
                 panic!("it is taken out")
             };
             assert_eq!(
                 (backend.to_string().as_str(), order),
                 ("arena/a", TakeOutOrder::Drain { deadline: None })
             );
-            assert_eq!((share.backends.len(), share.out.len(), share.max_percent), (2, 1, 50), "b has no weight");
+            assert_eq!(
+                (share.backends.len(), share.out.len(), share.max_percent),
+                (2, 1, 50),
+                "b has no weight"
+            );
             assert_eq!(mark.reason, "hook hot: Hot f1: 93degrees");
             assert!(mark.is_on(&mark.reason));
         }
@@ -200,7 +205,9 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(refused(DRAIN, "{}"), "the alert has no label backend");
-        assert!(refused(DRAIN, r#"{"backend": "10.0.0.5:1"}"#).starts_with("label backend is \"10.0.0.5:1\""));
+        assert!(
+            refused(DRAIN, r#"{"backend": "10.0.0.5:1"}"#).starts_with("label backend is \"10.0.0.5:1\"")
+        );
         assert_eq!(refused(DRAIN, r#"{"backend": "arena/z"}"#), "there is no backends/arena/z");
         let abort = r#"{"match": {"alertname": "Hot"}, "action": "abort", "version_label": "version"}"#;
         assert_eq!(refused(abort, r#"{"service": "lobby", "version": "2"}"#), "there is no rollouts/lobby");

@@ -33,7 +33,8 @@ impl Share {
     /// # Errors
     /// Why not, in words.
     pub fn allows(&self, name: &str, ordered: &BTreeSet<String>) -> Result<(), String> {
-        let is_out = |other: &&Arc<str>| ***other == *name || self.out.contains(*other) || ordered.contains(&***other);
+        let is_out =
+            |other: &&Arc<str>| ***other == *name || self.out.contains(*other) || ordered.contains(&***other);
         let (out, all) = (self.backends.iter().filter(is_out).count(), self.backends.len());
         if out >= all {
             return Err(format!("none of {all} backends would be left in service"));

@@ -313,13 +313,16 @@ fn rollout_fields(rollout: &Rollout) -> Fields {
 fn hook_fields(hook: &Hook) -> Fields {
     let Hook { name: _, labels, service_label, action } = hook;
     let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-    vec![("match", labels.join(",")), ("service_label", service_label.clone()), ("action", action_line(action))]
+    vec![
+        ("match", labels.join(",")),
+        ("service_label", service_label.clone()),
+        ("action", action_line(action)),
+    ]
 }
 
 fn action_line(action: &HookAction) -> String {
-    let seconds = |time: &Option<std::time::Duration>| {
-        or_dash(time.map(|time| time.as_secs().to_string()).as_deref())
-    };
+    let seconds =
+        |time: &Option<std::time::Duration>| or_dash(time.map(|time| time.as_secs().to_string()).as_deref());
     match action {
         HookAction::Abort { version_label } => {
             format!("abort version_label={}", or_dash(version_label.as_deref()))
@@ -330,7 +333,9 @@ fn action_line(action: &HookAction) -> String {
                 TakeOutOrder::Eject { time } => format!("eject for_s={}", seconds(time)),
             };
             let on_resolved = if *undo { "undo" } else { "keep" };
-            format!("{order} backend_label={backend_label} on_resolved={on_resolved} max_percent={max_percent}")
+            format!(
+                "{order} backend_label={backend_label} on_resolved={on_resolved} max_percent={max_percent}"
+            )
         }
     }
 }

@@ -237,6 +237,7 @@ pub(crate) struct Proxy {
 pub(crate) struct Options {
     pub(crate) surface: Surface,
     pub(crate) drains: DrainWriter,
+    pub(crate) hooks: HookDesk,
     pub(crate) hung_worker: bool,
     pub(crate) address: Address,
 }
@@ -245,6 +246,7 @@ pub(crate) fn options(surface: Surface) -> Options {
     Options {
         surface,
         drains: DrainWriter::Files("/etc/holdfast/routing".into()),
+        hooks: HookDesk::default(),
         hung_worker: false,
         address: Address::Tcp("127.0.0.1:0".into()),
     }
@@ -291,6 +293,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
         listeners: vec![ListenerInfo { name: "game".into(), address: ([0, 0, 0, 0], 7000).into() }],
         metrics,
         drains: options.drains,
+        hooks: options.hooks,
         history: history(&folder),
         registration: None,
         rollouts: tokio::sync::watch::channel(Arc::default()).1,

@@ -36,6 +36,7 @@ fn named_files() -> tempfile::TempDir {
     fs::write(files.path().join("cert.pem"), pair.cert.pem()).unwrap();
     fs::write(files.path().join("key.pem"), pair.signing_key.serialize_pem()).unwrap();
     fs::write(files.path().join("password"), "secret").unwrap();
+    fs::write(files.path().join("token"), "secret").unwrap();
     files
 }
 
@@ -73,7 +74,7 @@ fn the_commented_sample_shows_every_key_there_is() {
         }
         answers += 1;
     }
-    assert_eq!((answers, sections.len()), (12, 12));
+    assert_eq!((answers, sections.len()), (14, 14));
 }
 
 #[test]

@@ -95,7 +95,9 @@ mod tests {
         assert_eq!(named("arena/a", None).as_deref(), Some("arena/a"));
         assert_eq!(named("arena/a", Some("lobby")).as_deref(), Some("arena/a"), "the whole name wins");
         assert_eq!(named("a", Some("arena")).as_deref(), Some("arena/a"));
-        for (text, service) in [("a", None), ("", Some("arena")), ("arena/a/b", None), ("10.0.0.5:1", Some("s"))] {
+        for (text, service) in
+            [("a", None), ("", Some("arena")), ("arena/a/b", None), ("10.0.0.5:1", Some("s"))]
+        {
             assert_eq!(named(text, service), None, "{text}");
         }
     }
