@@ -1,7 +1,7 @@
 //! What happens, told to who wants to know: on stdout, or posted to a webhook.
 //!
-//! One event is one happening, never one a session or a frame. Whoever tells never waits: events stand in one bounded
-//! queue, of which a slow or dead receiver loses the oldest, counted. Workers tell what they notice (`notice`, put
+//! One event is one happening, never one a session or a frame. Whoever tells never waits: events stand in a bounded
+//! queue for each receiver, of which a slow or dead one loses the oldest, counted. Workers tell what they notice (`notice`, put
 //! together by `digest`); the rest is read off what the control plane publishes anyway (`observe`).
 
 mod digest;
@@ -9,12 +9,13 @@ mod event;
 mod notice;
 mod observe;
 mod post;
+mod queue;
 mod sink;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,11 +25,13 @@ use crate::source::Source;
 
 pub use event::{Event, Kind};
 pub use notice::{Notice, Noticed, Notices};
+use queue::Queue;
+use sink::Sink;
 
 /// Where to tell events; a handle. The default tells nobody.
 #[derive(Debug, Clone, Default)]
 pub struct Events {
-    bus: Option<broadcast::Sender<Arc<Event>>>,
+    queues: Arc<[Arc<Queue>]>,
 }
 
 /// What has become of events, over all receivers.
@@ -52,10 +55,8 @@ pub struct EventsView {
 
 impl Events {
     pub fn tell(&self, event: Event) {
-        if let Some(bus) = &self.bus {
-            // With no receiver left the proxy is ending.
-            let _ = bus.send(Arc::new(event));
-        }
+        let event = Arc::new(event);
+        self.queues.iter().for_each(|queue| queue.push(Arc::clone(&event)));
     }
 }
 
@@ -89,8 +90,14 @@ impl Newsroom {
         let stats = Arc::<Stats>::default();
         let wanted = config.are_wanted();
         let (notices, noticed) = if wanted { Notices::new(&stats) } else { (Notices::default(), None) };
-        let bus = wanted.then(|| broadcast::channel(config.queue).0);
-        Self { config: config.clone(), proxy: proxy.into(), events: Events { bus }, stats, notices, noticed }
+        Self {
+            config: config.clone(),
+            proxy: proxy.into(),
+            events: Events::default(),
+            stats,
+            notices,
+            noticed,
+        }
     }
 
     /// From here on events are seen and sent.
@@ -101,15 +108,20 @@ impl Newsroom {
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) {
-        let (Some(bus), Some(noticed)) = (&self.events.bus, self.noticed.take()) else { return };
+        let Some(noticed) = self.noticed.take() else { return };
+        let mut queues = Vec::new();
+        let mut sink = || {
+            let queue = Arc::new(Queue::new(self.config.queue, &self.stats));
+            queues.push(Arc::clone(&queue));
+            Sink::new(queue, &self.proxy, &self.stats)
+        };
         if self.config.stdout {
-            let sink = sink::Sink::new(bus.subscribe(), &self.proxy, &self.stats);
-            tasks.spawn(sink.print(shutdown.clone()));
+            tasks.spawn(sink().print(shutdown.clone()));
         }
         if let Some(webhook) = &self.config.webhook {
-            let sink = sink::Sink::new(bus.subscribe(), &self.proxy, &self.stats);
-            tasks.spawn(sink.post(webhook.clone(), shutdown.clone()));
+            tasks.spawn(sink().post(webhook.clone(), shutdown.clone()));
         }
+        self.events = Events { queues: queues.into() };
         let observer = observe::Observer::new(&self.proxy, self.events.clone(), source, health, noticed);
         tasks.spawn(observer.run(shutdown.clone()));
     }

@@ -118,6 +118,9 @@ impl Counts {
 }
 
 #[cfg(test)]
+mod page_test;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

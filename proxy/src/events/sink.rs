@@ -5,23 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Event, Written};
+use super::queue::Queue;
 use super::{Stats, add, post};
 use crate::config::EventWebhook;
 use crate::source::etcd::Backoff;
 
-/// Events of one post.
-const BATCH: usize = 64;
 /// For what is left when the proxy ends.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
 
 pub struct Sink {
-    queue: Receiver<Arc<Event>>,
+    queue: Arc<Queue>,
     proxy: Arc<str>,
     stats: Arc<Stats>,
 }
@@ -32,36 +29,21 @@ struct Body<'a> {
 }
 
 impl Sink {
-    pub fn new(queue: Receiver<Arc<Event>>, proxy: &Arc<str>, stats: &Arc<Stats>) -> Self {
+    pub fn new(queue: Arc<Queue>, proxy: &Arc<str>, stats: &Arc<Stats>) -> Self {
         Self { queue, proxy: Arc::clone(proxy), stats: Arc::clone(stats) }
     }
 
-    /// The next event and those behind it; `None` when there will be no more.
-    async fn next(&mut self, shutdown: &CancellationToken) -> Option<Vec<Arc<Event>>> {
-        let mut batch = Vec::new();
-        while batch.is_empty() {
-            tokio::select! {
-                biased;
-                first = self.queue.recv() => match first {
-                    Ok(event) => batch.push(event),
-                    Err(RecvError::Lagged(lost)) => add(&self.stats.dropped, lost),
-                    Err(RecvError::Closed) => return None,
-                },
-                () = shutdown.cancelled() => return None,
-            }
+    /// The next events; `None` when the proxy ends.
+    async fn next(&self, shutdown: &CancellationToken) -> Option<Vec<Arc<Event>>> {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => None,
+            batch = self.queue.next() => Some(batch),
         }
-        while batch.len() < BATCH {
-            match self.queue.try_recv() {
-                Ok(event) => batch.push(event),
-                Err(TryRecvError::Lagged(lost)) => add(&self.stats.dropped, lost),
-                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-            }
-        }
-        Some(batch)
     }
 
-    /// A line each on stdout. Whoever reads that slowly holds up the thread that writes, which is none of the proxy's.
-    pub async fn print(mut self, shutdown: CancellationToken) {
+    /// A line each on stdout. Whoever reads that slowly holds up a thread that does nothing else.
+    pub async fn print(self, shutdown: CancellationToken) {
         while let Some(batch) = self.next(&shutdown).await {
             let mut text = Vec::new();
             for event in &batch {
@@ -82,19 +64,20 @@ impl Sink {
     }
 
     /// Posts until it is taken; meanwhile the queue fills, and loses its oldest.
-    pub async fn post(mut self, webhook: EventWebhook, shutdown: CancellationToken) {
+    pub async fn post(self, webhook: EventWebhook, shutdown: CancellationToken) {
         while let Some(batch) = self.next(&shutdown).await {
             self.send(&webhook, &batch, &shutdown).await;
         }
-        // Others end, too, and may tell of it.
-        while let Some(batch) = self.rest() {
-            self.try_last(&webhook, &batch).await;
+        // What is left; a receiver that doesn't take one post doesn't get another.
+        let mut takes = true;
+        loop {
+            let batch = self.queue.take();
+            match batch.is_empty() {
+                true => return,
+                false if takes => takes = self.try_last(&webhook, &batch).await,
+                false => add(&self.stats.failed, batch.len() as u64),
+            }
         }
-    }
-
-    fn rest(&mut self) -> Option<Vec<Arc<Event>>> {
-        let batch: Vec<_> = std::iter::from_fn(|| self.queue.try_recv().ok()).take(BATCH).collect();
-        (!batch.is_empty()).then_some(batch)
     }
 
     async fn send(&self, webhook: &EventWebhook, batch: &[Arc<Event>], shutdown: &CancellationToken) {
@@ -104,7 +87,10 @@ impl Sink {
         loop {
             let posted = tokio::select! {
                 posted = post::post(webhook, body.clone()) => posted,
-                () = shutdown.cancelled() => return self.try_last(webhook, batch).await,
+                () = shutdown.cancelled() => {
+                    self.try_last(webhook, batch).await;
+                    return;
+                }
             };
             match posted {
                 Ok(()) => {
@@ -131,11 +117,12 @@ impl Sink {
         }
     }
 
-    /// The proxy ends: it is tried once more.
-    async fn try_last(&self, webhook: &EventWebhook, batch: &[Arc<Event>]) {
+    /// The proxy ends: it is tried once more. Says whether it was taken.
+    async fn try_last(&self, webhook: &EventWebhook, batch: &[Arc<Event>]) -> bool {
         let posted = timeout(LAST_WORDS_WITHIN, post::post(webhook, self.body(batch))).await;
-        let count = if matches!(posted, Ok(Ok(()))) { &self.stats.sent } else { &self.stats.failed };
-        add(count, batch.len() as u64);
+        let taken = matches!(posted, Ok(Ok(())));
+        add(if taken { &self.stats.sent } else { &self.stats.failed }, batch.len() as u64);
+        taken
     }
 
     fn body(&self, batch: &[Arc<Event>]) -> bytes::Bytes {
