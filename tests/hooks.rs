@@ -234,6 +234,14 @@ fn post_with(address: SocketAddr, token: &str, body: &str) -> Result<String> {
     Ok(answer)
 }
 
+/// A request with all of its body.
+fn is_whole(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+    let length =
+        head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    length.is_some_and(|length: usize| body.len() >= length)
+}
+
 /// Takes posts of events, and keeps them in their order.
 fn receiver() -> Result<(SocketAddr, Arc<Mutex<Vec<Value>>>)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -243,7 +251,7 @@ fn receiver() -> Result<(SocketAddr, Arc<Mutex<Vec<Value>>>)> {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let (mut text, mut chunk) = (String::new(), [0; 4096]);
-            while !text.ends_with("]}") {
+            while !is_whole(&text) {
                 match stream.read(&mut chunk) {
                     Ok(read) if read > 0 => text.push_str(&String::from_utf8_lossy(&chunk[..read])),
                     _ => break,

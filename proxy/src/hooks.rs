@@ -1,8 +1,8 @@
 //! Alerts in, orders out: the rules under `hooks/` say which alert drains or ejects a backend, or aborts a rollout.
 //!
 //! What is decided here is pure: alerts are read (`alert`), rules matched to them (`rule`), and shares kept (`share`).
-//! The orders are carried out by a [`HookStore`], as keys that an operator could have written, and never over one that
-//! stands: `source::etcd` has the real one, `admin` the path that alerts come by.
+//! The orders are carried out by `source::etcd`, as keys that an operator could have written, and never over one that
+//! stands; `admin` has the path that alerts come by.
 
 pub mod alert;
 pub mod rule;
@@ -11,7 +11,6 @@ pub mod share;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::admin::StoreFuture;
 use crate::routing::BackendId;
 use crate::routing::table::TakeOutOrder;
 use share::Share;
@@ -85,11 +84,6 @@ impl Outcome {
             | Self::Failed(text) => text,
         }
     }
-}
-
-/// Carries deeds out. Each is safe to repeat.
-pub trait HookStore: Send + Sync {
-    fn carry_out(&self, deed: Deed) -> StoreFuture<'_, Outcome>;
 }
 
 /// How often each action had each result. Written by the control plane alone, and seldom.

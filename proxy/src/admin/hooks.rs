@@ -7,13 +7,14 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 use tokio::time::{Instant, timeout_at};
 
+use super::drains::StoreFuture;
 use super::state::AdminState;
 use super::view::{HookResultView, HooksAnswer};
 use crate::config::TokenFile;
 use crate::events::{Event, Events, Kind};
 use crate::hooks::alert::{Alert, PayloadError, read};
 use crate::hooks::rule::{Known, deed, matches, target};
-use crate::hooks::{Counts, HookStore, Outcome};
+use crate::hooks::{Counts, Deed, Outcome};
 use crate::routing::Hook;
 use crate::routing::document::excerpt;
 
@@ -28,6 +29,11 @@ pub struct HookDesk {
     pub orders: HookOrders,
     pub counts: Arc<Counts>,
     pub events: Events,
+}
+
+/// Carries deeds out. Each is safe to repeat.
+pub trait HookStore: Send + Sync {
+    fn carry_out(&self, deed: Deed) -> StoreFuture<'_, Outcome>;
 }
 
 /// Where the orders of hooks go.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::admin::{
-    DrainKey, DrainStore, DrainWriter, EjectionKey, HookOrders, ProxyDrains, StoreError, StoreFuture, Written,
+    DrainKey, DrainStore, DrainWriter, EjectionKey, HookOrders, HookStore, ProxyDrains, StoreError,
+    StoreFuture, Written,
 };
 use crate::config::Source;
+use crate::hooks::{Deed, Outcome};
 use crate::routing::BackendId;
 use crate::routing::document::ejection::written;
 use crate::routing::document::{RawDrain, RawEjection};
@@ -28,7 +30,15 @@ pub fn of(source: &Source) -> DrainWriter {
 pub fn of_hooks(source: &Source) -> HookOrders {
     match source {
         Source::Files { path } => HookOrders::Files(path.clone()),
-        Source::Etcd(etcd) => HookOrders::Store(Arc::new(EtcdHooks::new(Arc::new((**etcd).clone())))),
+        Source::Etcd(etcd) => HookOrders::Store(Arc::new(Hooks(EtcdHooks::new(Arc::new((**etcd).clone()))))),
+    }
+}
+
+struct Hooks(EtcdHooks);
+
+impl HookStore for Hooks {
+    fn carry_out(&self, deed: Deed) -> StoreFuture<'_, Outcome> {
+        Box::pin(async move { self.0.carry_out(&deed).await.map_err(|error| StoreError(error.to_string())) })
     }
 }
 

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::admin::tests::support::{Options, Proxy, Reply, options, proxy, published, table};
 use crate::admin::{StoreError, StoreFuture, Surface};
-use crate::hooks::Deed;
 use crate::routing::Hook;
 use crate::routing::table::{HookAction, TakeOut, TakeOutOrder};
 

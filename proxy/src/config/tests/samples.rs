@@ -99,11 +99,18 @@ fn the_commented_sample_states_the_real_defaults() {
     let smallest =
         smallest.replace("[files]\npath = \"documents\"", "[etcd]\nendpoints = [\"http://127.0.0.1:1\"]");
     let shown = without_section(&switched_on(&text), "files");
-    assert_eq!(etcd(&without_section(&shown, "register")), etcd(&smallest));
+    let plain = without_section(&without_section(&shown, "register"), "events");
+    assert_eq!(etcd(&plain), etcd(&smallest));
     let registered = Config::parse(&shown, &named.path().join("holdfast.toml")).unwrap().register.unwrap();
     let least = "[local]\nbackend = \"arena/a\"\naddress = \"h:1\"\n[register]\nadvertise = \"h:1\"\n";
     let least = Config::parse(&format!("{smallest}{least}"), &path).unwrap().register.unwrap();
     assert_eq!((registered.weight, registered.ttl), (least.weight, least.ttl));
+    let timeout = |text: &str| {
+        let config = Config::parse(text, &named.path().join("holdfast.toml")).unwrap();
+        config.events.webhook.unwrap().timeout
+    };
+    let least = format!("{smallest}[events]\nwebhook = \"http://127.0.0.1:9095/events\"\n");
+    assert_eq!(timeout(&shown), timeout(&least));
 }
 
 /// A TOML text without one table and those under it.

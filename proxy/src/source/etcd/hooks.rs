@@ -11,10 +11,9 @@ use serde_json::Value;
 
 use super::connect::{connect, within};
 use super::{EtcdError, config_prefix};
-use crate::admin::{StoreError, StoreFuture};
 use crate::config::Etcd;
 use crate::hooks::share::Share;
-use crate::hooks::{Deed, HookStore, Mark, Outcome};
+use crate::hooks::{Deed, Mark, Outcome};
 use crate::routing::BackendId;
 use crate::routing::document::ejection::written;
 use crate::routing::document::{Document, Key, RawDrain, RawEjection};
@@ -34,7 +33,11 @@ impl EtcdHooks {
         Self { config }
     }
 
-    async fn carry_out(&self, deed: &Deed) -> Result<Outcome, EtcdError> {
+    /// Does it, if what it was decided by still holds. Safe to repeat.
+    ///
+    /// # Errors
+    /// etcd can't be reached.
+    pub async fn carry_out(&self, deed: &Deed) -> Result<Outcome, EtcdError> {
         let mut client = connect(&self.config).await?;
         for _ in 0..TRIES {
             let done = match deed {
@@ -189,12 +192,6 @@ impl EtcdHooks {
 
     fn path(&self, key: impl std::fmt::Display) -> String {
         format!("{}{key}", config_prefix(&self.config))
-    }
-}
-
-impl HookStore for EtcdHooks {
-    fn carry_out(&self, deed: Deed) -> StoreFuture<'_, Outcome> {
-        Box::pin(async move { self.carry_out(&deed).await.map_err(|error| StoreError(error.to_string())) })
     }
 }
 
