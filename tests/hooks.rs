@@ -41,9 +41,7 @@ impl Theatre {
         until(&format!("{key} in force"), SOON, || {
             self.proxies.iter().all(|proxy| {
                 let view = proxy.admin_json("/documents").unwrap_or_default();
-                let listed =
-                    view["documents"].as_array().is_some_and(|all| all.iter().any(|one| one["key"] == *key));
-                listed
+                view["documents"].as_array().is_some_and(|all| all.iter().any(|one| one["key"] == *key))
             })
         })
     }

@@ -31,7 +31,7 @@ use crate::rollout::Progresses;
 use crate::worker::command::Command;
 use crate::worker::groups::claims::Inquiry;
 
-pub use backoff::Backoff;
+pub(crate) use backoff::Backoff;
 pub use claim::ClaimError;
 pub use fleet::FleetReader;
 pub use groups::GroupDocument;
