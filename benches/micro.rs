@@ -98,7 +98,8 @@ fn placement(criterion: &mut Criterion) {
     let candidate = |backend| Candidate {
         backend,
         weight: 100_000,
-        sessions: 10,
+        load: 10,
+        report: None,
         local: false,
         same_zone: false,
         logic: Logic::Unknown,

@@ -192,7 +192,7 @@ fn sessions_backends_and_routes_are_json_with_stable_fields() {
         ensure!(backend["links"][0]["instance"].as_str().is_some_and(|id| id.len() == 32), "{backend}");
         let routes = scene.admin("/routes")?;
         ensure!(
-            fields(&routes) == ["drains", "refused", "routes", "services", "table", "warnings"],
+            fields(&routes) == ["drains", "held", "refused", "routes", "services", "table", "warnings"],
             "{routes}"
         );
         let route = &routes["routes"][0];

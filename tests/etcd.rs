@@ -203,7 +203,7 @@ fn the_status_key_lives_as_long_as_its_proxy(binary: EtcdBinary) {
         fleet.put("routes/other", &json!({"listener": "elsewhere", "service": "arena"}))?;
         let status =
             fleet.status("p", "the last revision", |status| status["revision"].as_u64() > Some(written))?;
-        ensure!(status["id"] == "p" && status["schema"] == 1, "{status}");
+        ensure!(status["id"] == "p" && status["schema"] == 2, "{status}");
         fleet.status("p", "its sessions", |status| status["sessions"] == 20)?;
         let leases = fleet.etcd.etcdctl(&["lease", "list"])?;
         ensure!(leases.contains("found 1 leases"), "the key is under a lease: {leases}");

@@ -165,7 +165,9 @@ fn a_proxy_starts_from_the_table_on_disk_while_etcd_is_away(binary: EtcdBinary) 
 fn newest_table(tables: &Path) -> Option<u64> {
     let origins = std::fs::read_dir(tables).ok()?.flatten();
     let files = origins.flat_map(|origin| std::fs::read_dir(origin.path()).into_iter().flatten().flatten());
-    let newest = files.filter_map(|file| file.file_name().into_string().ok()).max()?;
+    let names = files.filter_map(|file| file.file_name().into_string().ok());
+    // One that is still being written has another name.
+    let newest = names.filter(|name| name.ends_with(".json")).max()?;
     newest.split('.').nth(1)?.parse().ok()
 }
 

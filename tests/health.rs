@@ -2,7 +2,7 @@
 //! others can take them; its live ones stay or move, as the service says.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -194,4 +194,30 @@ fn eject_and_uneject_reach_every_proxy_and_an_ejection_for_a_time_ends_by_itself
         wait_ejected(false)?;
         four_zeros(players).map(drop)
     });
+}
+
+#[test]
+fn a_backend_that_hangs_fails_its_check_over_the_link_and_passes_when_it_goes_on() {
+    // Its silence alone wouldn't be the end of the link for long.
+    let service = json!({
+        "health": {"check": {"kind": "link", "interval_ms": 100}},
+        "limits": {"liveness_ms": 60_000},
+    });
+    let mut scene = Script::new("link-check").service(service).open();
+    scene.wait("links for the checks", |scene| scene.metric("holdfast_links", "") == 2);
+    scene.wait("checks", |scene| scene.metric("holdfast_health_checks_total", "result=\"passed\"") >= 4);
+    let mut players = scene.players(10);
+    let kept = scene.sessions_on("b");
+    scene.arena("b").process().freeze().unwrap();
+    let address = scene.arena("b").address().to_owned();
+    assert!(TcpStream::connect(address).is_ok(), "it would pass tcp");
+    wait_unfit(&mut scene, "b", &json!("check"));
+    assert_eq!(scene.backend("b")["unfit"][0]["reason"], "no PONG on the link within 100 ms");
+    players.add(10, None).unwrap();
+    assert_eq!((scene.sessions_on("a"), scene.sessions_on("b")), (20 - kept, kept));
+    scene.arena("b").process().thaw().unwrap();
+    wait_unfit(&mut scene, "b", &Value::Null);
+    players.add(10, None).unwrap();
+    scene.wait("it takes players again", |scene| scene.sessions_on("b") > kept);
+    clean(players);
 }

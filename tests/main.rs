@@ -35,6 +35,10 @@ mod hooks;
 #[cfg(test)]
 mod invariants;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
+mod mirror;
+#[cfg(test)]
 mod rebalance;
 #[cfg(test)]
 mod registration;
@@ -46,9 +50,13 @@ mod rollout;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
+mod slips;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod table_writes;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]

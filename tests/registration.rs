@@ -117,6 +117,9 @@ fn a_backend_whose_host_dies_leaves_the_list_and_keeps_its_players(binary: EtcdB
         let arena = unlisted(stage, "1.4")?;
         let mut p = Proxy::start(stage, &sidecar("p", fleet.etcd.endpoint(), &arena))?;
         wait_for_key(&fleet, "the backend is registered", |_, lease| lease != 0)?;
+        // Somebody else stays listed, else the loss would be held; nobody is sent there.
+        fleet.put("backends/arena/b", &json!({"address": "127.0.0.1:9", "version": "1.4"}))?;
+        fleet.put("ejections/arena/b", &json!({}))?;
         let q = fleet.proxy(stage, "q")?;
         let players = Players::start(stage, &PlayersSpec::new([q.address()], 10))?;
         p.process().kill()?;

@@ -102,6 +102,7 @@ fn a_deleted_route_turns_new_players_away_and_lets_live_ones_go_on() {
     let mut scene = Script::new("reload").open();
     let players = scene.players(20);
     scene.applied(|scene| scene.documents.delete("routes/public").unwrap());
+    scene.accept("arena");
     assert!(is_turned_away(&scene));
     scene.wait("it is counted", |scene| scene.closed("no_route") == 1);
     assert_eq!(scene.metric("holdfast_sessions", ""), 20);
@@ -133,12 +134,19 @@ fn an_emptied_folder_of_documents_ends_no_session() {
     for key in ["routes/public", "backends/arena/a", "backends/arena/b", "services/arena"] {
         scene.documents.delete(key).unwrap();
     }
+    // The service's was the last to go.
+    scene.wait("it is held", |scene| {
+        scene.proxy.admin_json("/held").unwrap()["held"].to_string().contains("services/arena\"")
+    });
+    players.add(5, None).unwrap();
+    scene.wait("whoever comes plays, too", |scene| scene.metric("holdfast_sessions", "") == 25);
+    scene.accept("arena");
     scene.wait("nothing is listed", |scene| {
         ["a", "b"].iter().all(|arena| scene.backend(arena)["in_table"] == false)
     });
     let before = players.progress().unwrap().replied;
     players.wait_until("they play on", SOON, |progress| progress.replied > before + 200).unwrap();
-    assert_eq!(scene.metric("holdfast_sessions", ""), 20);
+    assert_eq!(scene.metric("holdfast_sessions", ""), 25);
     assert_eq!(moved(&clean(players), "emptied"), 0);
 }
 

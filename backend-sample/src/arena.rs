@@ -32,6 +32,9 @@ const CHANGED_SERVER: u8 = 3;
 pub struct Rules {
     /// Stands in every reply, as soon as the player's game knows it. The version has 64 bytes at most.
     pub tag: Tag,
+    /// The tag isn't this process's own: the player's game knows it from the start, and nobody can tell its arenas
+    /// apart by their answers.
+    pub shares_tag: bool,
     /// Size of a player's saved state.
     pub state_bytes: usize,
     /// The same for the first player alone.
@@ -69,7 +72,7 @@ impl Game for Arena {
         if self.rules.mishaps.refuses() {
             return Err(Refusal::for_now("told to refuse players (--refuse-attach, --fault)"));
         }
-        let hero = match opening {
+        let mut hero = match opening {
             Opening::State(bytes) | Opening::Recovered(bytes) => {
                 Hero::load(bytes).map_err(|bad| Refusal::for_good(bad.to_string()))?
             }
@@ -81,8 +84,12 @@ impl Game for Arena {
         let is_first = !self.has_first.swap(true, Ordering::Relaxed);
         let first_bytes = self.rules.first_state_bytes.filter(|_| is_first);
         let state_bytes = first_bytes.unwrap_or(self.rules.state_bytes);
-        let served_by = self.rules.served_by();
-        context.spawn(SERVED, async move { served_by });
+        if self.rules.shares_tag {
+            hero.served_by = self.rules.tag.clone();
+        } else {
+            let served_by = self.rules.served_by();
+            context.spawn(SERVED, async move { served_by });
+        }
         Ok(Player { rules: self.rules.clone(), hero, state_bytes, out: Vec::new() })
     }
 

@@ -7,6 +7,8 @@
 
 pub mod arena;
 pub mod battle;
+pub mod follow;
+pub mod fullness;
 pub mod hero;
 pub mod mishaps;
 pub mod players;

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// So often the file of faults is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+use crate::follow::follow;
+
 /// The exit code of a crash that was asked for.
 const CRASHED: i32 = 70;
 /// A fault that lasts longer is a slip of the pen.
@@ -101,31 +101,10 @@ impl Mishaps {
     /// The system has no thread for it.
     pub fn follow(&self, file: PathBuf) -> std::io::Result<()> {
         let mishaps = self.clone();
-        let mut seen = String::new();
-        let mut look = move || {
-            if let Ok(text) = std::fs::read_to_string(&file)
-                && text != seen
-            {
-                match text.parse() {
-                    Ok(chances) => mishaps.set(chances),
-                    Err(bad) => tracing::error!(file = %file.display(), %bad, "faults stay as they are"),
-                }
-                seen = text;
-            }
-        };
-        // What stands there at the start holds for the first player, too.
-        look();
-        let go_on = move || {
-            loop {
-                std::thread::sleep(LOOK_EVERY);
-                look();
-            }
-        };
-        std::thread::Builder::new().name("faults".to_owned()).spawn(go_on).map(drop)
+        follow(file, move |chances| mishaps.set(chances))
     }
 
     fn set(&self, chances: Chances) {
-        tracing::info!(?chances, "faults");
         *self.0.chances.write().unwrap_or_else(PoisonError::into_inner) = chances;
     }
 

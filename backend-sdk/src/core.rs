@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use holdfast_protocol::codec::capability;
-use holdfast_protocol::message::{AttachmentEntry, AttachmentsBuf, Drain, Hello, Subject, Welcome};
+use holdfast_protocol::message::{AttachmentEntry, AttachmentsBuf, Drain, Hello, Pong, Subject, Welcome};
 use holdfast_protocol::{Message, PROTOCOL_VERSION};
 
 pub(crate) use self::attachment::caught;
@@ -47,6 +47,7 @@ pub use self::jobs::{JobId, JobOrder};
 #[cfg(feature = "plain")]
 pub(crate) use self::schedule::{Schedule, Timers};
 use crate::game::{Game, Tag};
+use crate::load::Told;
 use crate::population::{PeerName, Population};
 use crate::settings::Settings;
 
@@ -127,6 +128,9 @@ impl<G: Game> Peer<G> {
         self.desk.link = Some(Link { generation: hello.generation, max_frame_bytes, capabilities });
         self.welcome(hello.generation, capabilities);
         self.say_drain();
+        if self.desk.settings.load.told() != Told::default() {
+            self.say_load();
+        }
         Ok(())
     }
 
@@ -199,6 +203,17 @@ impl<G: Game> Peer<G> {
         let deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
         let reason = "the backend was told to end";
         self.desk.say(&Message::Drain(Drain { deadline_ms, returns: order.returns, reason }));
+    }
+
+    /// Tells how full the process is, though nobody has asked.
+    pub fn say_load(&mut self) {
+        self.say_pong(0);
+    }
+
+    fn say_pong(&mut self, nonce: u64) {
+        let Told { capacity, load_permille } = self.desk.settings.load.told();
+        let attachments = self.population.get();
+        self.desk.say(&Message::Pong(Pong { nonce, attachments, capacity, load_permille }));
     }
 
     /// Asks for a sign of life.

@@ -154,6 +154,11 @@
 //! comes with an older [`Context::epoch`]. Async work goes through [`Context::spawn`]; handlers never block, for the
 //! sessions of a proxy's worker share one task.
 //!
+//! # Capacity and load
+//!
+//! [`Builder::capacity`] tells the proxies how many sessions the process is to have, and [`Load`], while it runs, how full
+//! it is. They choose by it where new players go. Without either, they go by the numbers of sessions.
+//!
 //! # Costs and bounds
 //!
 //! | what | bound, by default | beyond it |
@@ -185,6 +190,7 @@ mod context;
 pub mod core;
 mod game;
 mod group;
+mod load;
 #[cfg(feature = "plain")]
 mod plain;
 mod population;
@@ -200,6 +206,7 @@ pub use context::Context;
 pub use game::{Game, Opening, Refusal, Session, Tag};
 pub use group::{Group, GroupContext, Newcomer};
 pub use holdfast_protocol::{Epoch, GroupId, SessionId, TraceContext};
+pub use load::Load;
 #[doc(hidden)]
 pub use population::Population;
 pub use server::{Builder, Handle, ServeError, Server};

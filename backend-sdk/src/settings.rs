@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use holdfast_protocol::InstanceId;
 
+use crate::load::Load;
+
 /// A server's settings. The defaults fit a game with small frames.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -49,6 +51,8 @@ pub struct Settings {
     pub drain_deadline: Duration,
     /// Whether the process comes back under the same name.
     pub returns: bool,
+    /// What the proxies are told of capacity and load; may change at any time.
+    pub load: Load,
 }
 
 impl Default for Settings {
@@ -75,6 +79,7 @@ impl Default for Settings {
             hello_deadline: Duration::from_secs(5),
             drain_deadline: Duration::from_secs(30),
             returns: true,
+            load: Load::default(),
         }
     }
 }

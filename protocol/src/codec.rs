@@ -26,6 +26,9 @@ pub const PROTOCOL_VERSION: u16 = 1;
 /// First 8 bytes of the fixed part of HELLO and WELCOME.
 pub const MAGIC: [u8; 8] = *b"HOLDFAST";
 
+/// PONG's `load_permille` of who tells none.
+const NOT_TOLD: u16 = u16::MAX;
+
 /// Length of a message's header.
 pub const HEADER_BYTES: usize = 8;
 

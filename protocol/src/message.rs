@@ -2,6 +2,8 @@
 //!
 //! Decoded messages borrow from the bytes they were read from: nothing is copied.
 
+use std::num::NonZeroU32;
+
 use crate::ids::{Epoch, GroupId, InstanceId, Seq, SessionId};
 use crate::trace::TraceContext;
 
@@ -411,6 +413,11 @@ pub struct Pong {
     pub nonce: u64,
     /// Attachments over all of the backend's links.
     pub attachments: u32,
+    /// Attachments that the backend is to have at most, if it tells.
+    pub capacity: Option<NonZeroU32>,
+    /// How full the backend is, in thousandths, if it tells: at 1,000 it is full, above it is overloaded. 65,534 at
+    /// most.
+    pub load_permille: Option<u16>,
 }
 
 /// A rule was broken.

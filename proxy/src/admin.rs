@@ -17,6 +17,7 @@ mod server;
 mod state;
 mod tables;
 pub mod view;
+mod writes;
 
 pub use address::{Address, AddressError};
 pub use drains::{
@@ -26,6 +27,7 @@ pub use hooks::{HookDesk, HookOrders, HookStore};
 pub use route::Surface;
 pub use server::{BindError, Listener, serve};
 pub use state::{AdminState, ListenerInfo, control_view};
+pub use writes::{ProxyWord, TableStore, TableWriter};
 
 #[cfg(test)]
 pub(crate) mod tests;

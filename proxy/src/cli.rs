@@ -25,7 +25,8 @@ Exit codes:
   1  failed or refused; the reason is on stderr
   2  wrong usage
   3  the proxy can't be reached
-  4  a deadline passed before the end (drain --wait)";
+  4  a deadline passed before the end (drain --wait)
+  5  --dry-run: something would change (table put, delete, apply, rollback)";
 
 const WAIT_CODES: &str = "\
 Exit codes:
@@ -164,7 +165,10 @@ Examples:
 Examples:
   holdfast table list
   holdfast table history
-  holdfast table diff 41                        from table 41 to now"
+  holdfast table diff 41                        from table 41 to now
+  holdfast table apply routing/ --dry-run       what a folder would change
+  holdfast table rollback 41
+  holdfast table held                           what waits for a yes"
     )]
     Table(table::TableCommand),
     #[command(
@@ -280,6 +284,7 @@ pub enum Exit {
     Usage = 2,
     Unreachable = 3,
     Deadline = 4,
+    WouldChange = 5,
 }
 
 impl From<Exit> for ExitCode {

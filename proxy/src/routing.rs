@@ -5,8 +5,11 @@ pub mod compile;
 pub mod diff;
 pub mod document;
 pub mod documents;
+pub mod edit;
 pub mod fitness;
 pub mod pick;
+pub mod plan;
+pub mod slips;
 pub mod table;
 
 pub use compile::{Compiled, Refusal, Warning, compile};

@@ -8,6 +8,7 @@ mod listeners;
 mod numbers;
 mod registration;
 mod reload;
+mod table_store;
 mod workers;
 
 use std::path::Path;
@@ -28,6 +29,7 @@ use crate::health::{Health, Monitor};
 use crate::hooks;
 use crate::source::etcd::{self, Affairs, BackendRegistrar, Proxy, RegistrarHandle};
 use crate::source::history::History;
+use crate::source::memory::MemoryFile;
 use crate::source::{Identity, Origin, Publisher, Source, files};
 use crate::telemetry::export::{Export, ExportSettings};
 use crate::telemetry::logs;
@@ -249,6 +251,7 @@ fn admin_state(
             counts: hooks,
             events: news.events.clone(),
         },
+        tables: table_store::of(&config.source),
         history: history(config),
         registration,
         listeners_bound: false.into(),
@@ -279,11 +282,15 @@ async fn start_servers(
 
 /// The tables that this proxy had from its source, on disk.
 fn history(config: &Config) -> History {
-    let origin = match &config.source {
+    History::new(&config.proxy.data_dir, origin(config))
+}
+
+/// What tells this proxy's source from others that it may have had.
+fn origin(config: &Config) -> String {
+    match &config.source {
         SourceConfig::Etcd(etcd) => format!("etcd:{}", etcd.root),
         SourceConfig::Files { path } => format!("files:{}", path.display()),
-    };
-    History::new(&config.proxy.data_dir, origin)
+    }
 }
 
 async fn follow_documents(
@@ -296,10 +303,12 @@ async fn follow_documents(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let history = history(config);
+    let memory = MemoryFile::new(&config.proxy.data_dir, &origin(config));
     let latest = history.latest();
     if let Some(latest) = &latest {
-        publisher.start_from(latest);
+        publisher.start_from(latest, memory.read());
     }
+    tasks.spawn(memory.keep(publisher.memories(), shutdown.clone()));
     tasks.spawn(history.keep(latest, publisher.snapshots(), shutdown.clone()));
     match &config.source {
         SourceConfig::Files { path } => {

@@ -7,7 +7,9 @@ pub mod etcd;
 pub mod files;
 pub mod history;
 pub mod identity;
+pub mod memory;
 pub mod published;
+pub mod write;
 
 pub use identity::Identity;
 pub use published::{Origin, Published, Publisher, Source};

@@ -7,6 +7,7 @@
 
 pub mod accept;
 mod breaker;
+mod check;
 mod client;
 mod clock;
 pub mod command;
@@ -20,6 +21,7 @@ mod hub;
 mod link;
 mod link_io;
 mod link_life;
+mod mirror;
 mod placing;
 mod pressure;
 mod rebalance;
@@ -29,6 +31,7 @@ mod stream;
 pub mod tally;
 #[cfg(test)]
 mod tests;
+mod told;
 mod trace;
 mod unfit;
 mod views;
@@ -49,7 +52,7 @@ use crate::events::Notices;
 use crate::rollout::Progresses;
 use crate::routing::{BackendAddress, BackendId, Service, Table};
 use crate::session::{LinkId, Session};
-use crate::telemetry::counters::Counters;
+use crate::telemetry::counters::{CloseReason, Counters};
 use crate::telemetry::tracer::Tracer;
 use command::Command;
 use fx::Fx;
@@ -239,7 +242,7 @@ impl Worker {
             slot.session.rest();
         }
         self.hub.settle_recovery(&slot.session, key, &mut slot.seat);
-        self.hub.parked_anew |= account(&slot.session, &mut slot.seat, &mut self.hub);
+        self.hub.parked_anew |= account(key, &slot.session, &mut slot.seat, &mut self.hub);
         if slot.seat.returning && !slot.session.is_attaching() {
             slot.seat.returning = false;
             self.hub.returning_in_flight = self.hub.returning_in_flight.saturating_sub(1);
@@ -250,6 +253,7 @@ impl Worker {
 
     /// After every turn: sessions that ended leave their places, new links get their tasks, the clock is set.
     fn after_turn(&mut self) {
+        self.give_up_mirrors();
         self.keep_below_the_bound();
         self.do_requests();
         while let Some(key) = self.hub.ended.pop() {
@@ -270,6 +274,7 @@ impl Worker {
 
     fn remove(&mut self, key: SessionKey) {
         self.unclog(key);
+        self.mirror_leaves(key, CloseReason::ClientClose);
         let Some(mut slot) = self.take_slot(key) else { return };
         if let Some(stream) = slot.seat.stream.take() {
             // What was delivered before the end still goes out.
@@ -294,6 +299,10 @@ impl Worker {
             return Some(slot);
         }
         self.by_id.remove(&slot.session.id());
+        if slot.seat.is_mirror {
+            self.hub.forget_mirror(key);
+            return Some(slot);
+        }
         self.hub.counters.sessions.sub(1);
         if let Some(population) = self.hub.population.get_mut(&slot.session.service().name) {
             *population -= 1;
@@ -329,9 +338,13 @@ impl Worker {
 }
 
 /// Keeps the worker's gauges in step with one session. `true`: it has just been parked.
-fn account(session: &Session, seat: &mut Seat, hub: &mut Hub) -> bool {
+fn account(key: SessionKey, session: &Session, seat: &mut Seat, hub: &mut Hub) -> bool {
     hub.account_session(session, seat);
     hub.account_load(session, seat);
+    if seat.is_mirror {
+        hub.account_mirror(key, session, seat);
+        return false;
+    }
     let counters = &hub.counters;
     let parked = matches!(session.phase(), crate::session::Phase::Parked);
     let changed = parked != std::mem::replace(&mut seat.parked, parked);

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -27,6 +27,8 @@ pub struct ArenaSpec {
     pub flags: Vec<String>,
     /// What goes wrong by chance from the start; `None`: nothing, and that can't be changed later.
     pub faults: Option<String>,
+    /// What it tells of its capacity and load; `None`: nothing, and that can't be changed later.
+    pub tells: Option<String>,
 }
 
 impl ArenaSpec {
@@ -38,6 +40,7 @@ impl ArenaSpec {
             plain: false,
             flags: Vec::new(),
             faults: None,
+            tells: None,
         }
     }
 
@@ -67,6 +70,12 @@ impl ArenaSpec {
     pub fn faults(self, faults: &str) -> Self {
         Self { faults: Some(faults.to_owned()), ..self }
     }
+
+    /// `capacity=800,load=250`, or `none`; [`Arena::tell`] changes it.
+    #[must_use]
+    pub fn tells(self, fullness: &str) -> Self {
+        Self { tells: Some(fullness.to_owned()), ..self }
+    }
 }
 
 pub struct Arena {
@@ -76,6 +85,7 @@ pub struct Arena {
     plain: Option<SocketAddr>,
     /// Where its faults stand, if they may change.
     fault_file: PathBuf,
+    tell_file: PathBuf,
 }
 
 impl Arena {
@@ -105,8 +115,13 @@ impl Arena {
             arguments.extend(["--fault-file".into(), fault_file.clone().into()]);
             std::fs::write(&fault_file, faults)?;
         }
+        let tell_file = stage.path().join(format!("{name}.tells"));
+        if let Some(tells) = &spec.tells {
+            arguments.extend(["--tell-file".into(), tell_file.clone().into()]);
+            std::fs::write(&tell_file, tells)?;
+        }
         let process = Process::new(stage, &name, sample_binary("arena")?, arguments);
-        Ok(Self { spec, process, link, plain, fault_file })
+        Ok(Self { spec, process, link, plain, fault_file, tell_file })
     }
 
     /// After its end: on the same addresses. Ready when it returns.
@@ -121,10 +136,13 @@ impl Arena {
     /// What goes wrong from here on (a moment later): as [`ArenaSpec::faults`], which must have been called.
     pub fn set_faults(&self, faults: &str) -> Result<()> {
         ensure!(self.spec.faults.is_some(), "{}: its faults can't be changed", self.spec.name);
-        // All at once, so that no half of them is read.
-        let written = self.fault_file.with_extension("new");
-        std::fs::write(&written, faults)?;
-        Ok(std::fs::rename(written, &self.fault_file)?)
+        replace(&self.fault_file, faults)
+    }
+
+    /// What it tells from here on (a moment later): as [`ArenaSpec::tells`], which must have been called.
+    pub fn tell(&self, fullness: &str) -> Result<()> {
+        ensure!(self.spec.tells.is_some(), "{}: what it tells can't be changed", self.spec.name);
+        replace(&self.tell_file, fullness)
     }
 
     pub fn name(&self) -> &str {
@@ -157,6 +175,13 @@ impl Arena {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+/// All at once, so that no half of it is read.
+fn replace(file: &Path, text: &str) -> Result<()> {
+    let written = file.with_extension("new");
+    std::fs::write(&written, text)?;
+    Ok(std::fs::rename(written, file)?)
 }
 
 fn connects(address: &str) -> bool {

@@ -271,7 +271,12 @@ impl Peer {
             }
             Message::Ping(ping) => {
                 let attachments = self.talks.len() as u32;
-                self.send(&Message::Pong(Pong { nonce: ping.nonce, attachments }));
+                self.send(&Message::Pong(Pong {
+                    nonce: ping.nonce,
+                    attachments,
+                    capacity: None,
+                    load_permille: None,
+                }));
             }
             Message::Start(_) => self.tell(Heard::Start),
             Message::Freeze(freeze) => {

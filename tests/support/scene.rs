@@ -179,8 +179,23 @@ impl Scene {
         });
     }
 
+    /// Takes it off the list. It was the only one, so that this is held until it is accepted.
     pub fn dismiss(&self, name: &str) {
         self.applied(|scene| scene.documents.delete(&format!("backends/odd/{name}")).unwrap());
+        self.accept("odd");
+    }
+
+    /// Says yes to what is held of a service, in the way that `holdfast table accept` tells of.
+    pub fn accept(&self, service: &str) {
+        let mut accept = None;
+        until("something is held", SOON, || {
+            let held = self.proxy.admin_json("/held").unwrap_or_default();
+            accept = held["accepts"].get(service).cloned();
+            accept.is_some()
+        })
+        .unwrap();
+        let accept = accept.unwrap_or_default();
+        self.applied(|scene| scene.documents.put(&format!("accepts/{service}"), &accept).unwrap());
     }
 
     /// Somebody on listener `odd`.

@@ -11,6 +11,7 @@ fn arena() -> Arena {
     static RUNS: AtomicU64 = AtomicU64::new(1);
     let instance = RUNS.fetch_add(1, Ordering::Relaxed);
     Arena::new(Rules {
+        shares_tag: false,
         tag: Tag { instance, version: "1.4".into() },
         state_bytes: 256,
         first_state_bytes: None,

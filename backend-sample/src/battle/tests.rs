@@ -11,7 +11,15 @@ const BOB: SessionId = SessionId([2; 16]);
 fn empty(faults: Faults) -> Battle {
     let tag = Tag { instance: 7, version: "1.4".into() };
     let mishaps = Mishaps::default();
-    let rules = Rules { tag, state_bytes: 300, first_state_bytes: None, tick: None, faults, mishaps };
+    let rules = Rules {
+        tag,
+        shares_tag: false,
+        state_bytes: 300,
+        first_state_bytes: None,
+        tick: None,
+        faults,
+        mishaps,
+    };
     Battle {
         rules: Arc::new(rules),
         world: World::default(),

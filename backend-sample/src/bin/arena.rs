@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Parser;
-use holdfast_backend::Server;
+use holdfast_backend::{Load, Server};
 use holdfast_sample::arena::{Arena, Faults, Rules};
+use holdfast_sample::follow::follow;
+use holdfast_sample::fullness::Fullness;
 use holdfast_sample::hero::MAX_VERSION_BYTES;
 use holdfast_sample::mishaps::{Chances, Mishaps};
 use holdfast_sample::wire::Tag;
@@ -30,6 +32,9 @@ struct Arguments {
     /// Name in logs and traces
     #[arg(long, default_value = "arena")]
     name: String,
+    /// The run's number in every reply; the same for arenas that are to answer alike [default: its own]
+    #[arg(long, value_name = "N")]
+    instance: Option<u64>,
     /// The format of saved states that it claims to write
     #[arg(long, value_name = "NAME", default_value = "arena-1")]
     writes_format: String,
@@ -63,6 +68,12 @@ struct Arguments {
     /// Chooses what happens by chance
     #[arg(long, value_name = "N", default_value_t = 1)]
     fault_seed: u64,
+    /// What proxies are told: capacity=800,load=250 (sessions, thousandths)
+    #[arg(long, value_name = "LIST", default_value = "none")]
+    tell: Fullness,
+    /// The same, from a file that may change while the game runs
+    #[arg(long, value_name = "FILE")]
+    tell_file: Option<PathBuf>,
     /// Fault: refuse every player
     #[arg(long)]
     refuse_attach: bool,
@@ -94,7 +105,11 @@ impl Arguments {
             "--first-state-bytes: expected at most {MAX_STATE_BYTES}"
         );
         Ok(Rules {
-            tag: Tag { instance: fastrand::u64(1..), version: self.version.clone() },
+            tag: Tag {
+                instance: self.instance.unwrap_or_else(|| fastrand::u64(1..)),
+                version: self.version.clone(),
+            },
+            shares_tag: self.instance.is_some(),
             state_bytes: self.state_bytes,
             first_state_bytes: self.first_state_bytes,
             tick: (self.tick_ms > 0).then(|| Duration::from_millis(u64::from(self.tick_ms))),
@@ -122,13 +137,20 @@ impl Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let _telemetry = holdfast_backend::telemetry::init(&arguments.name);
+    let load = Load::default();
+    arguments.tell.tell(&load);
+    if let Some(file) = &arguments.tell_file {
+        let load = load.clone();
+        follow(file.clone(), move |fullness: Fullness| fullness.tell(&load))?;
+    }
     let mut server = Server::builder(Arena::new(arguments.rules()?))
         .name(&arguments.name)
         .version(&arguments.version)
         .state_format(&arguments.writes_format)
         .drain_deadline(Duration::from_secs(arguments.drain_deadline_s))
         .returns(!arguments.gone_for_good)
-        .groups(true);
+        .groups(true)
+        .load(&load);
     if arguments.deltas {
         server = server.deltas();
     }

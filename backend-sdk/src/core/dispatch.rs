@@ -5,7 +5,7 @@
 
 use holdfast_protocol::codec::capability::CHECKPOINTS;
 use holdfast_protocol::message::{
-    AttachmentPhase, Checkpoint, FaultScope, Pong, Refused, Rule, State, Subject, Thaw,
+    AttachmentPhase, Checkpoint, FaultScope, Refused, Rule, State, Subject, Thaw,
 };
 use holdfast_protocol::{Epoch, Message};
 
@@ -53,10 +53,7 @@ impl<G: Game> Peer<G> {
                     attachment.close(desk, close)
                 });
             }
-            Message::Ping(ping) => {
-                let pong = Pong { nonce: ping.nonce, attachments: self.population.get() };
-                self.desk.say(&Message::Pong(pong));
-            }
+            Message::Ping(ping) => self.say_pong(ping.nonce),
             // Life, and nothing more.
             Message::Pong(_) => {}
             Message::Fault(fault) => return self.fault(fault),

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::stream::Listener;
 use super::{Handle, ServeError, Server};
 use crate::game::Game;
+use crate::load::Load;
 use crate::population::Population;
 use crate::settings::Settings;
 
@@ -111,6 +112,22 @@ impl<G: Game> Builder<G> {
     #[must_use]
     pub fn returns(mut self, returns: bool) -> Self {
         self.settings.returns = returns;
+        self
+    }
+
+    /// Sessions (and groups) that this server is to have at most, over all proxies: at it, they send new ones elsewhere.
+    /// Default: no bound. The same as [`Load::set_capacity`], which changes it later.
+    #[must_use]
+    pub fn capacity(self, sessions: u32) -> Self {
+        self.settings.load.set_capacity(sessions);
+        self
+    }
+
+    /// What tells the proxies of this server's capacity and load while it runs: keep a clone of it. Default: neither is
+    /// told. A capacity that was set before on the builder is forgotten.
+    #[must_use]
+    pub fn load(mut self, load: &Load) -> Self {
+        self.settings.load = load.clone();
         self
     }
 

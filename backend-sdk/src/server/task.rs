@@ -13,12 +13,15 @@ use super::peers::{NewLink, PeerId, Shared};
 use super::work::Workers;
 use crate::core::{DrainOrder, JobId, Now, Peer};
 use crate::game::Game;
+use crate::load::Told;
 
 /// A proxy's liveness deadline may be shorter; a busy machine needs this much.
 const MIN_LIVENESS: Duration = Duration::from_millis(500);
 /// Handlers run this long at most (and the last one to its end) before what they sent is written: a game that is slow
 /// for a batch of input still shows that it is alive.
 const TURN: Duration = Duration::from_millis(5);
+/// A proxy hears of changes of the load this far apart at least.
+const LOAD_REST: Duration = Duration::from_millis(250);
 /// With nothing due, the task looks around this often.
 const IDLE_TICK: Duration = Duration::from_secs(60);
 
@@ -29,6 +32,9 @@ pub(super) struct PeerTask<G: Game> {
     link: Option<LiveLink>,
     links: mpsc::Receiver<NewLink>,
     drain: watch::Receiver<Option<DrainOrder>>,
+    load: watch::Receiver<Told>,
+    /// Until then the proxy isn't told of the load anew.
+    load_rests_until: Instant,
     workers: Workers,
     sleep: Pin<Box<Sleep>>,
 }
@@ -62,6 +68,7 @@ enum Event {
     Work(JobId, Option<Vec<u8>>),
     Link(NewLink),
     Drain,
+    Load,
     Stop,
 }
 
@@ -72,8 +79,18 @@ impl<G: Game> PeerTask<G> {
         let mut drain = shared.drain.clone();
         // An order given before counts as news.
         drain.mark_changed();
-        let sleep = Box::pin(tokio::time::sleep(IDLE_TICK));
-        Self { id, shared, peer, link: None, links, drain, workers: Workers::default(), sleep }
+        Self {
+            id,
+            peer,
+            link: None,
+            links,
+            drain,
+            load: shared.settings.load.changes(),
+            load_rests_until: Instant::now(),
+            workers: Workers::default(),
+            sleep: Box::pin(tokio::time::sleep(IDLE_TICK)),
+            shared,
+        }
     }
 
     /// Serves until the peer has neither link nor sessions, or the server stops.
@@ -91,6 +108,11 @@ impl<G: Game> PeerTask<G> {
                 Event::Drain => {
                     let order = *self.drain.borrow_and_update();
                     order.into_iter().for_each(|order| self.peer.drain(order, Now::real()));
+                }
+                Event::Load => {
+                    self.load.mark_unchanged();
+                    self.load_rests_until = Instant::now() + LOAD_REST;
+                    self.peer.say_load();
                 }
                 Event::Stop => break,
             }
@@ -110,6 +132,7 @@ impl<G: Game> PeerTask<G> {
         let more = self.peer.has_more() && self.link.as_ref().is_some_and(|live| live.link.is_written());
         let link = self.link.as_ref();
         let unread = link.is_some_and(|live| live.unread);
+        let may_tell_load = link.is_some() && self.load_rests_until <= Instant::now();
         tokio::select! {
             ready = ready(link), if link.is_some() && !unread => Event::Ready(ready),
             () = tokio::task::yield_now(), if unread => Event::Unread,
@@ -118,6 +141,7 @@ impl<G: Game> PeerTask<G> {
             (job, result) = self.workers.next(), if !self.workers.is_empty() => Event::Work(job, result),
             Some(link) = self.links.recv() => Event::Link(link),
             Ok(()) = self.drain.changed() => Event::Drain,
+            Ok(()) = self.load.changed(), if may_tell_load => Event::Load,
             () = self.shared.stop.cancelled() => Event::Stop,
         }
     }
@@ -125,7 +149,8 @@ impl<G: Game> PeerTask<G> {
     /// An alarm that comes too early does no harm, so it is only ever put forward.
     fn set_alarm(&mut self) {
         let silent_at = self.link.as_ref().map(|live| live.ping_at().min(live.lost_at()));
-        let due = [self.peer.next_due(), silent_at].into_iter().flatten().min();
+        let load_may_be_told = Some(self.load_rests_until).filter(|until| *until > Instant::now());
+        let due = [self.peer.next_due(), silent_at, load_may_be_told].into_iter().flatten().min();
         let due = due.map_or_else(|| tokio::time::Instant::now() + IDLE_TICK, tokio::time::Instant::from_std);
         if due < self.sleep.deadline() || self.sleep.is_elapsed() {
             self.sleep.as_mut().reset(due);

@@ -4,9 +4,10 @@
 
 mod support;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use holdfast_backend::{ServeError, Server};
+use holdfast_backend::{Load, ServeError, Server};
 use holdfast_protocol::Message;
 use holdfast_protocol::message::{AttachMode, Rule};
 
@@ -225,4 +226,45 @@ async fn a_silent_proxy_is_asked_for_a_sign_of_life_and_then_its_link_is_closed(
     assert!(matches!(proxy.next().await, Message::Ping(_)));
     let closed = async { while !proxy.is_closed().await {} };
     tokio::time::timeout(DEADLINE, closed).await.expect("the link is closed");
+}
+
+#[tokio::test]
+async fn a_load_that_changes_all_the_time_is_told_four_times_a_second_at_most() {
+    let load = Load::default();
+    let server = Server::builder(Counting).listen("127.0.0.1:0").signals(false).load(&load).capacity(8);
+    let server = server.bind().await.unwrap();
+    let (address, handle) = (server.link_addresses()[0].to_string(), server.handle());
+    let served = tokio::spawn(server.serve());
+    let mut proxy = Proxy::connect(&address).await;
+    proxy.greet(1).await;
+    assert_eq!(told(&mut proxy).await, (Some(8), None), "what was known is told at once");
+    let changing = tokio::spawn({
+        let load = load.clone();
+        async move {
+            for permille in 0.. {
+                load.set_permille(permille % 1000);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    let begun = std::time::Instant::now();
+    for _ in 0..5 {
+        told(&mut proxy).await;
+    }
+    let took = begun.elapsed();
+    // The first may come at once, and each of the others a quarter of a second later.
+    assert!(took >= Duration::from_millis(4 * 250 - 50), "five in {took:?}");
+    changing.abort();
+    assert!(changing.await.is_err_and(|end| end.is_cancelled()));
+    load.set(0.5);
+    while told(&mut proxy).await != (Some(8), Some(500)) {}
+    handle.stop();
+    served.await.unwrap().unwrap();
+}
+
+/// What the next PONG that nobody asked for tells.
+async fn told(proxy: &mut Proxy) -> (Option<u32>, Option<u16>) {
+    let Message::Pong(pong) = proxy.next().await else { panic!("expected PONG") };
+    assert_eq!(pong.nonce, 0);
+    (pong.capacity.map(NonZeroU32::get), pong.load_permille)
 }

@@ -150,7 +150,9 @@ pub fn markdown() -> String {
         }
         text.push_str("| offset | size | field | form | says |\n|---|---|---|---|---|\n");
         text.push_str(&rows(&layout));
-        let _ = writeln!(text, "\nFixed length {}.\n", of.fixed_bytes());
+        let (fixed, least) = (of.fixed_bytes(), of.least_fixed_bytes());
+        let from = if least < fixed { format!("; read from {least} on") } else { String::new() };
+        let _ = writeln!(text, "\nFixed length {fixed}{from}.\n");
     }
     text
 }

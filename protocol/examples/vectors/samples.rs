@@ -1,5 +1,7 @@
 //! Valid messages of every type, and what can be wrong with each.
 
+use std::num::NonZeroU32;
+
 use holdfast_protocol::message::*;
 use holdfast_protocol::{Epoch, GroupId, HEADER_BYTES, InstanceId, Seq, SessionId, TraceContext, encode};
 use serde_json::{Value, json};
@@ -32,6 +34,7 @@ pub fn vectors(of: MessageType) -> Value {
         all.push(json!({"name": "last byte still to come", "hex": hex(cut), "incomplete": true}));
     }
     all.push(grown(&valid[0]));
+    all.extend(ungrown(of, valid.last().expect("a message")));
     let broken = invalid(of, first).into_iter();
     all.extend(broken.map(|(name, bytes, error)| json!({"name": name, "hex": hex(&bytes), "error": error})));
     Value::Array(all)
@@ -74,6 +77,22 @@ fn grown((_, bytes, view): &(&'static str, Vec<u8>, Value)) -> Value {
     })
 }
 
+/// The message from before its type got its later fields, of a sender who told nothing by them.
+fn ungrown(of: MessageType, (_, bytes, view): &Sample) -> Option<Value> {
+    let least = of.least_fixed_bytes();
+    let later = HEADER_BYTES + least..HEADER_BYTES + of.fixed_bytes();
+    let mut shorter = bytes.clone();
+    shorter.drain(later.clone());
+    shorter[6..8].copy_from_slice(&(least as u16).to_le_bytes());
+    patch_length(&mut shorter);
+    (!later.is_empty()).then(|| {
+        json!({
+            "name": "without the fields that came later", "hex": hex(&shorter), "message": view,
+            "canonical": false,
+        })
+    })
+}
+
 fn patch_length(bytes: &mut [u8]) {
     let length = u32::try_from(bytes.len() - HEADER_BYTES).expect("short");
     bytes[..4].copy_from_slice(&length.to_le_bytes());
@@ -81,7 +100,7 @@ fn patch_length(bytes: &mut [u8]) {
 
 fn invalid(of: MessageType, bytes: &[u8]) -> Vec<(String, Vec<u8>, &'static str)> {
     let layout = layout(of);
-    let fixed = of.fixed_bytes() as u16;
+    let fixed = of.least_fixed_bytes() as u16;
     let with = |at: usize, new: &[u8]| {
         let mut bytes = bytes.to_vec();
         bytes[at..at + new.len()].copy_from_slice(new);
@@ -380,8 +399,17 @@ fn of_link(of: MessageType) -> Vec<(&'static str, Message<'static>)> {
         MessageType::Undrain => vec![("no fields", Message::Undrain)],
         MessageType::Ping => vec![("nonce", Message::Ping(Ping { nonce: 0x0102_0304_0506_0708 }))],
         _ => {
-            let pong = Pong { nonce: 0x0102_0304_0506_0708, attachments: 200 };
-            vec![("200 attachments", Message::Pong(pong))]
+            let pong = Pong {
+                nonce: 0x0102_0304_0506_0708,
+                attachments: 200,
+                capacity: NonZeroU32::new(800),
+                load_permille: Some(250),
+            };
+            let silent = Pong { capacity: None, load_permille: None, ..pong };
+            vec![
+                ("200 attachments, a quarter full", Message::Pong(pong)),
+                ("neither capacity nor load told", Message::Pong(silent)),
+            ]
         }
     }
 }

@@ -242,8 +242,10 @@ fn short(of: MessageType) -> (Vec<Flag>, Vec<Field>) {
         MessageType::Pong => (
             vec![],
             vec![
-                field("nonce", U64, "the PING's"),
+                field("nonce", U64, "the PING's; 0: nobody asked"),
                 field("attachments", U32, "backend: attachments over all its links; proxy: 0"),
+                field("capacity", U32, "attachments that it is to have at most; 0: not told"),
+                field("load_permille", U16, "how full it is, 1000: full, above: overloaded; 65535: not told"),
             ],
         ),
         MessageType::Fault => (

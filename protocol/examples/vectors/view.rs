@@ -1,6 +1,8 @@
 //! A message as JSON: ids and bytes in hexadecimal, 64-bit numbers as decimal strings (some languages' JSON numbers
 //! hold 53 bits), a trace as a `traceparent`.
 
+use std::num::NonZeroU32;
+
 use holdfast_protocol::message::*;
 use holdfast_protocol::{Epoch, GroupId, Seq, SessionId};
 use serde_json::{Map, Value, json};
@@ -138,7 +140,12 @@ fn of_link(message: &Message<'_>) -> Value {
             json!({"deadline_ms": m.deadline_ms, "returns": m.returns, "reason": m.reason})
         }
         Message::Ping(m) => json!({"nonce": big(m.nonce)}),
-        Message::Pong(m) => json!({"nonce": big(m.nonce), "attachments": m.attachments}),
+        Message::Pong(m) => json!({
+            "nonce": big(m.nonce),
+            "attachments": m.attachments,
+            "capacity": m.capacity.map_or(0, NonZeroU32::get),
+            "load_permille": m.load_permille.unwrap_or(u16::MAX),
+        }),
         _ => Value::Null,
     }
 }

@@ -34,8 +34,8 @@ impl Header {
         if length > max_bytes {
             return Err(DecodeError::TooLarge { message, length, max: max_bytes });
         }
-        if fixed < message.fixed_bytes() {
-            let expected = message.fixed_bytes();
+        if fixed < message.least_fixed_bytes() {
+            let expected = message.least_fixed_bytes();
             return Err(DecodeError::FixedTooShort { message, expected, got: fixed });
         }
         if fixed > body {

@@ -2,8 +2,10 @@
 
 mod fields;
 
+use std::num::NonZeroU32;
+
 use super::header::Header;
-use super::{DecodeError, flags};
+use super::{DecodeError, NOT_TOLD, flags};
 use crate::message::{
     Ack, Attach, AttachMode, Attached, Attachments, BadEntry, Checkpoint, Close, Credit, Data, Drain, Fault,
     FaultScope, Freeze, Hello, Join, Message, Ping, Pong, Record, RecordKind, Recovery, Refused, Release,
@@ -45,10 +47,12 @@ pub fn read<'a>(header: &Header, fixed: &'a [u8], variable: &'a [u8]) -> Result<
         Type::Undrain => Ok(Message::Undrain),
         Type::Close => read_close(fields).map(Message::Close),
         Type::Ping => Ok(Message::Ping(Ping { nonce: fields.u64("nonce")? })),
-        Type::Pong => {
-            let (nonce, attachments) = (fields.u64("nonce")?, fields.u32("attachments")?);
-            Ok(Message::Pong(Pong { nonce, attachments }))
-        }
+        Type::Pong => Ok(Message::Pong(Pong {
+            nonce: fields.u64("nonce")?,
+            attachments: fields.u32("attachments")?,
+            capacity: fields.later().map(u32::from_le_bytes).and_then(NonZeroU32::new),
+            load_permille: fields.later().map(u16::from_le_bytes).filter(|&load| load != NOT_TOLD),
+        })),
         Type::Fault => read_fault(fields).map(Message::Fault),
     }
 }

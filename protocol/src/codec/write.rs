@@ -1,6 +1,8 @@
 //! Values -> bytes. Field order here is field order on the link.
 
-use super::{DATA_OVERHEAD_BYTES, HEADER_BYTES, MAGIC, flags};
+use std::num::NonZeroU32;
+
+use super::{DATA_OVERHEAD_BYTES, HEADER_BYTES, MAGIC, NOT_TOLD, flags};
 use crate::message::{
     Ack, Attach, Close, Data, Fault, FaultScope, Freeze, Hello, Message, MessageType, Record, State, Subject,
     Thaw, Welcome,
@@ -240,6 +242,8 @@ fn encode_bare(message: &Message<'_>, out: &mut Vec<u8>) {
         Message::Pong(m) => {
             writer.u64(m.nonce);
             writer.u32(m.attachments);
+            writer.u32(m.capacity.map_or(0, NonZeroU32::get));
+            writer.u16(m.load_permille.unwrap_or(NOT_TOLD));
         }
         _ => {}
     }

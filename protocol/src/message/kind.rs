@@ -97,7 +97,7 @@ impl MessageType {
         }
     }
 
-    /// Length of the fixed part in this version; a later one may be longer, none is shorter.
+    /// Length of the fixed part as it is written; a later version's may be longer.
     #[must_use]
     #[inline]
     pub const fn fixed_bytes(self) -> usize {
@@ -122,8 +122,19 @@ impl MessageType {
             Self::Undrain => 0,
             Self::Close => 48,
             Self::Ping => 8,
-            Self::Pong => 12,
+            Self::Pong => 18,
             Self::Fault => 26,
+        }
+    }
+
+    /// Shortest fixed part that is read: without the fields that a message got after its type was first used. They
+    /// read as if their sender told nothing by them.
+    #[must_use]
+    #[inline]
+    pub const fn least_fixed_bytes(self) -> usize {
+        match self {
+            Self::Pong => 12,
+            other => other.fixed_bytes(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Every message that a peer may send, as proptest strategies.
 
+use std::num::NonZeroU32;
+
 use holdfast_protocol::message::*;
 use holdfast_protocol::{Epoch, GroupId, InstanceId, Seq, SessionId, TraceContext, encode};
 use proptest::collection::vec;
@@ -200,7 +202,12 @@ fn of_link(of: MessageType, p: &Parts) -> Message<'_> {
         }
         MessageType::Undrain => Message::Undrain,
         MessageType::Ping => Message::Ping(Ping { nonce: n[0] }),
-        _ => Message::Pong(Pong { nonce: n[0], attachments: n[1] as u32 }),
+        _ => Message::Pong(Pong {
+            nonce: n[0],
+            attachments: n[1] as u32,
+            capacity: NonZeroU32::new(n[2] as u32).filter(|_| p.flags[0]),
+            load_permille: (p.flags[1] && n[3] as u16 != u16::MAX).then_some(n[3] as u16),
+        }),
     }
 }
 

@@ -3,7 +3,7 @@
 mod any_message;
 
 use any_message::{any_encoded, any_parts, with_message};
-use holdfast_protocol::message::{Data, Drain, Message, Subject};
+use holdfast_protocol::message::{Data, Drain, Message, Pong, Subject};
 use holdfast_protocol::{
     DATA_OVERHEAD_BYTES, Epoch, HEADER_BYTES, MAX_MESSAGE_BYTES, MessageType, Seq, SessionId, TraceContext,
     decode, decode_first, encode, encode_data, encode_data_head,
@@ -97,6 +97,20 @@ proptest! {
         longer[..4].copy_from_slice(&length.to_le_bytes());
         longer[6..8].copy_from_slice(&(fixed + extra.len() as u16).to_le_bytes());
         prop_assert_eq!(decoded(&longer).0, decoded(&bytes).0);
+    }
+
+    #[test]
+    fn a_pong_of_any_length_between_the_first_and_todays_reads_as_what_it_has(parts in any_parts(), cut in 0usize..=6) {
+        let mut bytes = Vec::new();
+        with_message(MessageType::Pong, &parts, |message| encode(message, &mut bytes));
+        let Message::Pong(whole) = decoded(&bytes).0 else { panic!("a PONG") };
+        let fixed = MessageType::Pong.fixed_bytes() - cut;
+        bytes.truncate(HEADER_BYTES + fixed);
+        bytes[..4].copy_from_slice(&(fixed as u32).to_le_bytes());
+        bytes[6..8].copy_from_slice(&(fixed as u16).to_le_bytes());
+        let load_permille = whole.load_permille.filter(|_| cut == 0);
+        let capacity = whole.capacity.filter(|_| cut <= 2);
+        prop_assert_eq!(decoded(&bytes).0, Message::Pong(Pong { capacity, load_permille, ..whole }));
     }
 
     #[test]

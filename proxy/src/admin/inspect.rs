@@ -7,11 +7,12 @@ use super::ask::{AskError, ask};
 use super::health::{seconds_since, table};
 use super::state::AdminState;
 use super::view::{
-    BackendView, BackendsView, DrainProgress, DrainView, LinkView, ListenerView, RefusedView, RouteView,
-    RoutesView, ServiceView, SessionsView, StatusView, UnfitView,
+    BackendView, BackendsView, DrainProgress, DrainView, HeldView, LinkView, ListenerView, RefusedView,
+    RouteView, RoutesView, ServiceView, SessionsView, StatusView, UnfitView,
 };
 use crate::routing::document::ejection;
 use crate::routing::fitness::Unfit;
+use crate::routing::slips::Held;
 use crate::routing::table::{OnCrash, Prefer};
 use crate::routing::{Backend, BackendAddress, BackendId, DrainOrder, Refusal, Route, Service, Table};
 use crate::source::Published;
@@ -21,8 +22,11 @@ use crate::worker::command::Command;
 pub(super) async fn sessions(state: &AdminState, limit: usize) -> Result<SessionsView, AskError> {
     let answers = ask(state.running_workers(), |answer| Command::Sessions { limit, answer }).await?;
     let mut sessions: Vec<_> = answers.into_iter().flatten().collect();
+    // Players before mirrors, should there not be room for all.
+    sessions.sort_by_key(|session| session.mirror_of.is_some());
     sessions.truncate(limit);
-    let total = state.sum(|counters| &counters.sessions).max(sessions.len() as u64);
+    let players = sessions.iter().filter(|session| session.mirror_of.is_none()).count();
+    let total = state.sum(|counters| &counters.sessions).max(players as u64);
     Ok(SessionsView { sessions, total })
 }
 
@@ -69,6 +73,7 @@ pub(super) async fn status(state: &AdminState) -> Result<StatusView, AskError> {
         backends,
         refused: refused(&published),
         warnings: warnings(&published),
+        held: held(&published.held),
     })
 }
 
@@ -89,6 +94,7 @@ pub(super) fn routes(state: &AdminState) -> RoutesView {
         drains: in_force.drains.values().map(|order| drain_view(order)).collect(),
         refused: refused(&published),
         warnings: warnings(&published),
+        held: held(&published.held),
     }
 }
 
@@ -100,6 +106,20 @@ fn refused(published: &Published) -> Vec<RefusedView> {
         last_good: refusal.last_good,
     };
     published.refused.iter().map(view).collect()
+}
+
+/// What is held, as it is shown.
+pub(super) fn held(held: &[Held]) -> Vec<HeldView> {
+    const LISTED: usize = 100;
+    let view = |held: &Held| HeldView {
+        service: held.service.to_string(),
+        since: held.since,
+        since_ms: held.since_ms,
+        why: held.why.clone(),
+        keys: held.keys.iter().take(LISTED).map(ToString::to_string).collect(),
+        keys_unlisted: held.keys.len().saturating_sub(LISTED) as u64,
+    };
+    held.iter().map(view).collect()
 }
 
 fn warnings(published: &Published) -> Vec<String> {
@@ -190,6 +210,7 @@ fn backend_view(
     let mut at_bound: Vec<String> = links.iter().filter_map(|link| link.at_bound.clone()).collect();
     at_bound.sort();
     at_bound.dedup();
+    let capacity_told = links.iter().find_map(|link| link.capacity_told);
     BackendView {
         in_table: document.is_some(),
         address: document.map(|backend| match &backend.address {
@@ -206,7 +227,9 @@ fn backend_view(
         last_error: first(|link| &link.last_error),
         drain: join_drains(&links),
         attachments: links.iter().filter_map(|link| link.attachments).max(),
-        capacity: document.and_then(|backend| backend.capacity),
+        capacity: document.and_then(|backend| backend.capacity).or(capacity_told),
+        capacity_told,
+        load_permille: links.iter().filter_map(|link| link.load_permille).max(),
         at_bound,
         backend: name,
         draining,

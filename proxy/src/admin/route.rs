@@ -20,12 +20,15 @@ use super::hooks::{self, HookError};
 use super::state::AdminState;
 use super::tables::TableError;
 use super::view::ErrorView;
+use super::writes::{self, WriteError};
 use super::{ejections, health, inspect, rollouts, tables};
 use crate::telemetry::metrics::Exposition;
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
 /// Of alerts: some hundreds with long annotations.
 const MAX_ALERTS_BYTES: usize = 1024 * 1024;
+/// A folder of documents; etcd takes less in one transaction.
+const MAX_CHANGE_BYTES: usize = 16 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 10_000;
@@ -54,6 +57,10 @@ enum Resource {
     Routes,
     Documents,
     Tables,
+    Table,
+    Accept,
+    Held,
+    Applied,
     Rollouts,
     Drain,
     Undrain,
@@ -79,6 +86,10 @@ impl Resource {
             "/routes" => Self::Routes,
             "/documents" => Self::Documents,
             "/tables" => Self::Tables,
+            "/table" => Self::Table,
+            "/accept" => Self::Accept,
+            "/held" => Self::Held,
+            "/applied" => Self::Applied,
             "/rollouts" => Self::Rollouts,
             "/drain" => Self::Drain,
             "/undrain" => Self::Undrain,
@@ -99,6 +110,8 @@ impl Resource {
             | Self::Uneject
             | Self::Register
             | Self::Withdraw
+            | Self::Table
+            | Self::Accept
             | Self::Alertmanager => "POST",
             _ => "GET, HEAD",
         }
@@ -115,7 +128,8 @@ pub(super) async fn answer(surface: Surface, state: Arc<AdminState>, request: Re
         let paths = match surface {
             Surface::Health => "/livez, /readyz, /metrics (the rest is on the admin address)",
             Surface::Admin => {
-                "/status, /sessions, /backends, /routes, /documents, /tables, /rollouts, /drain, /undrain, /eject, /uneject, /register, /withdraw, /hooks/alertmanager, /livez, /readyz, /metrics"
+                "/status, /sessions, /backends, /routes, /documents, /tables, /table, /held, /accept, /applied, /rollouts, /drain, \
+                 /undrain, /eject, /uneject, /register, /withdraw, /hooks/alertmanager, /livez, /readyz, /metrics"
             }
             Surface::Hooks => "/hooks/alertmanager (the rest is on the admin address)",
         };
@@ -157,6 +171,10 @@ async fn dispatch(
             json(StatusCode::OK, &view)
         }
         Resource::Tables => json(StatusCode::OK, &tables::all(state).await?),
+        Resource::Table => json(StatusCode::OK, &writes::write(state, change(request).await?).await?),
+        Resource::Accept => json(StatusCode::OK, &writes::accept(state, change(request).await?).await?),
+        Resource::Held => json(StatusCode::OK, &writes::held(state).await),
+        Resource::Applied => json(StatusCode::OK, &writes::applied(state).await?),
         Resource::Rollouts => json(StatusCode::OK, &rollouts::all(state)),
         Resource::Drain if request.method() == Method::GET => {
             let asked = DrainQuery::read(request.uri().query())?;
@@ -182,7 +200,7 @@ async fn dispatch(
 /// What couldn't be written is to be sent again, which Alertmanager does after a 503.
 async fn alerts(state: &AdminState, request: Request<Incoming>) -> Result<Answer, Failure> {
     state.hooks.admit(request.headers().get(AUTHORIZATION))?;
-    let body = body(request, MAX_ALERTS_BYTES).await?;
+    let body = bytes(request, MAX_ALERTS_BYTES).await?;
     let (answer, again) = hooks::alertmanager(state, &body).await?;
     Ok(json(if again { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &answer))
 }
@@ -238,6 +256,15 @@ impl DrainQuery {
     }
 }
 
+const ORDER: &str = "{\"backend\": \"arena/a\", \"local\": true}";
+const CHANGE: &str =
+    "{\"put\": {\"services/arena\": \"..\"}, \"dry_run\": true}, or {\"service\": \"arena\"} for /accept";
+
+/// Reads the body of a change of documents.
+async fn change<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
+    body(request, MAX_CHANGE_BYTES, CHANGE).await
+}
+
 /// The body of an order that needs none: `{}`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -245,15 +272,20 @@ struct NoParticulars {}
 
 /// Reads an order's body.
 async fn order<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
-    let bytes = body(request, MAX_BODY_BYTES).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Failure::bad(format!(
-            "the body: {error}; expected JSON such as {{\"backend\": \"arena/a\", \"local\": true}}"
-        ))
-    })
+    body(request, MAX_BODY_BYTES, ORDER).await
 }
 
-async fn body(request: Request<Incoming>, max_bytes: usize) -> Result<Bytes, Failure> {
+async fn body<T: DeserializeOwned>(
+    request: Request<Incoming>,
+    max_bytes: usize,
+    example: &str,
+) -> Result<T, Failure> {
+    let bytes = bytes(request, max_bytes).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::bad(format!("the body: {error}; expected JSON such as {example}")))
+}
+
+async fn bytes(request: Request<Incoming>, max_bytes: usize) -> Result<Bytes, Failure> {
     // A page in an operator's browser could otherwise post here; browsers say where such a request comes from.
     if request.headers().contains_key(ORIGIN) {
         let text = "orders are not taken from web pages (the request has an Origin header)".to_owned();
@@ -299,9 +331,32 @@ impl From<AskError> for Failure {
 
 impl From<TableError> for Failure {
     fn from(error: TableError) -> Self {
+        Self { status: table_status(&error), text: error.to_string() }
+    }
+}
+
+fn table_status(error: &TableError) -> StatusCode {
+    match error {
+        TableError::Unknown { .. } => StatusCode::NOT_FOUND,
+        TableError::Ambiguous { .. } => StatusCode::BAD_REQUEST,
+        TableError::Disk(_) | TableError::Reader => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
         let status = match &error {
-            TableError::Unknown { .. } => StatusCode::NOT_FOUND,
-            TableError::Disk(_) | TableError::Reader => StatusCode::INTERNAL_SERVER_ERROR,
+            WriteError::Invalid(_)
+            | WriteError::Refused(_)
+            | WriteError::TooMany(_)
+            | WriteError::TooLarge(_) => StatusCode::BAD_REQUEST,
+            WriteError::NothingHeld(_) => StatusCode::NOT_FOUND,
+            WriteError::Files(_)
+            | WriteError::AcceptInFiles { .. }
+            | WriteError::Held(_)
+            | WriteError::Changed(_) => StatusCode::CONFLICT,
+            WriteError::Store(_) | WriteError::Unsure(_) => StatusCode::SERVICE_UNAVAILABLE,
+            WriteError::Table(error) => table_status(error),
         };
         Self { status, text: error.to_string() }
     }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::drains::DrainWriter;
 use super::hooks::HookDesk;
+use super::writes::TableWriter;
 use crate::rollout::{Progresses, State};
 use crate::routing::Fitness;
 use crate::source::Published;
@@ -26,6 +27,7 @@ pub fn control_view(published: &Published, progresses: &Progresses, started_at: 
         rollouts: State::ALL.map(in_state),
         table_revision: published.table.revision,
         refused_documents: published.refused.len() as u64,
+        held_changes: published.held.len() as u64,
         silent_since: silent_since(published, started_at),
         ..ControlView::default()
     }
@@ -64,6 +66,7 @@ pub struct AdminState {
     pub metrics: Metrics,
     pub drains: DrainWriter,
     pub hooks: HookDesk,
+    pub tables: TableWriter,
     /// The tables that were in force, on disk.
     pub history: History,
     /// Who holds the key of the backend beside this proxy, if it does.

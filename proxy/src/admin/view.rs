@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::rollout::Progress;
+pub use crate::routing::document::RawAccept;
 pub use crate::source::etcd::{Registration, RegistrationState};
 pub use crate::worker::command::{DrainProgress, LinkView, SessionView};
 
@@ -90,9 +91,15 @@ pub struct BackendView {
     /// Why it gets no new sessions while others can take them; empty: it is fit.
     #[serde(default)]
     pub unfit: Vec<UnfitView>,
-    /// The most that it is to have, as its document says.
+    /// The most that it is to have: as its document says, or else as it says itself.
     #[serde(default)]
     pub capacity: Option<u64>,
+    /// The most that it is to have, as it says itself; while its document names another, it means nothing.
+    #[serde(default)]
+    pub capacity_told: Option<u64>,
+    /// How full it says it is, in thousandths; from 1000 on it is overloaded. Absent: it says nothing.
+    #[serde(default)]
+    pub load_permille: Option<u16>,
     /// The bounds that it has reached on any worker, so that it takes no more from there.
     #[serde(default)]
     pub at_bound: Vec<String>,
@@ -121,6 +128,8 @@ pub struct RoutesView {
     pub drains: Vec<DrainView>,
     pub refused: Vec<RefusedView>,
     pub warnings: Vec<String>,
+    #[serde(default)]
+    pub held: Vec<HeldView>,
 }
 
 /// `GET /documents`: what the table in force was made of; with `?table=N`, a table of the history.
@@ -227,6 +236,114 @@ pub struct RefusedView {
     pub last_good: bool,
 }
 
+/// A change that isn't let through: the documents' versions in force stay until somebody says yes to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldView {
+    pub service: String,
+    /// Revision of the change with which it began.
+    pub since: u64,
+    /// When that was, in milliseconds of Unix time.
+    pub since_ms: u64,
+    /// What the change would do.
+    pub why: Vec<String>,
+    /// The first hundred documents whose version in force stays.
+    pub keys: Vec<String>,
+    /// Those that aren't listed.
+    pub keys_unlisted: u64,
+}
+
+/// `GET /held`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldsView {
+    pub held: Vec<HeldView>,
+    /// Service -> the document `accepts/SERVICE` that lets it through.
+    pub accepts: BTreeMap<String, RawAccept>,
+    /// The other proxies that hold something, as their status keys say.
+    pub proxies: Vec<ProxyHeldView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyHeldView {
+    pub proxy: String,
+    pub held: Vec<String>,
+}
+
+/// Body of `POST /accept`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptRequest {
+    /// Absent: all that is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// Answer to it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AcceptAnswer {
+    pub accepted: Vec<HeldView>,
+    /// From which on it goes on.
+    pub revision: u64,
+}
+
+/// Body of `POST /table`: one change of documents, as one transaction.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableRequest {
+    /// Key -> text. What is there already, and says the same, isn't written.
+    #[serde(default)]
+    pub put: BTreeMap<String, String>,
+    #[serde(default)]
+    pub delete: Vec<String>,
+    /// Delete what these kinds (`backends`) have beyond `put`, but for orders and registrations.
+    #[serde(default)]
+    pub prune: Vec<String>,
+    /// Write back this table of the history, but for orders and registrations: its number (`41` or `t41`) or its
+    /// revision (`512` or `r512`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<String>,
+    /// Say what would change, and write nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Say yes to what would be held.
+    #[serde(default)]
+    pub accept: bool,
+}
+
+/// Answer to it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TableAnswer {
+    /// Keys that are written (or would be).
+    pub keys: Vec<String>,
+    /// The difference, a line each.
+    pub changes: Vec<String>,
+    pub warnings: Vec<String>,
+    /// Why it would be refused: with `dry_run` alone.
+    #[serde(default)]
+    pub refused: Vec<String>,
+    /// Why it would be held: with `dry_run` alone.
+    #[serde(default)]
+    pub held: Vec<String>,
+    /// What `accept` said yes to.
+    #[serde(default)]
+    pub accepted: Vec<String>,
+    /// From which on it stands; absent: nothing was written.
+    pub revision: Option<u64>,
+    /// The table that is written back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_to: Option<PastTableView>,
+}
+
+/// `GET /applied`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AppliedView {
+    /// Of the table in force.
+    pub revision: u64,
+    /// Of the table by which every worker acts.
+    pub applied: u64,
+}
+
 /// `GET /status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StatusView {
@@ -252,6 +369,8 @@ pub struct StatusView {
     pub backends: Vec<BackendView>,
     pub refused: Vec<RefusedView>,
     pub warnings: Vec<String>,
+    #[serde(default)]
+    pub held: Vec<HeldView>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -18,6 +18,8 @@ use crate::admin::Address;
 use crate::admin::view::ErrorView;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// An order may wait for etcd, more than once.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// Why a command didn't get its answer, with what to do about it.
@@ -84,9 +86,10 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let (status, body) = match tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await {
+        let limit = if method == Method::POST { ORDER_TIMEOUT } else { TIMEOUT };
+        let (status, body) = match tokio::time::timeout(limit, self.exchange(method, path, body)).await {
             Ok(answer) => answer?,
-            Err(_) => return Err(self.unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+            Err(_) => return Err(self.unreachable(format!("no answer within {} s", limit.as_secs()))),
         };
         if !status.is_success() {
             return Err(match serde_json::from_slice::<ErrorView>(&body) {

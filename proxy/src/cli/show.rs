@@ -172,6 +172,9 @@ fn backend_state(backend: &BackendView) -> String {
     if !backend.at_bound.is_empty() {
         parts.push(format!("full ({})", backend.at_bound.join(", ")));
     }
+    if let Some(load) = backend.load_permille {
+        parts.push(format!("load {}.{} %", load / 10, load % 10));
+    }
     if !backend.in_table {
         parts.push("key gone".to_owned());
     }
@@ -185,9 +188,13 @@ fn backend_state(backend: &BackendView) -> String {
 
 /// Of who is in a group: the group's, and which it is.
 fn phase(session: &SessionView) -> String {
-    match &session.group {
-        Some(group) => format!("{}, group {}", session.phase, group.chars().take(8).collect::<String>()),
-        None => session.phase.clone(),
+    let with = |what: &str, id: &str| {
+        format!("{}, {what} {}", session.phase, id.chars().take(8).collect::<String>())
+    };
+    match (&session.group, &session.mirror_of) {
+        (Some(group), _) => with("group", group),
+        (None, Some(player)) => with("mirror of", player),
+        (None, None) => session.phase.clone(),
     }
 }
 
@@ -214,7 +221,7 @@ pub(super) fn render_sessions(view: &SessionsView, columns: Option<usize>) -> St
         ]);
     }
     let mut text = table.render(columns);
-    let shown = view.sessions.len() as u64;
+    let shown = view.sessions.iter().filter(|session| session.mirror_of.is_none()).count() as u64;
     if shown < view.total {
         text.push_str(&format!("{shown} of {} sessions; --limit shows more\n", view.total));
     }

@@ -1,4 +1,6 @@
-//! `table`: the documents in force and those that were, as an operator reads and compares them.
+//! `table`: the documents in force and those that were, as an operator reads, compares and writes them.
+
+mod write;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use crate::source::files::scan;
 /// How often `watch` looks.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
-/// Read and compare the routing documents, now and before
+/// Read, compare and write the routing documents
 #[derive(Debug, Subcommand)]
 pub enum TableCommand {
     /// List the documents in force, with their revisions
@@ -89,6 +91,8 @@ Examples:
     },
     /// Print each change as it comes into force
     Watch,
+    #[command(flatten)]
+    Write(write::WriteCommand),
 }
 
 /// A table to compare.
@@ -154,6 +158,7 @@ pub(super) async fn execute(client: &Client, command: TableCommand, json: bool) 
             })?;
         }
         TableCommand::Watch => watch(client, json).await?,
+        TableCommand::Write(command) => return write::execute(client, command, json).await,
     }
     Ok(Exit::Done)
 }

@@ -15,6 +15,8 @@ pub enum Kind {
     TableApplied,
     /// A document's newest version isn't.
     DocumentRefused,
+    /// It may be a slip, and isn't in force until somebody accepts it.
+    ChangeHeld,
     /// Where documents come from doesn't answer, and answers again.
     SourceLost,
     SourceBack,
@@ -41,6 +43,7 @@ impl Kind {
         let plain = [
             Self::TableApplied,
             Self::DocumentRefused,
+            Self::ChangeHeld,
             Self::SourceLost,
             Self::SourceBack,
             Self::BackendEjected,
@@ -62,6 +65,7 @@ impl Kind {
         match self {
             Self::TableApplied => "table_applied",
             Self::DocumentRefused => "document_refused",
+            Self::ChangeHeld => "change_held",
             Self::SourceLost => "source_lost",
             Self::SourceBack => "source_back",
             Self::BackendEjected => "backend_ejected",

@@ -16,6 +16,7 @@ use crate::health::Health;
 use crate::rollout::{Progress, Progresses};
 use crate::routing::Fitness;
 use crate::routing::diff::difference;
+use crate::routing::slips::Held;
 use crate::source::{Published, Source};
 
 /// Tables that follow each other faster are one event.
@@ -124,6 +125,14 @@ fn of_tables(before: &Published, now: &Published) -> Vec<Event> {
     for refusal in now.refused.iter().filter(|refusal| !known.contains(&(&refusal.key, refusal.since))) {
         let event = Event::new(Kind::DocumentRefused, refusal.to_string()).detail("key", &*refusal.key);
         events.push(event.detail("revision", refusal.since).detail("last_good", refusal.last_good));
+    }
+    let is_known = |held: &&Held| {
+        before.held.iter().any(|known| known.service == held.service && known.keys == held.keys)
+    };
+    for held in now.held.iter().filter(|held| !is_known(held)) {
+        let mut event = Event::new(Kind::ChangeHeld, held.why.join("; "));
+        event.service = Some(held.service.to_string());
+        events.push(event.detail("revision", held.since).detail("documents", held.keys.len()));
     }
     if before.connected && !now.connected {
         events.push(Event::new(Kind::SourceLost, now.source_error.clone().unwrap_or_default()));

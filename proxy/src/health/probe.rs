@@ -1,4 +1,4 @@
-//! One check of one backend: a connection, or a GET.
+//! One check of one backend: a PING on its link, a connection, or a GET.
 
 use std::time::Duration;
 
@@ -9,23 +9,49 @@ use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, oneshot};
 
 use super::subset::Target;
-use crate::routing::BackendAddress;
 use crate::routing::table::CheckKind;
+use crate::routing::{BackendAddress, BackendId};
+use crate::worker::command::Command;
 
 /// The error says what was found instead, in words.
-pub async fn probe(target: &Target) -> Result<(), String> {
+pub async fn probe(
+    backend: &BackendId,
+    target: &Target,
+    worker: &mpsc::Sender<Command>,
+) -> Result<(), String> {
     let timeout = target.policy.timeout;
-    match tokio::time::timeout(timeout, ask(target)).await {
+    let answer = async {
+        match &target.policy.kind {
+            CheckKind::Link => ask_on_link(backend, worker).await,
+            CheckKind::Tcp { port } | CheckKind::Http { port, .. } => ask(target, *port).await,
+        }
+    };
+    match tokio::time::timeout(timeout, answer).await {
         Ok(answer) => answer,
-        Err(_) => Err(format!("no answer within {}", milliseconds(timeout))),
+        Err(_) => Err(format!("{} within {}", missing(&target.policy.kind), milliseconds(timeout))),
     }
 }
 
-async fn ask(target: &Target) -> Result<(), String> {
-    let (CheckKind::Tcp { port } | CheckKind::Http { port, .. }) = &target.policy.kind;
-    match address(&target.address, *port) {
+fn missing(kind: &CheckKind) -> &'static str {
+    match kind {
+        CheckKind::Link => "no PONG on the link",
+        CheckKind::Tcp { .. } | CheckKind::Http { .. } => "no answer",
+    }
+}
+
+/// The worker has the link.
+async fn ask_on_link(backend: &BackendId, worker: &mpsc::Sender<Command>) -> Result<(), String> {
+    let (answer, answered) = oneshot::channel();
+    let asked = worker.send(Command::CheckLink { backend: backend.clone(), answer }).await;
+    asked.map_err(|_| "the proxy ends".to_owned())?;
+    answered.await.map_err(|_| "the proxy has no link to it".to_owned())
+}
+
+async fn ask(target: &Target, port: Option<u16>) -> Result<(), String> {
+    match address(&target.address, port) {
         BackendAddress::Tcp(address) => {
             let connect = TcpStream::connect(&*address).await;
             speak(target, &address, connect.map_err(|error| format!("connect to {address}: {error}"))?).await
@@ -105,6 +131,33 @@ mod tests {
             subset: 1,
         };
         Target { address: BackendAddress::Tcp(address.into()), policy }
+    }
+
+    /// With a worker that answers checks of links by the backend's name.
+    async fn probe(target: &Target) -> Result<(), String> {
+        probe_named("a", target).await
+    }
+
+    async fn probe_named(name: &str, target: &Target) -> Result<(), String> {
+        let (worker, mut commands) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(Command::CheckLink { backend, answer }) = commands.recv().await {
+                match &*backend.name {
+                    "well" => answer.send(()).unwrap(),
+                    "mute" => std::mem::forget(answer),
+                    _ => drop(answer),
+                }
+            }
+        });
+        super::probe(&BackendId { service: "arena".into(), name: name.into() }, target, &worker).await
+    }
+
+    #[tokio::test]
+    async fn a_link_passes_if_its_ping_comes_back_in_time() {
+        let link = target("127.0.0.1:1", CheckKind::Link);
+        assert_eq!(probe_named("well", &link).await, Ok(()));
+        assert_eq!(probe_named("mute", &link).await, Err("no PONG on the link within 500 ms".to_owned()));
+        assert_eq!(probe_named("gone", &link).await, Err("the proxy has no link to it".to_owned()));
     }
 
     fn http(expect: &[u16]) -> CheckKind {

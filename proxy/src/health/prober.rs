@@ -10,6 +10,7 @@ use super::probe::probe;
 use super::streak::Streak;
 use super::subset::Target;
 use crate::routing::BackendId;
+use crate::worker::command::Command;
 
 /// Results that nobody has looked at; the checks then wait.
 const RESULTS: usize = 64;
@@ -37,18 +38,18 @@ pub struct Prober {
     probed: BTreeMap<BackendId, Probed>,
     tasks: JoinSet<()>,
     number: u64,
+    worker: mpsc::Sender<Command>,
     sender: mpsc::Sender<Checked>,
     results: mpsc::Receiver<Checked>,
 }
 
-impl Default for Prober {
-    fn default() -> Self {
-        let (sender, results) = mpsc::channel(RESULTS);
-        Self { probed: BTreeMap::new(), tasks: JoinSet::new(), number: 0, sender, results }
-    }
-}
-
 impl Prober {
+    /// `worker` has the links for the checks that go over one.
+    pub fn new(worker: mpsc::Sender<Command>) -> Self {
+        let (sender, results) = mpsc::channel(RESULTS);
+        Self { probed: BTreeMap::new(), tasks: JoinSet::new(), number: 0, worker, sender, results }
+    }
+
     /// These are checked from here on. Who is checked as before keeps the verdict.
     pub fn set_targets(&mut self, mut targets: BTreeMap<BackendId, Target>) {
         self.probed.retain(|backend, probed| {
@@ -62,8 +63,9 @@ impl Prober {
         });
         for (backend, target) in targets {
             self.number += 1;
-            let checks = check_on(backend.clone(), target.clone(), self.number, self.sender.clone());
-            let task = self.tasks.spawn(checks);
+            let (worker, results) = (self.worker.clone(), self.sender.clone());
+            let task =
+                self.tasks.spawn(check_on(backend.clone(), target.clone(), self.number, worker, results));
             let probed = Probed { target, number: self.number, streak: Streak::default(), task };
             self.probed.insert(backend, probed);
         }
@@ -91,12 +93,19 @@ impl Prober {
 }
 
 /// The first check comes at any time within the interval, so that a proxy's checks don't all come at once.
-async fn check_on(backend: BackendId, target: Target, number: u64, results: mpsc::Sender<Checked>) {
+async fn check_on(
+    backend: BackendId,
+    target: Target,
+    number: u64,
+    worker: mpsc::Sender<Command>,
+    results: mpsc::Sender<Checked>,
+) {
     let interval = target.policy.interval;
     tokio::time::sleep(interval.mul_f64(fastrand::f64())).await;
     loop {
         let next = tokio::time::Instant::now() + interval.mul_f64(0.9 + 0.2 * fastrand::f64());
-        let checked = Checked { backend: backend.clone(), number, result: probe(&target).await };
+        let result = probe(&backend, &target, &worker).await;
+        let checked = Checked { backend: backend.clone(), number, result };
         if results.send(checked).await.is_err() {
             return;
         }

@@ -3,6 +3,7 @@
 //! All documents are judged together at each change, so the order in which they were written doesn't matter.
 
 mod hooks;
+mod mirrors;
 mod rollouts;
 mod routes;
 #[cfg(test)]
@@ -77,6 +78,7 @@ pub fn compile(documents: &Documents, last_good: &LastGood, revision: u64) -> Co
             }
         }
     }
+    mirrors::settle(&mut compiled, documents, last_good);
     routes::settle(&mut compiled, documents, last_good);
     warn(&mut compiled);
     compiled.refused.sort_by(|a, b| a.key.cmp(&b.key));
@@ -99,6 +101,8 @@ impl Compiled {
             Document::Drain(drain) => {
                 self.table.drains.insert(drain.backend.clone(), drain.clone());
             }
+            // What it lets through is judged before the table is made.
+            Document::Accept(_) => {}
             Document::Ejection(ejection) => {
                 self.table.ejections.insert(ejection.backend.clone(), ejection.clone());
             }

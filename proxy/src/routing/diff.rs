@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::document::ejection::written as written_time;
 use super::table::{
     AbortRule, Backend, Balance, Breakers, CheckKind, CheckPolicy, DrainOrder, DrainPolicy, EjectionOrder,
-    HealthPolicy, Hook, HookAction, Limits, OutlierPolicy, PauseRule, Rollout, Route, Service, Table,
-    TakeOut, TakeOutOrder,
+    HealthPolicy, Hook, HookAction, Limits, MirrorPolicy, OutlierPolicy, PauseRule, Rollout, Route, Service,
+    Table, TakeOut, TakeOutOrder,
 };
 
 /// One document that came, went, or one of its fields that changed.
@@ -95,6 +95,7 @@ fn service_fields(service: &Service) -> Fields {
         balance,
         breakers,
         health,
+        mirror,
     } = service;
     let mut fields = vec![
         ("framing", framing.to_string()),
@@ -109,6 +110,7 @@ fn service_fields(service: &Service) -> Fields {
     fields.extend(health_fields(health));
     fields.extend(balance_fields(balance));
     fields.extend(breaker_fields(breakers));
+    fields.push(("mirror", or_dash(mirror.as_deref().map(mirror_line).as_deref())));
     fields
 }
 
@@ -180,6 +182,7 @@ fn check_line(check: &CheckPolicy) -> String {
     let CheckPolicy { kind, interval, timeout, unhealthy_after, healthy_after, subset } = check;
     let own_port = |port: &Option<u16>| port.map_or_else(String::new, |port| format!(" port={port}"));
     let kind = match kind {
+        CheckKind::Link => "link".to_owned(),
         CheckKind::Tcp { port } => format!("tcp{}", own_port(port)),
         CheckKind::Http { port, path, expect } => {
             format!("http{} path={path} expect={expect:?}", own_port(port))
@@ -219,9 +222,10 @@ fn ejection_fields(ejection: &EjectionOrder) -> Fields {
 }
 
 fn balance_fields(balance: &Balance) -> Fields {
-    let Balance { policy, slow_start, panic_percent } = balance;
+    let Balance { policy, by, slow_start, panic_percent } = balance;
     vec![
         ("balance.policy", policy.to_string()),
+        ("balance.by", format!("{by:?}").to_lowercase()),
         ("balance.slow_start", format!("{slow_start:?}")),
         ("balance.panic_percent", panic_percent.to_string()),
     ]
@@ -236,6 +240,11 @@ fn breaker_fields(breakers: &Breakers) -> Fields {
         ("breakers.max_parked", or_dash(max_parked.map(u64::from))),
         ("breakers.max_kept_bytes", or_dash(*max_kept_bytes)),
     ]
+}
+
+fn mirror_line(mirror: &MirrorPolicy) -> String {
+    let MirrorPolicy { service, percent, compare } = mirror;
+    format!("{service} percent={percent} compare={compare}")
 }
 
 fn backend_fields(backend: &Backend) -> Fields {
@@ -413,13 +422,14 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_balance_and_breakers_are_told() {
+    fn changes_of_balance_breakers_and_mirror_are_told() {
         let service = |more: &str| {
             let text = format!(r#"{{"protocol": "link", "framing": {{"kind": "length"}}{more}}}"#);
-            table(&[("services/arena", &text)])
+            let next = r#"{"protocol": "link", "framing": {"kind": "length"}}"#;
+            table(&[("services/arena", &text), ("services/next", next)])
         };
         let new = service(
-            r#", "balance": {"policy": "hash", "key": "client", "slow_start_s": 30}, "breakers": {"max_sessions": 9}"#,
+            r#", "balance": {"policy": "hash", "key": "client", "slow_start_s": 30}, "breakers": {"max_sessions": 9}, "mirror": {"service": "next", "percent": 5}"#,
         );
         let lines: Vec<_> = difference(&service(""), &new).iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -428,6 +438,7 @@ mod tests {
                 "changed services/arena: balance.policy least_sessions -> hash(client)",
                 "changed services/arena: balance.slow_start 0ns -> 30s",
                 "changed services/arena: breakers.max_sessions - -> 9",
+                "changed services/arena: mirror - -> next percent=5 compare=false",
             ]
         );
     }

@@ -3,6 +3,7 @@
 //! A document is judged here by itself; what it must have in common with the others is judged by `compile`.
 //! Every fault names the field, the value found there and what was expected instead.
 
+pub mod accept;
 pub mod backend;
 pub mod balance;
 pub mod drain;
@@ -10,8 +11,10 @@ pub mod ejection;
 pub mod health;
 pub mod hook;
 pub mod key;
+pub mod mirror;
 pub mod rollout;
 pub mod route;
+pub mod schema;
 pub mod service;
 mod strict;
 
@@ -20,6 +23,7 @@ use std::sync::Arc;
 use crate::config::FieldError;
 use crate::routing::table::{Backend, DrainOrder, EjectionOrder, Hook, Rollout, Route, Service};
 
+pub use accept::{Accept, RawAccept};
 pub use backend::RawBackend;
 pub use drain::RawDrain;
 pub use ejection::RawEjection;
@@ -42,6 +46,7 @@ pub enum Document {
     Ejection(Arc<EjectionOrder>),
     Rollout(Arc<Rollout>),
     Hook(Arc<Hook>),
+    Accept(Arc<Accept>),
 }
 
 impl Document {
@@ -63,6 +68,7 @@ impl Document {
                 Self::Rollout(Arc::new(strict::read::<RawRollout>(bytes)?.check(service.clone())?))
             }
             Key::Hook(name) => Self::Hook(Arc::new(strict::read::<RawHook>(bytes)?.check(name.clone())?)),
+            Key::Accept(_) => Self::Accept(Arc::new(strict::read::<RawAccept>(bytes)?.check()?)),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The set of documents as their source has it: each read once, when it arrives.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::document::{Document, Key};
@@ -16,6 +17,8 @@ pub struct Good {
     pub raw: Arc<[u8]>,
     /// Revision of its last change.
     pub revision: u64,
+    /// It stands under a lease: a registrar wrote it, and it goes with the registrar.
+    pub leased: bool,
 }
 
 /// For each key the newest version that was in force. What outlives a bad write, and what is kept on disk.
@@ -27,6 +30,8 @@ pub struct Entry {
     pub revision: u64,
     /// The bytes as they came, or why they could not be had.
     pub source: Result<Arc<[u8]>, FieldError>,
+    /// It stands under a lease, whether it can be read or not.
+    pub leased: bool,
     pub parsed: Result<Good, FieldError>,
 }
 
@@ -39,28 +44,40 @@ pub struct Documents {
 impl Documents {
     /// Takes a new version of a document. One with the same bytes keeps what was made of them.
     pub fn put(&mut self, key: &str, raw: &[u8], revision: u64) {
+        self.put_as(key, raw, revision, false);
+    }
+
+    /// As [`Documents::put`], and says whether it stands under a lease.
+    pub fn put_as(&mut self, key: &str, raw: &[u8], revision: u64, leased: bool) {
         let known = self.entries.get_mut(key);
         if let Some(entry) = known.filter(|entry| entry.source.as_ref().is_ok_and(|known| **known == *raw)) {
             entry.revision = revision;
+            entry.leased = leased;
             if let Ok(good) = &mut entry.parsed {
                 good.revision = revision;
+                good.leased = leased;
             }
             return;
         }
         let raw: Arc<[u8]> = raw.into();
-        let parsed = parse(key, &raw, revision);
-        self.entries.insert(key.into(), Entry { revision, source: Ok(raw), parsed });
+        let parsed = parse(key, &raw, revision, leased);
+        self.entries.insert(key.into(), Entry { revision, source: Ok(raw), leased, parsed });
     }
 
     /// Notes a document whose bytes could not be had.
     pub fn put_fault(&mut self, key: &str, fault: FieldError, revision: u64) {
-        let entry = Entry { revision, source: Err(fault.clone()), parsed: Err(fault) };
+        let entry = Entry { revision, source: Err(fault.clone()), leased: false, parsed: Err(fault) };
         self.entries.insert(key.into(), entry);
     }
 
     /// Puts a version that was good before (from disk) in place.
     pub fn put_good(&mut self, key: Arc<str>, good: Good) {
-        let entry = Entry { revision: good.revision, source: Ok(good.raw.clone()), parsed: Ok(good) };
+        let entry = Entry {
+            revision: good.revision,
+            source: Ok(good.raw.clone()),
+            leased: good.leased,
+            parsed: Ok(good),
+        };
         self.entries.insert(key, entry);
     }
 
@@ -83,6 +100,11 @@ impl Documents {
         self.entries.iter()
     }
 
+    /// Those whose keys begin so.
+    pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Arc<str>, &'a Entry)> {
+        below(&self.entries, prefix)
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -94,7 +116,16 @@ impl Documents {
     }
 }
 
-fn parse(key: &str, raw: &Arc<[u8]>, revision: u64) -> Result<Good, FieldError> {
+/// What stands under keys that begin so.
+pub fn below<'a, T>(
+    map: &'a BTreeMap<Arc<str>, T>,
+    prefix: &'a str,
+) -> impl Iterator<Item = (&'a Arc<str>, &'a T)> {
+    let from = (Bound::Included(prefix), Bound::Unbounded);
+    map.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(prefix))
+}
+
+fn parse(key: &str, raw: &Arc<[u8]>, revision: u64, leased: bool) -> Result<Good, FieldError> {
     let document = Document::parse(&Key::parse(key)?, raw)?;
-    Ok(Good { document, raw: raw.clone(), revision })
+    Ok(Good { document, raw: raw.clone(), revision, leased })
 }

@@ -6,6 +6,7 @@
 
 pub mod hash;
 pub mod least_sessions;
+pub mod load;
 mod panic;
 pub mod round_robin;
 pub mod slow_start;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::table::{Backend, Policy, Prefer};
+use load::Report;
 
 /// A backend that could take the session: alive, not draining, able to read its state, below its bounds.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +26,10 @@ pub struct Candidate<'a> {
     pub backend: &'a Arc<Backend>,
     /// What its weight is now, in parts of [`slow_start::WHOLE`].
     pub weight: u64,
-    /// Live sessions of this worker on it.
-    pub sessions: u64,
+    /// What it bears: live sessions of this worker; by [`load::weigh`], what it has told.
+    pub load: u64,
+    /// What it has told of its load.
+    pub report: Option<Report>,
     /// It is the backend beside this proxy.
     pub local: bool,
     /// It is in this proxy's zone.
@@ -65,7 +69,8 @@ impl Logic {
 /// take it. `turns` are what the policy `round_robin` remembers of each of them.
 ///
 /// A backend of the same logic comes before all others, whatever the shares say: it is what makes a replay sure. A
-/// version with share 0 (or none) takes nothing, nor does a backend of weight 0.
+/// version with share 0 (or none) takes nothing, nor does a backend of weight 0. Who is overloaded takes somebody only
+/// if all are.
 #[must_use]
 pub fn pick(seed: u64, rules: &Rules<'_>, candidates: &[Candidate<'_>], turns: &mut [i64]) -> Option<usize> {
     let fit_only = panic::believes(candidates, rules.shares, rules.panic_percent);
@@ -84,7 +89,12 @@ fn pick_among(
     may: impl Fn(&Candidate<'_>) -> bool,
 ) -> Option<usize> {
     let shares = rules.shares;
-    let version = if shares.is_empty() { None } else { Some(pick_version(seed, shares, candidates, &may)?) };
+    let spare = |candidate: &Candidate<'_>| !candidate.report.is_some_and(|report| report.is_overloaded());
+    let any_spare = candidates
+        .iter()
+        .any(|candidate| may(candidate) && spare(candidate) && has_share(shares, &candidate.backend.version));
+    let may = |candidate: &Candidate<'_>| may(candidate) && (!any_spare || spare(candidate));
+    let version = if shares.is_empty() { None } else { Some(pick_version(seed, shares, candidates, may)?) };
     let takes = |candidate: &Candidate<'_>| {
         may(candidate) && version.is_none_or(|version| *candidate.backend.version == *version)
     };
@@ -104,6 +114,11 @@ fn pick_among(
         Policy::TwoChoices => two_choices::pick(seed, among),
         Policy::Hash(_) => hash::pick(seed, among),
     }
+}
+
+/// Versions without a share take nobody.
+fn has_share(shares: &BTreeMap<Arc<str>, u32>, version: &str) -> bool {
+    shares.is_empty() || shares.get(version).is_some_and(|&share| share > 0)
 }
 
 /// The version with the lowest score among those that somebody can serve.

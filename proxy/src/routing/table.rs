@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use holdfast_protocol::InstanceId;
 pub use holdfast_protocol::message::Recovery;
+use holdfast_protocol::{InstanceId, SessionId};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::document::route::mask;
 use crate::framing::Framing;
@@ -115,6 +116,8 @@ pub struct Service {
     pub health: HealthPolicy,
     pub balance: Balance,
     pub breakers: Breakers,
+    /// None: nobody is mirrored.
+    pub mirror: Option<Arc<MirrorPolicy>>,
 }
 
 /// What becomes of a session whose state is gone.
@@ -168,6 +171,7 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
     pub policy: Policy,
+    pub by: By,
     /// A fresh backend comes to its full weight within this time.
     pub slow_start: Duration,
     /// With fewer than this share of them fit, nobody's health counts.
@@ -175,22 +179,37 @@ pub struct Balance {
 }
 
 impl Balance {
-    /// The same for sessions that live. A turn or a draw says where a newcomer goes, not where anybody belongs: those
-    /// who are there already are spread by their numbers.
+    /// The same for sessions that live. A turn, a draw or a load that goes up and down says where a newcomer goes, not
+    /// where anybody belongs: those who are there already are spread by their numbers.
     #[must_use]
     pub fn for_live_sessions(self) -> Self {
         let policy = match self.policy {
             Policy::Hash(key) => Policy::Hash(key),
             Policy::LeastSessions | Policy::RoundRobin | Policy::TwoChoices => Policy::LeastSessions,
         };
-        Self { policy, ..self }
+        Self { policy, by: By::Sessions, ..self }
     }
 }
 
 impl Default for Balance {
     fn default() -> Self {
-        Self { policy: Policy::LeastSessions, slow_start: Duration::ZERO, panic_percent: 50 }
+        Self {
+            policy: Policy::LeastSessions,
+            by: By::Sessions,
+            slow_start: Duration::ZERO,
+            panic_percent: 50,
+        }
     }
+}
+
+/// What the policies that compare backends compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum By {
+    /// This worker's sessions there.
+    #[default]
+    Sessions,
+    /// What the backends tell of their load.
+    Load,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,6 +262,28 @@ pub struct Breakers {
     pub max_parked: Option<u32>,
     /// Bytes kept for its sessions and its link.
     pub max_kept_bytes: Option<u64>,
+}
+
+/// Which sessions a shadow service sees, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorPolicy {
+    /// The shadow.
+    pub service: Arc<str>,
+    /// Share of the new sessions.
+    pub percent: u8,
+    /// Its frames are compared with those that players get; else they are dropped.
+    pub compare: bool,
+}
+
+impl MirrorPolicy {
+    /// Whether that session is among those mirrored: always the same answer for the same id, and one that grows with the
+    /// percents.
+    #[must_use]
+    pub fn takes(&self, session: SessionId) -> bool {
+        // Not as placement hashes it: each version is to be seen.
+        const SEED: u64 = u64::from_be_bytes(*b"mirrored");
+        xxh3_64_with_seed(&session.0, SEED) % 100 < u64::from(self.percent)
+    }
 }
 
 /// How sessions leave a draining backend.

@@ -14,6 +14,7 @@ mod hooks;
 mod register;
 mod rollouts;
 mod status;
+mod transact;
 mod writer;
 
 use std::sync::Arc;

@@ -82,6 +82,8 @@ struct DocumentInFile {
     key: String,
     revision: u64,
     value: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    leased: bool,
 }
 
 impl Snapshot {
@@ -191,11 +193,10 @@ impl History {
         };
         fs::create_dir_all(&self.folder).map_err(io(&self.folder))?;
         let entries = self.entries()?;
-        let applied = snapshot.applied_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let entry = Entry {
             number: entries.last().map_or(1, |last| last.number + 1),
             revision: snapshot.revision,
-            applied_ms: u64::try_from(applied.as_millis()).unwrap_or(u64::MAX),
+            applied_ms: unix_ms(snapshot.applied_at),
         };
         let path = self.folder.join(entry.file_name());
         write_whole(&path, &self.to_bytes(snapshot, entry)).map_err(io(&path))?;
@@ -212,6 +213,7 @@ impl History {
             key: key.to_string(),
             revision: good.revision,
             value: String::from_utf8_lossy(&good.raw).into_owned(),
+            leased: good.leased,
         });
         let mut file = TableFile {
             version: VERSION,
@@ -263,6 +265,13 @@ impl History {
     }
 }
 
+/// Milliseconds of Unix time.
+#[must_use]
+pub fn unix_ms(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
@@ -274,7 +283,8 @@ fn parse(document: &DocumentInFile) -> Result<(Arc<str>, Good), String> {
     let parsed = Key::parse(&document.key)
         .and_then(|key| Document::parse(&key, raw))
         .map_err(|error| format!("{}: {error}", document.key))?;
-    let good = Good { document: parsed, raw: raw.into(), revision: document.revision };
+    let good =
+        Good { document: parsed, raw: raw.into(), revision: document.revision, leased: document.leased };
     Ok((document.key.as_str().into(), good))
 }
 
@@ -301,6 +311,9 @@ fn checksum(file: &TableFile) -> String {
         add(document.key.as_bytes());
         add(&document.revision.to_le_bytes());
         add(document.value.as_bytes());
+        if document.leased {
+            add(b"leased");
+        }
     }
     format!("{:032x}", hash.digest128())
 }

@@ -6,11 +6,13 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::history::Snapshot;
+use super::history::{Snapshot, unix_ms};
 use crate::rollout::Progresses;
 use crate::routing::diff::difference;
+use crate::routing::document::Document;
+use crate::routing::slips::{self, Held, Judgement, Memory, Moment};
 use crate::routing::{Compiled, Documents, LastGood, Refusal, Table, Warning, compile};
 
 /// Most lines of one change's difference that are logged.
@@ -35,6 +37,10 @@ pub struct Published {
     pub origin: Origin,
     pub refused: Arc<[Refusal]>,
     pub warnings: Arc<[Warning]>,
+    /// Changes that are not let through until somebody says yes to them.
+    pub held: Arc<[Held]>,
+    /// By what the next change is judged.
+    pub memory: Arc<Memory>,
     /// The source answers now.
     pub connected: bool,
     /// When it last did; the table's age is counted from here.
@@ -61,6 +67,7 @@ pub struct Publisher {
     table: Arc<ArcSwap<Table>>,
     published: watch::Sender<Arc<Published>>,
     snapshots: watch::Sender<Snapshot>,
+    memory: watch::Sender<Arc<Memory>>,
     rollouts: watch::Sender<Arc<Progresses>>,
 }
 
@@ -75,6 +82,8 @@ impl Publisher {
             origin: Origin::Nothing,
             refused: Arc::new([]),
             warnings: Arc::new([]),
+            held: Arc::new([]),
+            memory: Arc::default(),
             connected: false,
             last_contact: None,
             source_error: None,
@@ -87,6 +96,7 @@ impl Publisher {
             table: table.clone(),
             published,
             snapshots: watch::channel(Snapshot::empty()).0,
+            memory: watch::channel(Arc::default()).0,
             rollouts,
         };
         (publisher, Source { table, published: receiver, rollouts: progresses })
@@ -96,6 +106,12 @@ impl Publisher {
     #[must_use]
     pub fn snapshots(&self) -> watch::Receiver<Snapshot> {
         self.snapshots.subscribe()
+    }
+
+    /// What is to outlive a restart besides.
+    #[must_use]
+    pub fn memories(&self) -> watch::Receiver<Arc<Memory>> {
+        self.memory.subscribe()
     }
 
     /// Where to tell how far rollouts are.
@@ -120,8 +136,9 @@ impl Publisher {
         self.table.load().revision
     }
 
-    /// Puts the documents from disk in force until the source answers.
-    pub fn start_from(&mut self, snapshot: &Snapshot) {
+    /// Puts the documents from disk in force until the source answers, which is then judged by `memory`.
+    pub fn start_from(&mut self, snapshot: &Snapshot, memory: Memory) {
+        self.memory.send_replace(Arc::new(memory));
         for (key, good) in snapshot.last_good.iter() {
             self.documents.put_good(key.clone(), good.clone());
         }
@@ -134,9 +151,21 @@ impl Publisher {
         self.publish(revision, Origin::Source);
     }
 
+    /// What of the source's documents isn't let through.
+    fn judge(&self, revision: u64, origin: Origin) -> Judgement {
+        let memory = self.memory.borrow().clone();
+        if origin != Origin::Source {
+            return Judgement { memory: (*memory).clone(), held: Vec::new() };
+        }
+        let moment = Moment { revision, at_ms: unix_ms(SystemTime::now()) };
+        slips::judge(&memory, &self.documents, &self.last_good, moment)
+    }
+
     fn publish(&mut self, revision: u64, origin: Origin) {
-        let Compiled { table, refused, warnings, last_good } =
-            compile(&self.documents, &self.last_good, revision);
+        let Judgement { memory, held } = self.judge(revision, origin);
+        let kept = (!held.is_empty()).then(|| slips::hold(&self.documents, &self.last_good, &held));
+        let documents = kept.as_ref().unwrap_or(&self.documents);
+        let Compiled { table, refused, warnings, last_good } = compile(documents, &self.last_good, revision);
         let table = Arc::new(table);
         self.last_good = Arc::new(last_good);
         let old_table = self.table.swap(table.clone());
@@ -148,15 +177,27 @@ impl Publisher {
             origin,
             refused: refused.into(),
             warnings: warnings.into(),
+            held: held.into(),
+            memory: Arc::new(memory),
             connected: origin == Origin::Source,
             last_contact: now.or(old.last_contact),
             source_error: if now.is_some() { None } else { old.source_error.clone() },
         };
         log_news(&old, &new);
+        log_held(&old, &new);
+        self.remember(&new.memory);
         self.published.send_replace(Arc::new(new));
         log_difference(&old_table, &table, origin);
         let applied_at = table.applied_at;
         self.snapshots.send_replace(Snapshot { revision, applied_at, last_good: self.last_good.clone() });
+    }
+
+    fn remember(&self, memory: &Arc<Memory>) {
+        self.memory.send_if_modified(|known| {
+            let is_news = known != memory;
+            *known = memory.clone();
+            is_news
+        });
     }
 
     /// The source has shown a sign of life.
@@ -203,6 +244,42 @@ fn log_news(old: &Published, new: &Published) {
     let known: BTreeSet<_> = old.warnings.iter().map(|warning| (&warning.key, &warning.text)).collect();
     for warning in new.warnings.iter().filter(|warning| !known.contains(&(&warning.key, &warning.text))) {
         warn!(key = warning.key, "{}", warning.text);
+    }
+}
+
+/// Each time something else is held, and how it ends.
+fn log_held(old: &Published, new: &Published) {
+    let find = |all: &[Held], service: &str| all.iter().position(|held| &*held.service == service);
+    for held in new.held.iter() {
+        if find(&old.held, &held.service).is_some_and(|known| old.held[known].keys == held.keys) {
+            continue;
+        }
+        error!(
+            service = &*held.service,
+            revision = held.since,
+            documents = held.keys.len(),
+            "a change is held, what was in force stays: {}; `holdfast table held` lists it, `holdfast table accept {}` \
+             lets it through",
+            held.why.join("; "),
+            held.service
+        );
+    }
+    for held in old.held.iter().filter(|held| find(&new.held, &held.service).is_none()) {
+        let (service, revision) = (&*held.service, new.table.revision);
+        match said_yes(old, new, service) {
+            Some(reason) => info!(service, revision, reason, "the change that was held is accepted"),
+            None => info!(service, revision, "the change that was held is taken back"),
+        }
+    }
+}
+
+/// Why it was accepted, if it was.
+fn said_yes<'a>(old: &Published, new: &'a Published, service: &str) -> Option<&'a str> {
+    let key = format!("accepts/{service}");
+    let accept = new.documents.get(&*key)?;
+    match &accept.document {
+        Document::Accept(said) if old.documents.get(&*key) != Some(accept) => Some(said.reason()),
+        _ => None,
     }
 }
 
@@ -259,7 +336,7 @@ mod tests {
         first.apply(5, |documents| documents.put("services/arena", SERVICE, 5));
         let snapshot = first.snapshots().borrow().clone();
         let (mut publisher, source) = Publisher::new();
-        publisher.start_from(&snapshot);
+        publisher.start_from(&snapshot, Memory::default());
         let published = source.published.borrow().clone();
         assert_eq!((published.origin, published.table.revision), (Origin::Disk, 5));
         assert!(!published.connected && published.last_contact.is_none());

@@ -274,13 +274,21 @@ pub enum Breaker {
     MaxAttaching,
     MaxParked,
     MaxKeptBytes,
-    /// The backend's own, as its document says.
+    /// The backend's own, as its document or it itself says.
     Capacity,
+    /// It tells that it is full; unlike at the others it still takes sessions if all do.
+    Load,
 }
 
 impl Breaker {
-    pub const ALL: [Self; 5] =
-        [Self::MaxSessions, Self::MaxAttaching, Self::MaxParked, Self::MaxKeptBytes, Self::Capacity];
+    pub const ALL: [Self; 6] = [
+        Self::MaxSessions,
+        Self::MaxAttaching,
+        Self::MaxParked,
+        Self::MaxKeptBytes,
+        Self::Capacity,
+        Self::Load,
+    ];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -290,6 +298,88 @@ impl Breaker {
             Self::MaxParked => "max_parked",
             Self::MaxKeptBytes => "max_kept_bytes",
             Self::Capacity => "capacity",
+            Self::Load => "load",
+        }
+    }
+}
+
+/// Why a session isn't mirrored (any more). Public: the `reason` label of `holdfast_mirrors_ended_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum MirrorEnd {
+    /// Its player's session is over, and the shadow has been told.
+    Finished,
+    /// The shadow's game closed it.
+    Closed,
+    /// The shadow was slower than its player, by more than may wait for it.
+    Overflow,
+    /// No backend of the shadow's could take it: a mirror isn't parked.
+    NoBackend,
+    /// It was lost to the shadow: a crash without recovery, a broken rule, poison.
+    Failed,
+    /// One of the two is to be in a group.
+    Group,
+    /// The worker's memory is short: mirrors go first.
+    Pressure,
+    /// It wasn't begun: there are as many mirrors as may be.
+    Limit,
+    /// The document wants it no more.
+    Withdrawn,
+    /// The proxy ends.
+    Shutdown,
+}
+
+impl MirrorEnd {
+    pub const ALL: [Self; 10] = [
+        Self::Finished,
+        Self::Closed,
+        Self::Overflow,
+        Self::NoBackend,
+        Self::Failed,
+        Self::Group,
+        Self::Pressure,
+        Self::Limit,
+        Self::Withdrawn,
+        Self::Shutdown,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Closed => "closed",
+            Self::Overflow => "overflow",
+            Self::NoBackend => "no_backend",
+            Self::Failed => "failed",
+            Self::Group => "group",
+            Self::Pressure => "pressure",
+            Self::Limit => "limit",
+            Self::Withdrawn => "withdrawn",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What a shadow's frame is beside the one that its player got. Public: the `result` label of
+/// `holdfast_mirror_replies_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Likeness {
+    Equal,
+    Different,
+    /// It has no counterpart, or that came too much later or earlier.
+    Uncompared,
+}
+
+impl Likeness {
+    pub const ALL: [Self; 3] = [Self::Equal, Self::Different, Self::Uncompared];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Equal => "equal",
+            Self::Different => "different",
+            Self::Uncompared => "uncompared",
         }
     }
 }
@@ -392,6 +482,12 @@ pub struct Counters {
     pub group_claims: [Cell; ClaimResult::ALL.len()],
     /// Requests to be in a group that couldn't be met.
     pub joins_refused: Cell,
+    /// Sessions of shadow services that mirror a client's. They count in no number of sessions.
+    pub mirrors: Cell,
+    pub mirrors_ended: [Cell; MirrorEnd::ALL.len()],
+    /// Client frames that a shadow has been given, too.
+    pub mirrored_frames: Cell,
+    pub mirror_replies: [Cell; Likeness::ALL.len()],
 }
 
 impl Counters {

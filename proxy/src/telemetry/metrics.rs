@@ -16,7 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{
     APPLY_BUCKETS, Breaker, Cell, ClaimResult, CloseReason, Counters, Faults, HandoffCause, HandoffResult,
-    Kept, Limit, PAUSE_BUCKETS,
+    Kept, Likeness, Limit, MirrorEnd, PAUSE_BUCKETS,
 };
 use super::tracer::SpanStats;
 use crate::drain::progress::State;
@@ -31,6 +31,8 @@ pub use text::Exposition;
 pub struct ControlView {
     pub table_revision: u64,
     pub refused_documents: u64,
+    /// Services that a change of is held.
+    pub held_changes: u64,
     /// By the index of their state.
     pub rollouts: [u64; crate::rollout::State::ALL.len()],
     /// When the source was last heard, unless it is connected now.
@@ -88,6 +90,7 @@ impl Collector for MetricsSources {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut page = Page { encoder };
         self.encode_sessions(&mut page)?;
+        self.encode_mirrors(&mut page)?;
         self.encode_bounds(&mut page)?;
         self.encode_handoffs(&mut page)?;
         self.encode_recovery(&mut page)?;
@@ -122,6 +125,18 @@ impl MetricsSources {
         )?;
         page.counter(&reference::JOINS_REFUSED, self.sum(|c| &c.joins_refused))?;
         page.counter(&reference::STATES_DROPPED, self.sum(|c| &c.states_dropped))
+    }
+
+    fn encode_mirrors(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge(&reference::MIRRORS, self.sum(|c| &c.mirrors))?;
+        page.counter(&reference::MIRRORED_FRAMES, self.sum(|c| &c.mirrored_frames))?;
+        let ended = MirrorEnd::ALL
+            .map(|end| ([("reason", end.name())], self.sum(|c| &c.mirrors_ended[end as usize])));
+        page.counters(&reference::MIRRORS_ENDED, ended)?;
+        let replies = Likeness::ALL.map(|likeness| {
+            ([("result", likeness.name())], self.sum(|c| &c.mirror_replies[likeness as usize]))
+        });
+        page.counters(&reference::MIRROR_REPLIES, replies)
     }
 
     /// What is bounded, beside its bound.
@@ -225,6 +240,7 @@ impl MetricsSources {
             bounds.enumerate().map(|(index, bound)| (bound, self.sum(|c| &c.apply_buckets[index]))).collect();
         page.histogram(&reference::TABLE_APPLY, self.sum(|c| &c.apply_sum_us) as f64 / 1e6, &buckets)?;
         page.gauge(&reference::REFUSED_DOCUMENTS, view.refused_documents)?;
+        page.gauge(&reference::HELD_CHANGES, view.held_changes)?;
         page.gauges(
             &reference::ROLLOUTS,
             crate::rollout::State::ALL

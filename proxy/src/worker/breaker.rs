@@ -42,7 +42,7 @@ impl Link {
             (Breaker::MaxAttaching, over(breakers.max_attaching.map(u64::from), self.load.attaching)),
             (Breaker::MaxParked, !returns && over(breakers.max_parked.map(u64::from), self.load.parked)),
             (Breaker::MaxKeptBytes, over(breakers.max_kept_bytes, kept_bytes)),
-            (Breaker::Capacity, over(self.backend.capacity, self.sessions.max(everywhere))),
+            (Breaker::Capacity, over(self.capacity(), self.sessions.max(everywhere))),
         ];
         bounds.into_iter().find(|(_, over)| *over).map(|(breaker, _)| breaker)
     }
@@ -122,6 +122,8 @@ impl Worker {
             let listed = !link.retired && table.backends.contains_key(&link.backend.id);
             let reached =
                 service.filter(|_| listed).and_then(|service| link.reached(&service.breakers, false));
+            let overloaded = listed && link.report().is_some_and(|report| report.is_overloaded());
+            let reached = reached.or(overloaded.then_some(Breaker::Load));
             let before = self.hub.trip(id, reached);
             has_room |= before.is_some() && reached.is_none();
             if let Some(breaker) = reached {
@@ -134,16 +136,6 @@ impl Worker {
         if has_room {
             self.sessions_may_return();
             self.retry_drains();
-        }
-    }
-
-    /// What other workers and proxies have there counts for a backend's capacity: only it knows.
-    pub(super) fn ask_for_counts(&mut self) {
-        for id in self.hub.link_ids() {
-            let link = self.hub.link(id);
-            if link.is_up() && link.backend.capacity.is_some() && link.pinged.is_none() {
-                self.ping(id);
-            }
         }
     }
 }

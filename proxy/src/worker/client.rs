@@ -53,6 +53,7 @@ impl Worker {
         tracing::debug!(session = %id, %client, "session opened");
         self.serve_client(key);
         self.drive(key, |session, fx| session.open(fx));
+        self.begin_mirror(key, opened_us);
     }
 
     /// Gives a client its task.
@@ -131,6 +132,7 @@ impl Worker {
             self.drive(group, |session, fx| session.member_finished(member, fx));
         }
         self.drive(key, |session, fx| session.client_finished(fx));
+        self.mirror_finishes(key);
     }
 
     fn client_failed(&mut self, key: SessionKey, error: &std::io::Error) {
@@ -159,6 +161,7 @@ impl Worker {
         slot.seat.wake();
         let member = slot.session.id();
         self.drive(key, |session, fx| session.client_gone(reason, fx));
+        self.mirror_leaves(key, reason);
         if let Some(group) = self.aboard(key) {
             self.drive(group, |session, fx| session.member_gone(member, reason, fx));
         }
@@ -197,7 +200,8 @@ impl Worker {
         self.do_requests();
         let mut at = 0;
         let received = self.hub.clock.stamp(self.hub.now);
-        let member = self.slots.get(key)?.session.id();
+        let slot = self.slots.get(key)?;
+        let (member, mirror) = (slot.session.id(), slot.seat.mirror);
         let aboard = self.aboard(key);
         let outcome = self.drive(aboard.unwrap_or(key), |session, fx| {
             while at < bytes.len() {
@@ -216,6 +220,9 @@ impl Worker {
             }
             Ok::<(), crate::framing::FramingError>(())
         })?;
+        if let Some(mirror) = mirror {
+            self.mirror_frames(mirror, &bytes[..at], received);
+        }
         if let Err(error) = outcome {
             let slot = self.slots.get(key)?;
             tracing::info!(session = %slot.session.id(), client = %slot.seat.client, %error, "bad frame");
@@ -241,6 +248,11 @@ impl Worker {
 
     fn write_client(&mut self, key: SessionKey) {
         let Some(Slot { seat, .. }) = self.slots.get_mut(key) else { return };
+        if seat.is_mirror {
+            // Nobody takes it, so it is taken at once.
+            self.drive(key, |session, fx| session.handed(fx));
+            return;
+        }
         let Some(stream) = &mut seat.stream else { return };
         let waker = seat.waker.as_ref().unwrap_or(Waker::noop());
         let mut cx = Context::from_waker(waker);

@@ -41,6 +41,11 @@ pub enum Command {
     AskCount {
         backend: BackendId,
     },
+    /// Answered when the backend has answered a PING; the link is called for it if there is none.
+    CheckLink {
+        backend: BackendId,
+        answer: oneshot::Sender<()>,
+    },
     /// Drain through this proxy alone, until `Undrain`.
     Drain {
         backend: BackendId,
@@ -73,6 +78,9 @@ pub struct SessionView {
     /// The group that it is in: backend and phase are then the group's.
     #[serde(default)]
     pub group: Option<String>,
+    /// The session whose client's frames it is given, too: it is no player's, and not counted as one.
+    #[serde(default)]
+    pub mirror_of: Option<String>,
     /// attaching, active, freezing, moving, thawing, parked, resuming, closing
     pub phase: String,
     pub epoch: u64,
@@ -106,8 +114,14 @@ pub struct LinkView {
     /// The backend's attachments over all links of all proxies, as it said last; absent while it isn't known.
     #[serde(default)]
     pub attachments: Option<u64>,
-    /// The bound that it has reached on this worker, so that it takes no more: "capacity", or one of its service's
-    /// `breakers`.
+    /// Sessions that it is to have at most, as the backend itself says while its link is up; its document's word wins.
+    #[serde(default)]
+    pub capacity_told: Option<u64>,
+    /// Its load in thousandths, as it says itself; from 1000 on it is overloaded.
+    #[serde(default)]
+    pub load_permille: Option<u16>,
+    /// The bound that it has reached on this worker, so that it takes no more: "capacity", "load" (it still takes
+    /// sessions if all are at it), or one of its service's `breakers`.
     #[serde(default)]
     pub at_bound: Option<String>,
     /// In its slow start: how much of its weight counts by now.

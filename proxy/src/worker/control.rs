@@ -16,7 +16,7 @@ use super::{Worker, clock, with_worker};
 use crate::rollout::stages;
 use crate::routing::BackendId;
 use crate::session::LinkId;
-use crate::telemetry::counters::CloseReason;
+use crate::telemetry::counters::{CloseReason, MirrorEnd};
 
 /// How often a stopping worker looks whether its sessions are gone.
 const STOP_LOOK: Duration = Duration::from_millis(20);
@@ -94,6 +94,7 @@ impl Worker {
             Command::Tallies { answer } => reply(answer, self.tallies()),
             Command::Acquaint { backends } => self.acquaint(&backends),
             Command::AskCount { backend } => self.ask_count(&backend),
+            Command::CheckLink { backend, answer } => self.check_link(&backend, answer),
             Command::Drain { backend, deadline, reason, answer } => {
                 reply(answer, self.drain_here(&backend, deadline, reason));
             }
@@ -140,6 +141,7 @@ impl Worker {
             self.review_drain(id);
             self.review_frames(id);
         }
+        self.review_mirrors();
         self.sessions_may_return();
         self.bring_back();
         self.rebalance_soon();
@@ -195,7 +197,9 @@ impl Worker {
             let deadline = self.hub.now + deadline;
             self.stopping =
                 Some(Stopping { deadline, last: deadline + self.hub.config.close_deadline, told: false });
-            tracing::info!(sessions = self.slots.len(), "worker stops");
+            let mirrors = self.hub.mirrors.len();
+            tracing::info!(sessions = self.slots.len() - mirrors, mirrors, "worker stops");
+            self.end_mirrors(MirrorEnd::Shutdown);
             self.look_at_stop();
         }
     }

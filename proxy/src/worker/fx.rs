@@ -16,7 +16,10 @@ use crate::routing::Service;
 use crate::session::outbound::{Entry, Kind};
 use crate::session::riders::Departed;
 use crate::session::{Effects, LinkId, Note, Step, Suspicion, Timer, Wanted};
-use crate::telemetry::counters::{Breaker, CloseReason, HandoffCause, HandoffResult, PAUSE_BUCKETS};
+use crate::telemetry::counters::{
+    Breaker, CloseReason, HandoffCause, HandoffResult, MirrorEnd, PAUSE_BUCKETS,
+};
+use crate::telemetry::span::Value;
 
 /// The world of one session, for the length of one input.
 pub struct Fx<'a> {
@@ -104,11 +107,12 @@ impl Effects for Fx<'_> {
         // Where the link isn't up the session learns it later, and says so.
         let peer = link.and_then(|link| self.hub.link(link).peer.as_ref());
         let lacks = peer.is_some_and(|peer| self.service.recovery.needs() & !peer.capabilities != 0);
+        let lacks = lacks && !self.seat.is_mirror;
         self.hub.set_unprotected(self.seat, lacks);
     }
 
     fn reserve(&mut self, bytes: u64, frees: u64) -> bool {
-        self.hub.reserve(bytes, frees)
+        (!self.seat.is_mirror || self.hub.has_room_for_mirrors(bytes)) && self.hub.reserve(bytes, frees)
     }
 
     fn unreserve(&mut self, bytes: u64) {
@@ -124,6 +128,11 @@ impl Effects for Fx<'_> {
     }
 
     fn deliver(&mut self, _seq: Seq, frame: &[u8], _trace: &TraceContext) -> Result<(), Rule> {
+        if self.seat.is_mirror {
+            self.hub.shadow_said(self.key, frame);
+            self.mark_client();
+            return Ok(());
+        }
         if self.seat.outbox.bytes.capacity() == 0 {
             self.seat.outbox.bytes = self.hub.take_buffer();
         }
@@ -137,6 +146,9 @@ impl Effects for Fx<'_> {
         }
         self.hub.counters.frames_to_client.add(1);
         self.hub.counters.bytes_to_client.add(frame.len() as u64);
+        if let Some(mirror) = self.seat.mirror {
+            self.hub.player_got(mirror, frame);
+        }
         self.mark_client();
         Ok(())
     }
@@ -165,6 +177,12 @@ impl Effects for Fx<'_> {
     }
 
     fn joins(&mut self, group: GroupId) {
+        if self.seat.is_mirror {
+            return self.hub.mirrors.give_up(self.key, MirrorEnd::Group);
+        }
+        if let Some(mirror) = self.seat.mirror.take() {
+            self.hub.mirrors.give_up(mirror, MirrorEnd::Group);
+        }
         self.hub.requests.push(Request::Joins(self.key, group));
     }
 
@@ -271,6 +289,8 @@ impl Effects for Fx<'_> {
             Note::Diverged { link, seq, record } => self.diverged(link, seq, record),
             Note::Poison { seq, hash } => self.poison(seq, hash),
             Note::Stale => self.hub.counters.stale_messages.add(1),
+            // What no player sent is no player's loss.
+            Note::FramesLost(_) | Note::StateDropped { .. } if self.seat.is_mirror => {}
             Note::FramesLost(frames) => self.hub.counters.frames_lost.add(frames),
             Note::StateDropped { bytes } => {
                 self.hub.counters.states_dropped.add(1);
@@ -280,7 +300,9 @@ impl Effects for Fx<'_> {
     }
 
     fn ended(&mut self, reason: CloseReason) {
-        if !self.is_group {
+        if self.seat.is_mirror {
+            self.hub.mirror_ended(self.key, reason);
+        } else if !self.is_group {
             self.hub.counters.sessions_closed[reason as usize].add(1);
         }
         for timer in super::slot::TIMERS {
@@ -291,6 +313,9 @@ impl Effects for Fx<'_> {
         }
         let age_s = self.hub.now.saturating_duration_since(self.seat.opened).as_secs();
         match reason {
+            _ if self.seat.is_mirror => {
+                tracing::debug!(session = %self.id, reason = reason.name(), age_s, "mirror ended");
+            }
             CloseReason::ClientClose | CloseReason::BackendClose | CloseReason::Shutdown => {
                 tracing::debug!(session = %self.id, reason = reason.name(), age_s, "session closed");
             }
@@ -361,7 +386,10 @@ impl Fx<'_> {
     fn tell_life(&mut self, reason: CloseReason) {
         let Some(life) = self.seat.life.take().filter(|life| life.is_sampled()) else { return };
         let of = (&*self.service.name, &*self.seat.route.name);
-        let span = life.finish(self.id.to_string(), of, reason, &self.hub.clock, self.hub.now);
+        let mut span = life.finish(self.id.to_string(), of, reason, &self.hub.clock, self.hub.now);
+        if let Some(player) = self.hub.mirrors.of(self.key) {
+            span.attributes.push(("holdfast.mirror_of", Value::Text(player.to_string())));
+        }
         self.hub.tracer.end(span);
     }
 
@@ -458,7 +486,11 @@ impl Fx<'_> {
 
     fn handoff_done(&mut self, result: HandoffResult) {
         let Some(handoff) = &self.seat.handoff else { return };
-        self.hub.counters.handoffs[handoff.cause as usize][result as usize].add(1);
+        // Nobody feels what befalls a mirror.
+        let is_mirror = self.seat.is_mirror;
+        if !is_mirror {
+            self.hub.counters.handoffs[handoff.cause as usize][result as usize].add(1);
+        }
         if result == HandoffResult::Parked {
             self.phase("park");
             return self.settle_drain(result);
@@ -467,7 +499,7 @@ impl Fx<'_> {
         let (now, clock) = (self.hub.now, self.hub.clock);
         let counters = &self.hub.counters;
         let pause = now.saturating_duration_since(handoff.begun);
-        if matches!(result, HandoffResult::Moved | HandoffResult::Thawed) {
+        if matches!(result, HandoffResult::Moved | HandoffResult::Thawed) && !is_mirror {
             let seconds = pause.as_secs_f64();
             let bucket =
                 PAUSE_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(PAUSE_BUCKETS.len());

@@ -12,6 +12,7 @@ use holdfast_protocol::{GroupId, SessionId};
 use super::WorkerConfig;
 use super::groups::Request;
 use super::link::{Link, LinkState};
+use super::mirror::Mirrors;
 use super::pressure::Pressure;
 use super::recovery::Recoveries;
 use super::slot::{Seat, SessionKey};
@@ -102,6 +103,7 @@ pub struct Hub {
     pub returning: std::collections::VecDeque<SessionKey>,
     pub returning_in_flight: u32,
     pub recoveries: Recoveries,
+    pub mirrors: Mirrors,
     /// What the worker holds, against its bound.
     pub pressure: Pressure,
     /// A bound that held back clients does so no longer.
@@ -153,6 +155,7 @@ impl Hub {
             returning: std::collections::VecDeque::new(),
             returning_in_flight: 0,
             recoveries: Recoveries::default(),
+            mirrors: Mirrors::default(),
             pressure: Pressure::new(&config),
             relieved: false,
             room: false,
@@ -308,9 +311,14 @@ impl Hub {
 
     /// Somebody will need this link in a moment.
     pub fn call_ahead(&mut self, id: LinkId) {
+        self.keep_ahead(id);
+        self.demand(id);
+    }
+
+    /// The same, without hurry.
+    pub fn keep_ahead(&mut self, id: LinkId) {
         let until = self.now + CALL_AHEAD;
         self.link_mut(id).called_ahead = Some(until);
-        self.demand(id);
     }
 
     pub fn take_buffer(&mut self) -> Vec<u8> {

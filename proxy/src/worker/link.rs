@@ -10,9 +10,11 @@ use holdfast_protocol::message::AttachmentEntry;
 use tokio::sync::Notify;
 
 use super::breaker::Load;
+use super::check::Checks;
 use super::slot::SessionKey;
 use super::stream::{Outbox, Stream};
 use super::tally::Tally;
+use super::told::Told;
 use crate::drain::Drain;
 use crate::routing::pick::Logic;
 use crate::routing::{Backend, DrainOrder};
@@ -182,6 +184,8 @@ pub struct Link {
     pub idle_since: Instant,
     /// The backend's attachments over all its links, as its last PONG said.
     pub attachments: Option<u32>,
+    pub told: Told,
+    pub checks: Checks,
     pub last_error: Option<String>,
     pub causes: Causes,
     pub drain: Option<Drain<SessionKey>>,
@@ -242,6 +246,8 @@ impl Link {
             pinged: None,
             idle_since: now,
             attachments: None,
+            told: Told::default(),
+            checks: Checks::default(),
             last_error: None,
             causes: Causes::default(),
             drain: None,

@@ -11,7 +11,6 @@ use super::Worker;
 use super::link::{LinkState, OwnDrain};
 use crate::session::LinkId;
 use crate::session::message::{epoch_of, subject_of};
-use crate::telemetry::counters::Breaker;
 
 /// Reads of one link before others get their turn.
 const READS_A_TURN: usize = 2;
@@ -118,12 +117,10 @@ impl Worker {
             Message::Ping(_) if self.hub.link(id).congested => {}
             Message::Ping(ping) => {
                 let attachments = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-                self.send_on_link(id, &Message::Pong(Pong { nonce: ping.nonce, attachments }));
+                let pong = Pong { nonce: ping.nonce, attachments, capacity: None, load_permille: None };
+                self.send_on_link(id, &Message::Pong(pong));
             }
-            Message::Pong(pong) => {
-                self.hub.link_mut(id).attachments = Some(pong.attachments);
-                self.hub.may_have_room(id, Breaker::Capacity);
-            }
+            Message::Pong(pong) => self.heard(id, pong),
             Message::Drain(drain) => {
                 let own = OwnDrain {
                     since: self.hub.now,

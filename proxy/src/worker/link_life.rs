@@ -12,6 +12,7 @@ use super::dial::{BACKOFF_CUT, BACKOFF_FIRST, CONNECT_TIMEOUT, Call, DialError, 
 use super::link::{Link, LinkState, OwnDrain, Peer};
 use super::slot::SessionKey;
 use super::stream::Stream;
+use super::told::Told;
 use crate::events::Noticed;
 use crate::routing::Service;
 use crate::session::{LinkId, Phase};
@@ -148,6 +149,7 @@ impl Worker {
         let resumed = same && matches!(link.state, LinkState::Broken { .. });
         if !same {
             link.causes.own = None;
+            (link.attachments, link.told) = (None, Told::default());
             // One that was never dialled before has been there since it was listed, for all that is known.
             if link.peer.is_some() || link.state == LinkState::Dead {
                 link.fresh_since = now;
@@ -176,6 +178,7 @@ impl Worker {
         self.retry_drains();
         self.rebalance_soon();
         self.review_frames(id);
+        self.ping_checks(id);
         if !rest.is_empty()
             && let Err(reason) = self.link_bytes(id, rest)
         {

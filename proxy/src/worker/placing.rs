@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::fx::Fx;
 use crate::routing::BackendId;
 use crate::routing::pick::hash::{self, Player};
-use crate::routing::pick::{Candidate, Rules, pick, slow_start};
-use crate::routing::table::{Balance, Breakers};
+use crate::routing::pick::{Candidate, Rules, load, pick, slow_start};
+use crate::routing::table::{Balance, Breakers, By};
 use crate::session::{LinkId, Wanted};
 
 /// What a place is asked for.
@@ -56,7 +56,9 @@ impl Fx<'_> {
             candidates.push(Candidate {
                 backend,
                 weight: slow_start::weight(backend.weight, age, balance.slow_start),
-                sessions: of_link.sessions,
+                load: of_link.sessions,
+                // Who is there already doesn't leave for a load that may be less in a moment.
+                report: of_link.report().filter(|_| !occasion.counts_on(link)),
                 local: self.hub.is_local(id),
                 same_zone: zone.is_some() && backend.zone == *zone,
                 logic: of_link.runs(wanted.logic),
@@ -71,7 +73,10 @@ impl Fx<'_> {
         {
             return Some(bound_for);
         }
-        let Balance { policy, panic_percent, .. } = balance;
+        let Balance { policy, by, panic_percent, .. } = balance;
+        if by == By::Load {
+            load::weigh(&mut candidates);
+        }
         let stage = self.hub.stages.get(&*self.service.name);
         let staged = stage.and_then(|stage| stage.shares(&route.versions));
         let shares = staged.as_ref().unwrap_or(&route.versions);

@@ -304,7 +304,8 @@ impl Hub {
 
     /// The session itself wants its client read, or not.
     pub fn account_reading(&self, seat: &mut Seat, reading: bool) {
-        if std::mem::replace(&mut seat.reading, reading) != reading {
+        // There is no client behind a mirror that would wait.
+        if std::mem::replace(&mut seat.reading, reading) != reading && !seat.is_mirror {
             step(&self.counters.unread_by_window, !reading);
         }
     }

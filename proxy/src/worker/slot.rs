@@ -95,6 +95,10 @@ pub struct Seat {
     /// What it counts on its link: of a group, its members.
     pub weight: u64,
     pub company: Company,
+    /// The session of a shadow service that is given this one's frames, too; it may have ended.
+    pub mirror: Option<SessionKey>,
+    /// It is such a session itself: nobody's, in no count of players, and given up rather than waited for.
+    pub is_mirror: bool,
     /// Keeps the worker alive on whose reactor the socket is, if that isn't this one.
     pub lease: Option<Arc<()>>,
 }
@@ -141,6 +145,8 @@ impl Seat {
             parked: false,
             weight: 1,
             company: Company::default(),
+            mirror: None,
+            is_mirror: false,
             lease: None,
         }
     }

@@ -3,6 +3,7 @@
 mod bounds;
 mod frames;
 mod groups;
+mod mirror;
 mod recovery;
 mod rig;
 mod torn;
@@ -320,7 +321,12 @@ fn a_draining_backend_is_asked_again_and_again_how_many_attachments_it_has() {
             Message::Ping(ping) => Some(ping.nonce),
             _ => None,
         });
-        link.say(&Message::Pong(holdfast_protocol::message::Pong { nonce, attachments }));
+        link.say(&Message::Pong(holdfast_protocol::message::Pong {
+            nonce,
+            attachments,
+            capacity: None,
+            load_permille: None,
+        }));
         until("its count", || rig.links()[0].attachments == Some(u64::from(attachments)));
     }
     drop(link);

@@ -3,18 +3,23 @@
 use super::Worker;
 use super::command::{BackendTally, DrainProgress, DrainRow, DrainRows, LinkView, SessionView, Spoken};
 use super::link::{Link, LinkState};
-use super::slot::Slot;
+use super::slot::{SessionKey, Slot};
 use crate::drain::progress::{Progress, State};
 use crate::routing::pick::slow_start;
 use crate::session::{LinkId, Session};
 
 impl Worker {
     pub(super) fn session_views(&self, limit: usize) -> Vec<SessionView> {
-        let sessions = self.slots.values().filter(|slot| !slot.session.is_group());
-        sessions.take(limit).map(|slot| self.session_view(slot)).collect()
+        let (mirrors, players): (Vec<_>, Vec<_>) = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| !slot.session.is_group())
+            .partition(|(_, slot)| slot.seat.is_mirror);
+        let sessions = players.into_iter().chain(mirrors);
+        sessions.take(limit).map(|(key, slot)| self.session_view(key, slot)).collect()
     }
 
-    fn session_view(&self, slot: &Slot) -> SessionView {
+    fn session_view(&self, key: SessionKey, slot: &Slot) -> SessionView {
         let session = &slot.session;
         let group = slot.seat.company.aboard.and_then(|key| self.slots.get(key)).map(|slot| &slot.session);
         let attached = group.unwrap_or(session);
@@ -25,6 +30,7 @@ impl Worker {
             route: slot.seat.route.name.to_string(),
             client: slot.seat.client.to_string(),
             group: group.and_then(Session::group).map(|group| group.to_string()),
+            mirror_of: self.hub.mirrors.of(key).map(|player| player.to_string()),
             backend: attached.link().map(|link| self.hub.link(link).backend.id.to_string()),
             phase: if session.is_aboard() { attached } else { session }.phase_name().to_owned(),
             epoch: session.epoch().0,
@@ -51,6 +57,8 @@ impl Worker {
             slow_start_percent: self.slow_start_percent(link),
             at_bound: link.tripped.map(|breaker| breaker.name().to_owned()),
             attachments: link.attachments.filter(|_| link.state == LinkState::Up).map(u64::from),
+            capacity_told: link.told.capacity.filter(|_| link.state == LinkState::Up),
+            load_permille: link.report().map(|report| report.permille),
         };
         self.hub.links.iter().filter(|link| !link.retired).map(view).collect()
     }

@@ -6,6 +6,7 @@ use holdfast_protocol::Message;
 use holdfast_protocol::message::{Attach, AttachMode, FaultScope, Ping, Rule, Subject};
 
 use crate::core::LinkEnd;
+use crate::settings::Settings;
 
 use super::world::*;
 
@@ -169,6 +170,27 @@ fn pong_tells_the_attachments_of_the_process() {
     let out = world.say(Message::Ping(Ping { nonce: 5 }));
     let [Message::Pong(pong)] = out[..] else { panic!("{out:?}") };
     assert_eq!((pong.nonce, pong.attachments), (5, 2));
+}
+
+#[test]
+fn pong_tells_capacity_and_load_when_asked_when_told_to_and_after_a_welcome() {
+    let load = crate::Load::default();
+    let mut world = World::with(Settings { load: load.clone(), ..settings() }, Puppets::default());
+    load.set_capacity(800);
+    load.set(0.25);
+    let told = |out: &[Message<'_>]| {
+        let Some(Message::Pong(pong)) = out.last() else { panic!("{out:?}") };
+        (pong.nonce, pong.capacity.map(std::num::NonZeroU32::get), pong.load_permille)
+    };
+    assert_eq!(told(&world.say(Message::Ping(Ping { nonce: 5 }))), (5, Some(800), Some(250)));
+    load.set(1.5);
+    world.peer.say_load();
+    assert_eq!(told(&world.out()), (0, Some(800), Some(1500)));
+    world.cut();
+    world.peer.say_load();
+    let again = world.link_up(2);
+    assert!(matches!(again[..], [Message::Welcome(_), Message::Pong(_)]), "{again:?}");
+    assert_eq!(told(&again), (0, Some(800), Some(1500)));
 }
 
 #[test]

@@ -32,6 +32,13 @@ impl<'a, 'h> Fields<'a, 'h> {
         Ok(*taken)
     }
 
+    /// A field that a shorter fixed part lacks, or has a part of; then it lacks those that follow, too.
+    pub fn later<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.fixed.split_at_checked(N).unwrap_or_default();
+        self.fixed = rest;
+        taken.try_into().ok()
+    }
+
     pub fn skip_magic(&mut self) -> Result<(), DecodeError> {
         self.take::<{ MAGIC.len() }>("magic").map(drop)
     }

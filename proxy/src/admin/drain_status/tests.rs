@@ -5,6 +5,8 @@ use crate::worker::command::LinkView;
 
 fn link(sessions: u64, attachments: Option<u64>) -> LinkView {
     LinkView {
+        capacity_told: None,
+        load_permille: None,
         at_bound: None,
         slow_start_percent: None,
         worker: 0,
@@ -24,6 +26,8 @@ fn link(sessions: u64, attachments: Option<u64>) -> LinkView {
 fn view(links: Vec<LinkView>) -> BackendView {
     BackendView {
         unfit: Vec::new(),
+        capacity_told: None,
+        load_permille: None,
         at_bound: Vec::new(),
         capacity: None,
         backend: "arena/a".into(),

@@ -70,11 +70,14 @@ pub(crate) fn published(table: Table) -> Published {
             last_good: true,
         }]),
         warnings: Arc::new([]),
+        held: Arc::new([]),
+        memory: Arc::default(),
     }
 }
 
 fn session(worker: u16, number: usize) -> SessionView {
     SessionView {
+        mirror_of: None,
         group: None,
         id: format!("{number:032x}"),
         worker,
@@ -94,6 +97,8 @@ fn session(worker: u16, number: usize) -> SessionView {
 
 fn link(worker: u16, backend: &str, draining: &[String]) -> LinkView {
     LinkView {
+        capacity_told: None,
+        load_permille: None,
         at_bound: None,
         slow_start_percent: None,
         worker,
@@ -176,7 +181,10 @@ async fn worker(number: u16, mut commands: mpsc::Receiver<Command>, fleet: Arc<F
                 let _ = answer.send(DrainRows { revision: fleet.revision.load(Ordering::Relaxed), rows });
             }
             Command::AskCount { backend } => order(format!("count {backend}")),
-            Command::TableChanged | Command::Fitness(_) | Command::Shutdown { .. } => {}
+            Command::CheckLink { .. }
+            | Command::TableChanged
+            | Command::Fitness(_)
+            | Command::Shutdown { .. } => {}
         }
     }
 }
@@ -238,6 +246,7 @@ pub(crate) struct Options {
     pub(crate) surface: Surface,
     pub(crate) drains: DrainWriter,
     pub(crate) hooks: HookDesk,
+    pub(crate) tables: TableWriter,
     pub(crate) hung_worker: bool,
     pub(crate) address: Address,
 }
@@ -247,6 +256,7 @@ pub(crate) fn options(surface: Surface) -> Options {
         surface,
         drains: DrainWriter::Files("/etc/holdfast/routing".into()),
         hooks: HookDesk::default(),
+        tables: TableWriter::Files("/etc/holdfast/routing".into()),
         hung_worker: false,
         address: Address::Tcp("127.0.0.1:0".into()),
     }
@@ -294,6 +304,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
         metrics,
         drains: options.drains,
         hooks: options.hooks,
+        tables: options.tables,
         history: history(&folder),
         registration: None,
         rollouts: tokio::sync::watch::channel(Arc::default()).1,

@@ -221,3 +221,51 @@ proptest::proptest! {
         }
     }
 }
+
+const NEXT: (&str, &str) = ("services/arena-next", SERVICE);
+
+fn mirrored_to(shadow: &str) -> String {
+    SERVICE.replace("}}", &format!(r#"}}, "mirror": {{"service": "{shadow}", "percent": 10}}}}"#))
+}
+
+fn shadow_of<'a>(compiled: &'a Compiled, service: &str) -> Option<&'a str> {
+    compiled.table.services[service].mirror.as_deref().map(|mirror| &*mirror.service)
+}
+
+#[test]
+fn a_mirror_needs_a_service_that_is_there_and_cuts_its_stream_the_same_way() {
+    let (mut world, before) = World::of(&[whole(), vec![NEXT]].concat());
+    let good = world.change(&[("services/arena", Some(&mirrored_to("arena-next")))]);
+    assert_eq!((refused(&good), shadow_of(&good, "arena")), (vec![], Some("arena-next")));
+    // A new version whose shadow isn't there: the last good one is in force.
+    let bad = world.change(&[("services/arena", Some(&mirrored_to("nowhere")))]);
+    assert_eq!(refused(&bad), [("services/arena", "mirror.service", true)]);
+    assert_eq!(bad.refused[0].value, "nowhere");
+    assert_eq!(bad.table.services, good.table.services);
+    let mended = world.change(&[("services/arena", Some(&mirrored_to("arena-next")))]);
+    assert_eq!(refused(&mended), []);
+    // Its shadow changes: its players keep their service, and it is told what is missing.
+    let lines = r#"{"protocol": "link", "framing": {"kind": "lines"}}"#;
+    for change in [Some(lines), None] {
+        let after = world.change(&[("services/arena-next", change)]);
+        assert_eq!(refused(&after), [("services/arena", "mirror.service", true)]);
+        assert!(after.refused[0].expected.ends_with("in force without its mirror"), "{}", after.refused[0]);
+        assert_eq!(after.table.services["arena"], before.table.services["arena"]);
+        assert_eq!(after.table.routes, before.table.routes);
+    }
+    let back = world.change(&[("services/arena-next", Some(SERVICE))]);
+    assert_eq!((refused(&back), shadow_of(&back, "arena")), (vec![], Some("arena-next")));
+}
+
+#[test]
+fn services_may_mirror_each_other_since_no_mirror_is_mirrored() {
+    let (_, both) = World::of(&[
+        ("services/arena", &mirrored_to("arena-next")),
+        ("services/arena-next", &mirrored_to("arena")),
+    ]);
+    assert_eq!(refused(&both), []);
+    assert_eq!(
+        (shadow_of(&both, "arena"), shadow_of(&both, "arena-next")),
+        (Some("arena-next"), Some("arena"))
+    );
+}

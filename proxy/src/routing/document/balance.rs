@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{count, fault, within};
 use crate::config::FieldError;
-use crate::routing::table::{Balance, Breakers, HashKey, Policy};
+use crate::routing::table::{Balance, Breakers, By, HashKey, Policy};
 
 /// Longest slow start: an hour.
 const MAX_SLOW_START_S: u64 = 3_600;
@@ -20,6 +20,10 @@ pub struct RawBalance {
     /// `least_sessions` (the default): the fewest sessions for the weight; `round_robin`: in turn, by weight;
     /// `two_choices`: the less loaded of two drawn by weight; `hash`: the same backend for the same key.
     pub policy: RawPolicy,
+    /// With the policies `least_sessions` and `two_choices`: what they compare. `sessions` (the default): those that this
+    /// worker has on each backend; `load`: what the backends tell of their load over the link. A backend that tells none
+    /// counts by its sessions.
+    pub by: RawBy,
     /// With the policy `hash`: what it goes by. `session` (the default), `client` (the address without its port) or `sni`
     /// (the server name; clients without one go by their session).
     pub key: Option<RawHashKey>,
@@ -32,7 +36,13 @@ pub struct RawBalance {
 
 impl Default for RawBalance {
     fn default() -> Self {
-        Self { policy: RawPolicy::LeastSessions, key: None, slow_start_s: 0, panic_percent: 50 }
+        Self {
+            policy: RawPolicy::LeastSessions,
+            by: RawBy::Sessions,
+            key: None,
+            slow_start_s: 0,
+            panic_percent: 50,
+        }
     }
 }
 
@@ -43,6 +53,13 @@ pub enum RawPolicy {
     RoundRobin,
     TwoChoices,
     Hash,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawBy {
+    Sessions,
+    Load,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -76,9 +93,21 @@ impl RawBalance {
         let panic_percent = within("balance.panic_percent", self.panic_percent, 0..=100)?;
         Ok(Balance {
             policy: self.policy()?,
+            by: self.by()?,
             slow_start: Duration::from_secs(slow_start_s),
             panic_percent: u8::try_from(panic_percent).unwrap_or(100),
         })
+    }
+
+    fn by(self) -> Result<By, FieldError> {
+        match (self.by, self.policy) {
+            (RawBy::Sessions, _) => Ok(By::Sessions),
+            (RawBy::Load, RawPolicy::LeastSessions | RawPolicy::TwoChoices) => Ok(By::Load),
+            (RawBy::Load, RawPolicy::RoundRobin | RawPolicy::Hash) => {
+                let expected = "sessions: only the policies least_sessions and two_choices compare backends";
+                Err(fault("balance.by", "load", expected))
+            }
+        }
     }
 
     fn policy(self) -> Result<Policy, FieldError> {

@@ -14,6 +14,7 @@ use crate::routing::table::{BackendId, EjectionOrder};
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("x-since" = 2))]
 pub struct RawEjection {
     /// Shown to whoever looks at the backend: at most 256 characters, one line.
     pub reason: String,

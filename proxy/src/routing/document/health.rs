@@ -71,6 +71,9 @@ pub struct RawCheck {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawCheckKind {
+    /// A PING is answered on the link. The link is called for it and kept, by one worker of the proxy. A process that hangs
+    /// fails.
+    Link,
     /// A connection is taken. The kernel takes one for a process that hangs, too.
     Tcp,
     /// A GET is answered with an expected status.
@@ -180,7 +183,14 @@ impl RawCheck {
                 return Err(fault("health.check.expect", shorten(&format!("{statuses:?}")), expected));
             }
         }
+        if self.kind == RawCheckKind::Link
+            && let Some(port) = port
+        {
+            let expected = "no such field: the kind link goes over the backend's own link";
+            return Err(fault("health.check.port", port, expected));
+        }
         Ok(match self.kind {
+            RawCheckKind::Link => CheckKind::Link,
             RawCheckKind::Tcp => CheckKind::Tcp { port },
             RawCheckKind::Http => {
                 CheckKind::Http { port, path: path(self.path)?.into(), expect: statuses(self.expect)?.into() }
@@ -269,6 +279,9 @@ mod tests {
             (r#"{"check": {"kind": "tcp", "subset": 1001}}"#, "health.check.subset"),
             (r#"{"check": {"kind": "tcp", "port": 0}}"#, "health.check.port"),
             (r#"{"check": {"kind": "tcp", "path": "/a"}}"#, "health.check.path"),
+            (r#"{"check": {"kind": "link", "port": 80}}"#, "health.check.port"),
+            (r#"{"check": {"kind": "link", "path": "/a"}}"#, "health.check.path"),
+            (r#"{"check": {"kind": "link", "expect": [200]}}"#, "health.check.expect"),
             (r#"{"check": {"kind": "http", "path": "a b"}}"#, "health.check.path"),
             (r#"{"check": {"kind": "tcp", "expect": [200]}}"#, "health.check.expect"),
             (r#"{"check": {"kind": "http", "expect": [99]}}"#, "health.check.expect"),

@@ -21,6 +21,7 @@ const LABEL: &str = "a label's name: 1 to 64 letters, digits or '_', the first n
 /// backend, or the rollout, that its labels name. All rules that match apply.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-since" = 2))]
 pub struct RawHook {
     /// Labels that an alert has to have, each with exactly this value: 1 to 16 labels, values of 1 to 256 characters.
     #[serde(rename = "match")]

@@ -1,5 +1,5 @@
 //! Where a document stands: `services/<s>`, `backends/<s>/<b>`, `routes/<r>`, `drains/<s>/<b>`, `ejections/<s>/<b>`,
-//! `rollouts/<s>`, `hooks/<h>`.
+//! `rollouts/<s>`, `accepts/<s>`, `hooks/<h>`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,10 +18,11 @@ pub enum Key {
     Drain(BackendId),
     Ejection(BackendId),
     Rollout(Arc<str>),
+    Accept(Arc<str>),
     Hook(Arc<str>),
 }
 
-const KINDS: &str = "services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend>, ejections/<service>/<backend>, rollouts/<service> or hooks/<hook>";
+const KINDS: &str = "services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend>, ejections/<service>/<backend>, rollouts/<service>, accepts/<service> or hooks/<hook>";
 
 impl Key {
     pub fn parse(text: &str) -> Result<Self, FieldError> {
@@ -35,8 +36,30 @@ impl Key {
             ("ejections", Some(service), Some(backend), None) => Ok(Self::Ejection(id(service, backend)?)),
             ("rollouts", Some(service), None, None) => Ok(Self::Rollout(name("key", service)?)),
             ("hooks", Some(hook), None, None) => Ok(Self::Hook(name("key", hook)?)),
+            ("accepts", Some(service), None, None) => Ok(Self::Accept(name("key", service)?)),
             _ => Err(fault("key", super::strict::shorten(text), KINDS)),
         }
+    }
+
+    /// The folder of its kind: the first part of the key.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Service(_) => "services",
+            Self::Backend(_) => "backends",
+            Self::Route(_) => "routes",
+            Self::Drain(_) => "drains",
+            Self::Ejection(_) => "ejections",
+            Self::Rollout(_) => "rollouts",
+            Self::Accept(_) => "accepts",
+            Self::Hook(_) => "hooks",
+        }
+    }
+
+    /// An order for a time, not a part of the configuration: no folder lacks it, and no rollback brings it back.
+    #[must_use]
+    pub fn is_order(&self) -> bool {
+        matches!(self, Self::Drain(_) | Self::Ejection(_) | Self::Rollout(_) | Self::Accept(_))
     }
 }
 
@@ -50,6 +73,7 @@ impl fmt::Display for Key {
             Self::Ejection(id) => write!(f, "ejections/{id}"),
             Self::Rollout(name) => write!(f, "rollouts/{name}"),
             Self::Hook(name) => write!(f, "hooks/{name}"),
+            Self::Accept(name) => write!(f, "accepts/{name}"),
         }
     }
 }

@@ -18,6 +18,7 @@ const MAX_STEPS: usize = 100;
 /// it does stands in `status/rollouts/<service>`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-since" = 2))]
 pub struct RawRollout {
     /// The version that players are on now, and are moved back to if the rollout is given up.
     pub from: String,

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::balance::{RawBalance, RawBreakers};
-use super::{count, drain::MAX_DEADLINE_S, fault, health::RawHealth, strict::shorten, within};
+use super::{
+    count, drain::MAX_DEADLINE_S, fault, health::RawHealth, mirror::RawMirror, strict::shorten, within,
+};
 use crate::config::FieldError;
 use crate::framing::{Framing, RawFraming};
 use crate::routing::table::{
@@ -44,6 +46,8 @@ pub struct RawService {
     pub balance: RawBalance,
     #[serde(default)]
     pub breakers: RawBreakers,
+    /// Absent: no session is mirrored.
+    pub mirror: Option<RawMirror>,
 }
 
 fn default_recovery() -> String {
@@ -174,6 +178,7 @@ impl RawService {
         check_protocol(&self.protocol)?;
         let framing = self.framing.check()?;
         Ok(Service {
+            mirror: self.mirror.map(|mirror| mirror.check(&name)).transpose()?.map(Arc::new),
             name,
             recovery: check_recovery(&self.recovery)?,
             on_crash: match self.on_crash {

@@ -1,4 +1,4 @@
-//! Weighted least sessions: the one with the fewest sessions for its weight.
+//! Weighted least sessions: the one with the fewest sessions, or the least load, for its weight.
 
 use std::cmp::Ordering;
 
@@ -12,9 +12,8 @@ pub fn pick<'a>(seed: u64, among: impl Iterator<Item = (usize, &'a Candidate<'a>
         .map(|(index, _)| index)
 }
 
-/// Sessions for the weight, the fewer first.
+/// Sessions (or load) for the weight, the less first.
 pub fn by_load(a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
-    let load =
-        |own: &Candidate<'_>, other: &Candidate<'_>| u128::from(own.sessions) * u128::from(other.weight);
+    let load = |own: &Candidate<'_>, other: &Candidate<'_>| u128::from(own.load) * u128::from(other.weight);
     load(a, b).cmp(&load(b, a))
 }

@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Candidate;
+use super::{Candidate, has_share};
 
 /// Whether fitness counts: at least `panic_percent` of those who could take anybody are fit. With 0 it always does.
 #[must_use]
 pub fn believes(candidates: &[Candidate<'_>], shares: &BTreeMap<Arc<str>, u32>, panic_percent: u8) -> bool {
-    // Versions without a share take nobody: how they are says nothing of those that do.
-    let has_share = |version: &str| shares.is_empty() || shares.get(version).is_some_and(|&share| share > 0);
-    let all =
-        candidates.iter().filter(|candidate| candidate.weight > 0 && has_share(&candidate.backend.version));
+    // How versions without a share are says nothing of those that have one.
+    let all = candidates
+        .iter()
+        .filter(|candidate| candidate.weight > 0 && has_share(shares, &candidate.backend.version));
     let fit = all.clone().filter(|candidate| candidate.fit).count();
     fit * 100 >= all.count() * usize::from(panic_percent)
 }

@@ -1,5 +1,6 @@
 //! Placement's promises, over many sessions.
 
+mod loads;
 mod policies;
 
 use holdfast_protocol::SessionId;
@@ -39,7 +40,8 @@ fn idle(backend: &Arc<Backend>) -> Candidate<'_> {
     Candidate {
         backend,
         weight: u64::from(backend.weight) * slow_start::WHOLE,
-        sessions: 0,
+        load: 0,
+        report: None,
         local: false,
         same_zone: false,
         logic: Logic::Unknown,
@@ -99,7 +101,7 @@ proptest! {
         let total: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
         for id in sessions(seed, 1_000) {
             let candidates: Vec<_> = fleet.iter().zip(&counts)
-                .map(|(backend, &sessions)| Candidate { sessions, ..idle(backend) }).collect();
+                .map(|(backend, &load)| Candidate { load, ..idle(backend) }).collect();
             match pick(id, &BTreeMap::new(), Prefer::None, &candidates) {
                 Some(index) => counts[index] += 1,
                 None => prop_assert_eq!(total, 0),
@@ -151,7 +153,7 @@ fn a_version_with_nobody_eligible_yields_to_the_next() {
 fn the_preferred_backend_comes_first_however_busy_it_is() {
     let fleet = [backend("a", "1", 100), backend("b", "1", 100), backend("c", "1", 100)];
     let candidates = [
-        Candidate { local: true, same_zone: true, sessions: 1_000, ..idle(&fleet[0]) },
+        Candidate { local: true, same_zone: true, load: 1_000, ..idle(&fleet[0]) },
         Candidate { same_zone: true, ..idle(&fleet[1]) },
         idle(&fleet[2]),
     ];

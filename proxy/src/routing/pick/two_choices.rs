@@ -1,4 +1,4 @@
-//! The power of two choices: two are drawn by weight, and the one with fewer sessions for its weight is it. Workers
+//! The power of two choices: two are drawn by weight, and the one with fewer sessions (or less load) for its weight is it. Workers
 //! and proxies that don't know each other's counts so don't all run to the same backend.
 
 use super::least_sessions::by_load;

@@ -39,6 +39,8 @@ pub struct CheckPolicy {
 /// What counts as an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckKind {
+    /// A PONG on the backend's link.
+    Link,
     /// A connection.
     Tcp { port: Option<u16> },
     /// One of these statuses to a GET.

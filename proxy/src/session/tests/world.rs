@@ -91,6 +91,7 @@ pub fn surviving(recovery: Recovery) -> Service {
 
 pub fn service(on_crash: OnCrash) -> Service {
     Service {
+        mirror: None,
         health: Default::default(),
         name: "arena".into(),
         framing: framing(),

@@ -18,7 +18,7 @@ use crate::routing::documents::MAX_DOCUMENTS;
 use crate::source::published::Publisher;
 
 /// A list or one transaction may be larger than gRPC's usual 4 MiB.
-const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
 /// How often etcd is asked for a sign of life on the watch itself. HTTP/2 pings alone would have to be slower: etcd
 /// takes more than one in five seconds for an attack.
@@ -92,7 +92,7 @@ async fn list(
         let names: BTreeSet<&str> = listed.iter().map(|(key, _)| key.as_str()).collect();
         documents.retain(|key| names.contains(key));
         for (key, kv) in &listed {
-            documents.put(key, kv.value(), unsigned(kv.mod_revision()));
+            documents.put_as(key, kv.value(), unsigned(kv.mod_revision()), kv.lease() != 0);
         }
     });
     Ok(revision)
@@ -144,7 +144,7 @@ fn change(documents: &mut Documents, kv: &KeyValue, prefix: &str) {
     if kv.version() == 0 {
         documents.remove(&key);
     } else {
-        documents.put(&key, kv.value(), unsigned(kv.mod_revision()));
+        documents.put_as(&key, kv.value(), unsigned(kv.mod_revision()), kv.lease() != 0);
     }
 }
 
@@ -171,11 +171,11 @@ async fn ready_now<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// The key below the prefix. One that isn't UTF-8 becomes one that no document may have.
-fn key(kv: &KeyValue, prefix: &str) -> String {
+pub(super) fn key(kv: &KeyValue, prefix: &str) -> String {
     let key = kv.key();
     String::from_utf8_lossy(key.strip_prefix(prefix.as_bytes()).unwrap_or(key)).into_owned()
 }
 
-fn unsigned(revision: i64) -> u64 {
+pub(super) fn unsigned(revision: i64) -> u64 {
     u64::try_from(revision).unwrap_or(0)
 }

@@ -18,12 +18,13 @@ use super::groups::Held;
 use crate::config::Etcd;
 use crate::rollout::VersionRow;
 use crate::routing::Refusal;
+use crate::routing::slips;
 use crate::source::identity::Identity;
 use crate::source::published::Published;
 use crate::worker::command::DrainRow;
 
 /// Level of the documents that this proxy can read.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = crate::routing::document::schema::LEVEL;
 
 const WRITE_PERIOD: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_PERIOD: Duration = Duration::from_secs(3);
@@ -83,6 +84,9 @@ pub struct StatusDocument {
     pub refused: Vec<Refusal>,
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Changes that wait for a yes, in words; the first hundred.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
@@ -106,6 +110,7 @@ impl StatusDocument {
             versions: Vec::new(),
             refused: Vec::new(),
             warnings: Vec::new(),
+            held: Vec::new(),
         }
     }
 
@@ -264,6 +269,7 @@ impl Reporter {
             versions: numbers.versions,
             refused: published.refused.iter().take(MAX_LISTED).cloned().collect(),
             warnings: warnings.take(MAX_LISTED).collect(),
+            held: published.held.iter().take(MAX_LISTED).map(slips::Held::text).collect(),
             ..self.proxy.first_document()
         }
     }

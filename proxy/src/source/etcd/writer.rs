@@ -14,7 +14,7 @@ use crate::routing::document::{Key, RawDrain, RawEjection};
 /// Writes to etcd; each call with a connection of its own, as they are rare.
 #[derive(Debug, Clone)]
 pub struct EtcdWriter {
-    config: Arc<Etcd>,
+    pub(super) config: Arc<Etcd>,
 }
 
 impl EtcdWriter {

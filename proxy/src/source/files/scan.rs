@@ -51,6 +51,14 @@ impl Content {
         })
     }
 
+    /// As it is written to another source.
+    pub fn text(&self) -> Result<String, FieldError> {
+        match self {
+            Self::Bytes(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+            Self::Unreadable(fault) => Err(fault.clone()),
+        }
+    }
+
     pub fn put(&self, documents: &mut Documents, key: &str, revision: u64) {
         match self {
             Self::Bytes(bytes) => documents.put(key, bytes, revision),

@@ -57,13 +57,14 @@ async fn a_written_changed_and_deleted_file_is_a_document() {
     assert_eq!((first.table.revision, first.origin, first.connected), (1, Origin::Source, true));
     // In folders that were not there before.
     folder.write("backends/arena/a.json", r#"{"address": "127.0.0.1:1", "version": "1"}"#);
-    folder.until("written", |now| now.table.backends.len() == 1).await;
+    folder.write("backends/arena/b.json", r#"{"address": "127.0.0.1:9", "version": "1"}"#);
+    folder.until("written", |now| now.table.backends.len() == 2).await;
     folder.write("backends/arena/a.json", r#"{"address": "127.0.0.1:2", "version": "1"}"#);
     let second =
         |now: &Published| now.table.backends.values().any(|one| one.address.to_string() == "127.0.0.1:2");
     let changed = folder.until("changed", second).await;
     fs::remove_file(folder.root.path().join("backends/arena/a.json")).unwrap();
-    let deleted = folder.until("deleted", |now| now.table.backends.is_empty()).await;
+    let deleted = folder.until("deleted", |now| now.table.backends.len() == 1).await;
     assert!(changed.table.revision > 1 && deleted.table.revision > changed.table.revision);
 }
 

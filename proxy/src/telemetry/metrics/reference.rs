@@ -45,6 +45,13 @@ metrics! {
         "Groups that were to be formed, by whose they are in the cluster: mine, foreign (refused), unanswered (formed without a claim)";
     JOINS_REFUSED = Counter "holdfast_joins_refused_total", "requests", [],
         "Requests to be in a group that could not be met";
+    MIRRORS = Gauge "holdfast_mirrors", "sessions", [],
+        "Sessions that a shadow service sees, too; the shadow's own are in no other count of sessions";
+    MIRRORED_FRAMES = Counter "holdfast_mirrored_frames_total", "frames", [], "Client frames that a shadow service was given, too";
+    MIRRORS_ENDED = Counter "holdfast_mirrors_ended_total", "sessions", ["reason"],
+        "Mirrored sessions that are mirrored no more (limit: never were), by the reason";
+    MIRROR_REPLIES = Counter "holdfast_mirror_replies_total", "frames", ["result"],
+        "Frames of shadows that are compared with what their players got: equal, different, uncompared (no counterpart, or too far from it)";
     HANDOFFS = Counter "holdfast_handoffs_total", "handoffs", ["cause", "result"],
         "Handoffs that ended, by what asked for them and how they ended";
     DRAINS = Gauge "holdfast_drains", "drains", ["state"],
@@ -74,7 +81,7 @@ metrics! {
         "Sessions closed because their input brought several backends down";
     LIMIT = Gauge "holdfast_limit", "limit", ["limit"], "Bounds of the workers, added up";
     BREAKERS_OPEN = Gauge "holdfast_breakers_open", "backends", ["breaker"],
-        "Backends that take no more sessions from a worker, by the bound reached: of their service's breakers, or their capacity";
+        "Backends that take no more sessions from a worker, by the bound reached: of their service's breakers, their capacity, or the load they tell (at which they still do if all are)";
     UNREAD_CLIENTS = Gauge "holdfast_unread_clients", "clients", ["bound"],
         "Clients that are not read for now: their session's window is used up, or a bound of the worker is near";
     LINGERING = Gauge "holdfast_lingering_connections", "connections", [],
@@ -99,6 +106,8 @@ metrics! {
     TABLE_REVISION = Gauge "holdfast_table_revision", "revision", [], "Revision of the routing table in force";
     TABLE_AGE = Gauge "holdfast_table_age_seconds", "seconds", [],
         "Time since the source of the routing table was last heard; 0 while it is connected";
+    HELD_CHANGES = Gauge "holdfast_held_changes", "services", [],
+        "Services that a change of is held until `holdfast table accept`";
     TABLE_APPLY = Histogram "holdfast_table_apply_seconds", "seconds", [],
         "Time from a change of the routing documents, as it came from their source, until a worker acts by it";
     REFUSED_DOCUMENTS = Gauge "holdfast_refused_documents", "documents", [],

@@ -10,6 +10,7 @@ fn metrics(workers: Vec<Arc<Counters>>) -> Metrics {
     let control = move || ControlView {
         table_revision: 17,
         refused_documents: 2,
+        held_changes: 1,
         rollouts: [0, 0, 1, 0, 0, 2, 0],
         silent_since: Some(silent),
         hooks: crate::hooks::Counts::default().all(),
@@ -54,6 +55,7 @@ fn a_scrape_sums_the_workers() {
         "holdfast_handoff_pause_seconds_sum 24.002",
         "holdfast_table_revision 17",
         "holdfast_refused_documents 2",
+        "holdfast_held_changes 1",
         "holdfast_rollouts{state=\"running\"} 1",
         "holdfast_rollouts{state=\"aborted\"} 2",
         "holdfast_build_info{version=\"1.2.3\"} 1",

@@ -73,7 +73,7 @@ fn a_backends_capacity_counts_what_others_have_there() {
             Message::Ping(ping) => Some(ping.nonce),
             _ => None,
         });
-        link.say(&Message::Pong(Pong { nonce, attachments }));
+        link.say(&Message::Pong(Pong { nonce, attachments, capacity: None, load_permille: None }));
     };
     tell(3);
     until("the bound", || at_bound(&rig, Breaker::Capacity));

@@ -75,6 +75,14 @@ fn a_bad_field_is_named_by_its_path() {
         (r#""drain": {"per_second": 0}"#, "drain.per_second"),
         (r#""drain": {"on_deadline": "shoot"}"#, "drain.on_deadline"),
         (r#""drain": {"deadline_s": 86401}"#, "drain.deadline_s"),
+        (r#""balance": {"by": "weight"}"#, "balance.by"),
+        (r#""balance": {"by": "load", "policy": "round_robin"}"#, "balance.by"),
+        (r#""balance": {"by": "load", "policy": "hash"}"#, "balance.by"),
+        (r#""mirror": {"service": "next", "percent": 101}"#, "mirror.percent"),
+        (r#""mirror": {"service": "-next", "percent": 1}"#, "mirror.service"),
+        (r#""mirror": {"service": "arena", "percent": 1}"#, "mirror.service"),
+        (r#""mirror": {"service": "next", "percent": 1, "comapre": true}"#, "mirror.comapre"),
+        (r#""mirror": {"service": "next"}"#, "mirror.percent"),
         (r#""rebalance": {"per_second": 0}"#, "rebalance.per_second"),
         (r#""rebalance": {"per_secnd": 5}"#, "rebalance.per_secnd"),
         (r#""rebalance": {}"#, "rebalance.per_second"),
@@ -166,4 +174,19 @@ fn the_reference_names_every_key_with_its_default() {
     let limits = shown["limits"].as_object().unwrap();
     let known = refused.split_once("known: ").unwrap().1.split(", ");
     assert_eq!(known.filter(|key| !limits.contains_key(*key)).collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
+#[test]
+fn the_reference_names_every_key_of_a_mirror_with_its_default() {
+    let page = include_str!("../../../../../config/services.md");
+    let sample = page.split("```json").nth(3).and_then(|rest| rest.split("```").next()).unwrap();
+    let sample: serde_json::Value = serde_json::from_str(sample).unwrap();
+    let shown = with(&format!(r#""mirror": {sample}"#)).unwrap().mirror.clone().unwrap();
+    assert_eq!((&*shown.service, shown.percent), ("arena-next", 10));
+    let minimal = with(r#""mirror": {"service": "arena-next", "percent": 10}"#).unwrap().mirror.clone();
+    assert_eq!(minimal.unwrap(), shown);
+    let refused = with(r#""mirror": {"": 1}"#).unwrap_err().expected;
+    for key in refused.split_once("known: ").unwrap().1.split(", ") {
+        assert!(sample.get(key).is_some() && page.contains(&format!("| `mirror.{key}` |")), "{key}");
+    }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::routing::pick::hash::Player;
 use crate::routing::table::HashKey;
 
-const POLICIES: [Policy; 4] =
+pub const POLICIES: [Policy; 4] =
     [Policy::LeastSessions, Policy::RoundRobin, Policy::TwoChoices, Policy::Hash(HashKey::Session)];
 
 fn fleet(weights: &[u32]) -> Vec<Arc<Backend>> {
@@ -23,11 +23,8 @@ fn fill(policy: Policy, seed: u64, fleet: &[Arc<Backend>], count: u64) -> Vec<u6
     let mut turns = vec![0; fleet.len()];
     let shares = BTreeMap::new();
     for id in sessions(seed, count) {
-        let candidates: Vec<_> = fleet
-            .iter()
-            .zip(&counts)
-            .map(|(backend, &sessions)| Candidate { sessions, ..idle(backend) })
-            .collect();
+        let candidates: Vec<_> =
+            fleet.iter().zip(&counts).map(|(backend, &load)| Candidate { load, ..idle(backend) }).collect();
         if let Some(index) =
             super::super::pick(xxh3_64(&id.0), &rules(policy, &shares), &candidates, &mut turns)
         {
@@ -78,14 +75,14 @@ proptest! {
     ) {
         let fleet = fleet(&loads.iter().map(|&(weight, _)| weight).collect::<Vec<_>>());
         let candidates: Vec<_> = fleet.iter().zip(&loads)
-            .map(|(backend, &(_, sessions))| Candidate { sessions, ..idle(backend) }).collect();
+            .map(|(backend, &(_, load))| Candidate { load, ..idle(backend) }).collect();
         let among = || candidates.iter().enumerate();
         let (first, second) = two_choices::draw(seed, among()).unwrap();
         let picked = two_choices::pick(seed, among()).unwrap();
         prop_assert_eq!(second.is_some(), candidates.len() > 1);
         let drawn = [Some(first), second];
         prop_assert!(drawn.iter().flatten().any(|&(index, _)| index == picked), "one of the two");
-        let load = |index: usize| candidates[index].sessions as f64 / candidates[index].weight as f64;
+        let load = |index: usize| candidates[index].load as f64 / candidates[index].weight as f64;
         for (index, _) in drawn.into_iter().flatten() {
             prop_assert!(load(picked) <= load(index));
         }
@@ -135,7 +132,7 @@ fn smooth_turns_are_spread_over_the_round() {
 fn the_policy_comes_after_what_is_preferred_and_after_the_shares() {
     let fleet = [backend("a", "1.4", 100), backend("b", "1.4", 100), backend("c", "1.5", 100)];
     let candidates =
-        [Candidate { local: true, sessions: 50, ..idle(&fleet[0]) }, idle(&fleet[1]), idle(&fleet[2])];
+        [Candidate { local: true, load: 50, ..idle(&fleet[0]) }, idle(&fleet[1]), idle(&fleet[2])];
     let shares = shares(&[("1.4", 1)]);
     for policy in POLICIES {
         for id in sessions(5, 50) {

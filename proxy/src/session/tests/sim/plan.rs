@@ -337,6 +337,7 @@ fn service(r: &mut Rng) -> Service {
         slow_member: Duration::from_secs(1),
     };
     Service {
+        mirror: None,
         health: Default::default(),
         name: "arena".into(),
         framing: framing(),

@@ -262,10 +262,19 @@ impl Fx<'_> {
             let may = wanted.home.is_none_or(|home| home == id) && !avoided;
             if may && link.takes(wanted.format, wanted.needs) {
                 ids.push(id);
-                let (backend, sessions, logic) = (&link.backend, link.sessions, link.runs(wanted.logic));
+                let (backend, load, logic) = (&link.backend, link.sessions, link.runs(wanted.logic));
                 let (weight, fit) = (backend.weight.into(), true);
                 let (local, same_zone) = (false, false);
-                candidates.push(Candidate { backend, weight, sessions, local, same_zone, logic, fit });
+                candidates.push(Candidate {
+                    backend,
+                    weight,
+                    load,
+                    report: None,
+                    local,
+                    same_zone,
+                    logic,
+                    fit,
+                });
             }
         }
         if wanted.home.is_some() {

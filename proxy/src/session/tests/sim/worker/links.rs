@@ -75,7 +75,15 @@ impl Worker {
             Message::Ping(_) if self.hub.link(id).congested => {}
             Message::Ping(ping) => {
                 let attachments = u32::try_from(self.slots.len()).unwrap();
-                self.hub.say(id, &Message::Pong(Pong { nonce: ping.nonce, attachments }));
+                self.hub.say(
+                    id,
+                    &Message::Pong(Pong {
+                        nonce: ping.nonce,
+                        attachments,
+                        capacity: None,
+                        load_permille: None,
+                    }),
+                );
             }
             Message::Pong(_) => {}
             Message::Drain(drain) => {
