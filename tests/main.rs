@@ -31,6 +31,8 @@ mod groups;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod hooks;
+#[cfg(test)]
 mod invariants;
 #[cfg(test)]
 mod load;

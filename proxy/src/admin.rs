@@ -9,6 +9,7 @@ mod drain_status;
 mod drains;
 mod ejections;
 mod health;
+mod hooks;
 mod inspect;
 mod rollouts;
 mod route;
@@ -22,6 +23,7 @@ pub use address::{Address, AddressError};
 pub use drains::{
     DrainKey, DrainStore, DrainWriter, EjectionKey, ProxyDrains, StoreError, StoreFuture, Written,
 };
+pub use hooks::{HookDesk, HookOrders, HookStore};
 pub use route::Surface;
 pub use server::{BindError, Listener, serve};
 pub use state::{AdminState, ListenerInfo, control_view};

@@ -6,8 +6,10 @@
 mod addresses;
 mod difference;
 mod errors;
+mod events;
 pub mod field_error;
 mod file;
+mod hooks;
 mod limits;
 mod proxy;
 mod reader;
@@ -15,6 +17,7 @@ mod register;
 mod source;
 mod telemetry;
 mod tls;
+mod token;
 
 #[cfg(test)]
 mod tests;
@@ -26,13 +29,16 @@ use toml::de::DeTable;
 pub use addresses::{AdminBind, Listener};
 pub use difference::Change;
 pub use errors::{ConfigError, ConfigErrors};
+pub use events::{EventWebhook, Events};
 pub use field_error::FieldError;
+pub use hooks::Hooks;
 pub use limits::Limits;
 pub use proxy::{Local, ProxyConfig};
 pub use register::Register;
 pub use source::{Etcd, EtcdLogin, EtcdTls, Source};
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{TlsFiles, read_certificates};
+pub use token::TokenFile;
 
 use reader::{Reader, Section};
 
@@ -53,6 +59,10 @@ pub struct Config {
     pub health: std::net::SocketAddr,
     /// Where everything else is served.
     pub admin: AdminBind,
+    /// How alerts come in.
+    pub hooks: Hooks,
+    /// Where it is told what happens.
+    pub events: Events,
     pub telemetry: Telemetry,
     pub limits: Limits,
 }
@@ -99,9 +109,24 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let register = Register::read(root.section("register"), local.as_ref(), proxy.as_ref(), &source);
     let health = addresses::read_health(root.section("health"), &mut binds);
     let admin = addresses::read_admin(root.section("admin"), &mut binds);
+    let hooks = Hooks::read(root.section("hooks"), &mut binds);
+    let events = Events::read(root.section("events"));
     let telemetry = Telemetry::read(root.section("telemetry"));
     let limits = Limits::read(root.section("limits"));
     root.finish();
     let (proxy, source, file) = (proxy?, source?, path.to_owned());
-    Some(Config { file, proxy, local, register, listeners, source, health, admin, telemetry, limits })
+    Some(Config {
+        file,
+        proxy,
+        local,
+        register,
+        listeners,
+        source,
+        health,
+        admin,
+        hooks,
+        events,
+        telemetry,
+        limits,
+    })
 }

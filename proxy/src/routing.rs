@@ -15,4 +15,4 @@ pub mod table;
 pub use compile::{Compiled, Refusal, Warning, compile};
 pub use documents::{Documents, LastGood};
 pub use fitness::Fitness;
-pub use table::{Backend, BackendAddress, BackendId, DrainOrder, Rollout, Route, Service, Table};
+pub use table::{Backend, BackendAddress, BackendId, DrainOrder, Hook, Rollout, Route, Service, Table};

@@ -21,10 +21,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, AdminState, Surface};
+use crate::admin::{self, AdminState, HookDesk, Surface};
 use crate::cli::Exit;
 use crate::config::{AdminBind, Config, Source as SourceConfig};
+use crate::events::Newsroom;
 use crate::health::{Health, Monitor};
+use crate::hooks;
 use crate::source::etcd::{self, Affairs, BackendRegistrar, Proxy, RegistrarHandle};
 use crate::source::history::History;
 use crate::source::memory::MemoryFile;
@@ -93,7 +95,9 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     let identity = Arc::new(Identity::open(&config.proxy.data_dir, instance)?);
     let bound = listeners::bind(&config)?;
     let export = start_export(&config)?;
-    let mut workers = Workers::new(&config, instance, &export, bound.names_and_addresses());
+    let mut news = Newsroom::new(&config.events, &config.proxy.id);
+    let listeners = bound.names_and_addresses();
+    let mut workers = Workers::new(&config, instance, &export, news.notices.clone(), listeners);
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let (publisher, source) = Publisher::new();
@@ -103,7 +107,9 @@ async fn serve(config: Config) -> anyhow::Result<Exit> {
     let (registrar, registration) = registration.unzip();
     let local = config.local.as_ref().map(|local| (local.backend.clone(), local.address.clone()));
     let (monitor, health) = Monitor::new(&config.proxy.id, local, &source, workers.commands());
-    let state = admin_state(&config, &workers, &source, health, &export, registration.clone(), started_at);
+    news.open(&source, &health, &tasks, &shutdown);
+    let state =
+        admin_state(&config, &workers, &source, (health, &news), &export, registration.clone(), started_at);
     let state = Arc::new(state);
     start_servers(&config, &state, &tasks, &shutdown).await?;
     let holding = (proxy, registrar);
@@ -201,7 +207,7 @@ fn admin_state(
     config: &Config,
     workers: &Workers,
     source: &Source,
-    health: Health,
+    (health, news): (Health, &Newsroom),
     export: &Export,
     registration: Option<RegistrarHandle>,
     started_at: SystemTime,
@@ -211,8 +217,12 @@ fn admin_state(
         SourceConfig::Files { .. } => "files",
     };
     let (published, rollouts, shown) = (source.published.clone(), source.rollouts.clone(), health.clone());
+    let (hooks, stats) = (Arc::<hooks::Counts>::default(), Arc::clone(&news.stats));
+    let hook_counts = Arc::clone(&hooks);
     let control = move || ControlView {
         health: shown.view(),
+        hooks: hook_counts.all(),
+        events: stats.view(),
         ..admin::control_view(&published.borrow(), &rollouts.borrow(), started_at)
     };
     let metrics = Metrics::new(MetricsSources {
@@ -235,6 +245,12 @@ fn admin_state(
         listeners: workers.listener_infos(),
         metrics,
         drains: drain_store::of(&config.source),
+        hooks: HookDesk {
+            token: config.hooks.token.clone(),
+            orders: drain_store::of_hooks(&config.source),
+            counts: hooks,
+            events: news.events.clone(),
+        },
         tables: table_store::of(&config.source),
         history: history(config),
         registration,
@@ -255,6 +271,10 @@ async fn start_servers(
         AdminBind::Unix(path) => admin::Address::Unix(path.clone()),
     };
     let orders = admin::Listener::bind(&address).await?;
+    if let Some(bind) = config.hooks.bind {
+        let alerts = admin::Listener::bind(&admin::Address::Tcp(bind.to_string())).await?;
+        tasks.spawn(admin::serve(alerts, Surface::Hooks, Arc::clone(state), shutdown.clone()));
+    }
     tasks.spawn(admin::serve(health, Surface::Health, Arc::clone(state), shutdown.clone()));
     tasks.spawn(admin::serve(orders, Surface::Admin, Arc::clone(state), shutdown.clone()));
     Ok(())

@@ -48,6 +48,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::rebalance::Rebalance;
+use crate::events::Notices;
 use crate::rollout::Progresses;
 use crate::routing::{BackendAddress, BackendId, Service, Table};
 use crate::session::{LinkId, Session};
@@ -83,6 +84,8 @@ pub struct WorkerConfig {
     /// How far the fleet's rollouts are.
     pub rollouts: Arc<ArcSwap<Progresses>>,
     pub counters: Arc<Counters>,
+    /// Where it is told what happens.
+    pub notices: Notices,
     pub tracer: Tracer,
     /// Share of frames that are sampled where the service's document doesn't say.
     pub ratio: f64,

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN};
+use hyper::header::{
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::ask::AskError;
 use super::drain_status::{self, DrainQuery};
 use super::drains::{self, OrderError};
+use super::hooks::{self, HookError};
 use super::state::AdminState;
 use super::tables::TableError;
 use super::view::ErrorView;
@@ -22,6 +25,8 @@ use super::{ejections, health, inspect, rollouts, tables};
 use crate::telemetry::metrics::Exposition;
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Of alerts: some hundreds with long annotations.
+const MAX_ALERTS_BYTES: usize = 1024 * 1024;
 /// A folder of documents; etcd takes less in one transaction.
 const MAX_CHANGE_BYTES: usize = 16 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +42,8 @@ pub enum Surface {
     Health,
     /// Those, and the rest.
     Admin,
+    /// `/hooks/alertmanager` alone.
+    Hooks,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,11 +69,14 @@ enum Resource {
     Uneject,
     Register,
     Withdraw,
+    Alertmanager,
 }
 
 impl Resource {
     fn find(surface: Surface, path: &str) -> Option<Self> {
         let resource = match path {
+            "/hooks/alertmanager" if surface != Surface::Health => Self::Alertmanager,
+            _ if surface == Surface::Hooks => return None,
             "/livez" => Self::Live,
             "/readyz" => Self::Ready,
             "/metrics" => Self::Metrics,
@@ -104,7 +114,8 @@ impl Resource {
             | Self::Withdraw
             | Self::Table
             | Self::Rollout
-            | Self::Accept => "POST",
+            | Self::Accept
+            | Self::Alertmanager => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -120,9 +131,10 @@ pub(super) async fn answer(surface: Surface, state: Arc<AdminState>, request: Re
         let paths = match surface {
             Surface::Health => "/livez, /readyz, /metrics (the rest is on the admin address)",
             Surface::Admin => {
-                "/status, /sessions, /backends, /routes, /documents, /tables, /table, /held, /accept, /applied, /rollouts, /rollout, /drain, \
-                 /undrain, /eject, /uneject, /register, /withdraw, /livez, /readyz, /metrics"
+                "/status, /sessions, /backends, /routes, /documents, /tables, /table, /held, /accept, /applied, /rollouts, /rollout, \
+                 /drain, /undrain, /eject, /uneject, /register, /withdraw, /hooks/alertmanager, /livez, /readyz, /metrics"
             }
+            Surface::Hooks => "/hooks/alertmanager (the rest is on the admin address)",
         };
         return error(StatusCode::NOT_FOUND, format!("no {path} here; there are {paths}"));
     };
@@ -188,7 +200,16 @@ async fn dispatch(
             };
             json(StatusCode::OK, &now)
         }
+        Resource::Alertmanager => alerts(state, request).await?,
     })
+}
+
+/// What couldn't be written is to be sent again, which Alertmanager does after a 503.
+async fn alerts(state: &AdminState, request: Request<Incoming>) -> Result<Answer, Failure> {
+    state.hooks.admit(request.headers().get(AUTHORIZATION))?;
+    let body = bytes(request, MAX_ALERTS_BYTES).await?;
+    let (answer, again) = hooks::alertmanager(state, &body).await?;
+    Ok(json(if again { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &answer))
 }
 
 fn metrics(state: &AdminState, request: &Request<Incoming>) -> Result<Answer, Failure> {
@@ -267,26 +288,30 @@ async fn body<T: DeserializeOwned>(
     max_bytes: usize,
     example: &str,
 ) -> Result<T, Failure> {
+    let bytes = bytes(request, max_bytes).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::bad(format!("the body: {error}; expected JSON such as {example}")))
+}
+
+async fn bytes(request: Request<Incoming>, max_bytes: usize) -> Result<Bytes, Failure> {
     // A page in an operator's browser could otherwise post here; browsers say where such a request comes from.
     if request.headers().contains_key(ORIGIN) {
         let text = "orders are not taken from web pages (the request has an Origin header)".to_owned();
         return Err(Failure { status: StatusCode::FORBIDDEN, text });
     }
     let body = Limited::new(request.into_body(), max_bytes).collect();
-    let bytes = match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
+    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let text = format!("the body is larger than {max_bytes} bytes");
-            return Err(Failure { status: StatusCode::PAYLOAD_TOO_LARGE, text });
+            Err(Failure { status: StatusCode::PAYLOAD_TOO_LARGE, text })
         }
-        Ok(Err(error)) => return Err(Failure::bad(format!("the body can't be read: {error}"))),
+        Ok(Err(error)) => Err(Failure::bad(format!("the body can't be read: {error}"))),
         Err(_) => {
             let text = format!("the body didn't arrive within {} s", BODY_TIMEOUT.as_secs());
-            return Err(Failure { status: StatusCode::REQUEST_TIMEOUT, text });
+            Err(Failure { status: StatusCode::REQUEST_TIMEOUT, text })
         }
-    };
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::bad(format!("the body: {error}; expected JSON such as {example}")))
+    }
 }
 
 /// An answer that isn't 2xx.
@@ -345,6 +370,18 @@ impl From<WriteError> for Failure {
     }
 }
 
+impl From<HookError> for Failure {
+    fn from(error: HookError) -> Self {
+        let status = match &error {
+            HookError::Unauthorized => StatusCode::UNAUTHORIZED,
+            HookError::Token(_) => StatusCode::SERVICE_UNAVAILABLE,
+            HookError::Payload(_) => StatusCode::BAD_REQUEST,
+            HookError::Files(_) => StatusCode::CONFLICT,
+        };
+        Self { status, text: error.to_string() }
+    }
+}
+
 impl From<OrderError> for Failure {
     fn from(error: OrderError) -> Self {
         let status = match &error {
@@ -360,7 +397,11 @@ impl From<OrderError> for Failure {
 }
 
 fn error(status: StatusCode, text: String) -> Answer {
-    json(status, &ErrorView { error: text })
+    let mut answer = json(status, &ErrorView { error: text });
+    if status == StatusCode::UNAUTHORIZED {
+        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
 }
 
 fn json(status: StatusCode, view: &impl Serialize) -> Answer {

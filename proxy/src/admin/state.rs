@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
 
 use super::drains::DrainWriter;
+use super::hooks::HookDesk;
 use super::writes::TableWriter;
-use crate::health::HealthView;
 use crate::rollout::{Progresses, State};
 use crate::routing::Fitness;
 use crate::source::Published;
@@ -29,7 +29,7 @@ pub fn control_view(published: &Published, progresses: &Progresses, started_at: 
         refused_documents: published.refused.len() as u64,
         held_changes: published.held.len() as u64,
         silent_since: silent_since(published, started_at),
-        health: HealthView::default(),
+        ..ControlView::default()
     }
 }
 
@@ -65,6 +65,7 @@ pub struct AdminState {
     pub listeners: Vec<ListenerInfo>,
     pub metrics: Metrics,
     pub drains: DrainWriter,
+    pub hooks: HookDesk,
     pub tables: TableWriter,
     /// The tables that were in force, on disk.
     pub history: History,

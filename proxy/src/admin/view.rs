@@ -477,6 +477,39 @@ pub struct EjectAnswer {
     pub until: Option<String>,
 }
 
+/// Answer to `POST /hooks/alertmanager`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HooksAnswer {
+    /// Why some of it is to be sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// In the order of the alerts: a row for each hook that matches one, or one for none.
+    pub alerts: Vec<HookResultView>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HookResultView {
+    /// Its alertname.
+    pub alert: String,
+    pub fingerprint: String,
+    /// firing, resolved
+    pub status: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<String>,
+    /// drain, eject, abort
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// `service/name`, or the service whose rollout it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// done, undone, already (it was so before), kept (the alert is over, its order stays), refused, failed (to be sent
+    /// again), no rule
+    pub result: String,
+    /// The key, or why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
 /// `GET /drain?backend=SERVICE/NAME&revision=REVISION`: whether a drained backend is empty over all proxies; without
 /// `revision` (an order of this proxy's own), whether this proxy and the backend itself count nobody there.
 #[derive(Debug, Clone, Serialize, Deserialize)]

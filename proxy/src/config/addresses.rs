@@ -122,7 +122,7 @@ pub(super) struct Binds(Vec<(String, SocketAddr)>);
 
 impl Binds {
     /// Takes a section's `bind`, or the default of one that doesn't say.
-    fn take(&mut self, section: &Section<'_>, bind: SocketAddr) {
+    pub(super) fn take(&mut self, section: &Section<'_>, bind: SocketAddr) {
         let owner = self.0.iter().find(|(_, taken)| overlap(*taken, bind));
         if let Some((owner, taken)) = owner {
             let expected = format!("an address of its own: {owner} has {taken}");

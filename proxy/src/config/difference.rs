@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Config, EtcdTls, LogFormat, Register, Source, TlsFiles};
+use super::{Config, EtcdTls, EventWebhook, Events, Hooks, LogFormat, Register, Source, TlsFiles};
 
 /// One key whose value differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,8 @@ impl Config {
         keys.put_source(&self.source);
         keys.put("health.bind", self.health);
         keys.put("admin.bind", &self.admin);
+        keys.put_hooks(&self.hooks);
+        keys.put_events(&self.events);
         keys.put_telemetry(&self.telemetry);
         keys.put_limits(&self.limits);
         keys.0
@@ -122,6 +124,21 @@ impl Keys {
         self.put("etcd.request_timeout_s", etcd.request_timeout.as_secs());
         self.put("etcd.keep_alive_s", etcd.keep_alive.as_secs());
         self.put("etcd.keep_alive_timeout_s", etcd.keep_alive_timeout.as_secs());
+    }
+
+    fn put_hooks(&mut self, Hooks { bind, token }: &Hooks) {
+        self.put_some("hooks.bind", bind.as_ref());
+        self.put_some("hooks.token_file", token.as_ref());
+    }
+
+    fn put_events(&mut self, Events { stdout, webhook, queue }: &Events) {
+        self.put("events.stdout", stdout);
+        self.put("events.queue", queue);
+        if let Some(EventWebhook { url, token, timeout }) = webhook {
+            self.put("events.webhook", url);
+            self.put_some("events.token_file", token.as_ref());
+            self.put("events.timeout_s", timeout.as_secs());
+        }
     }
 
     fn put_telemetry(&mut self, telemetry: &super::Telemetry) {

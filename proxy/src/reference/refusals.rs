@@ -51,7 +51,7 @@ pub const REFUSALS: &[Case] = cases! {
     "a bad name in a key": "backends/arena/-a" = r#"{"address": "10.0.0.5:7100", "version": "1.4"}"#
         => "backends/arena/-a: key: got -a, expected 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit";
     "a key of no known kind or shape": "route/public" = r#"{"listener": "game", "service": "arena"}"#
-        => "route/public: key: got route/public, expected services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend>, ejections/<service>/<backend>, rollouts/<service> or accepts/<service>";
+        => "route/public: key: got route/public, expected services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend>, ejections/<service>/<backend>, rollouts/<service>, accepts/<service> or hooks/<hook>";
     "text over one line, or too long": "drains/arena/a" = r#"{"reason": "two\nlines"}"#
         => r#"drains/arena/a: reason: got "two\nlines", expected at most 256 characters, none of them a control character"#;
     "a route to an unknown service": "routes/vip" = r#"{"listener": "vip", "service": "areno"}"#
@@ -75,9 +75,13 @@ pub const REFUSALS: &[Case] = cases! {
     "steps that don't grow": "rollouts/arena" = r#"{"from": "1.4", "to": "1.5", "steps": [50, 25]}"#
         => "rollouts/arena: steps: got [50, 25], expected 1 to 100 growing percentages from 1 to 100, as [5, 25, 50, 100]";
     "a yes to a key that can't be": "accepts/arena" = r#"{"changes": {"backends/arena": {"from": 7}}}"#
-        => "accepts/arena: changes.backends/arena: got backends/arena, expected services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend>, ejections/<service>/<backend>, rollouts/<service> or accepts/<service>";
+        => "accepts/arena: changes.backends/arena: got backends/arena, expected services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend>, ejections/<service>/<backend>, rollouts/<service>, accepts/<service> or hooks/<hook>";
     "a yes with a bad fingerprint": "accepts/arena" = r#"{"changes": {"routes/public": {"from": 7, "to": "xyz"}}}"#
         => "accepts/arena: changes.routes/public.to: got xyz, expected 16 hexadecimal digits";
+    "a mirror to an unknown service": "services/arena" = r#"{"protocol": "link", "framing": {"kind": "length"}, "mirror": {"service": "areno", "percent": 5}}"#
+        => "services/arena: mirror.service: got areno, expected a service that has a valid services/ document";
+    "a hook for every alert": "hooks/hot" = r#"{"match": {}, "action": "drain"}"#
+        => "hooks/hot: match: got 0 labels, expected 1 to 16 labels: a rule for every alert is a slip";
 };
 
 pub const WARNINGS: &[Case] = cases! {
@@ -95,4 +99,6 @@ pub const WARNINGS: &[Case] = cases! {
         => "rollouts/arena: to: no backend of services/arena has version 1.6";
     "a rollout whose first version gets nobody": "rollouts/arena" = r#"{"from": "1.5", "to": "1.4"}"#
         => "rollouts/arena: from: no route to services/arena gives version 1.5 a share: nobody is rolled out";
+    "a hook whose labels name no service": "hooks/hot" = r#"{"match": {"service": "lobby"}, "action": "abort"}"#
+        => "hooks/hot: match.service: there is no services/lobby: nothing is done by this hook";
 };

@@ -2,6 +2,7 @@
 //!
 //! All documents are judged together at each change, so the order in which they were written doesn't matter.
 
+mod hooks;
 mod mirrors;
 mod rollouts;
 mod routes;
@@ -113,6 +114,9 @@ impl Compiled {
             Document::Rollout(rollout) => {
                 self.table.rollouts.insert(rollout.service.to_string(), rollout.clone());
             }
+            Document::Hook(hook) => {
+                self.table.hooks.insert(hook.name.to_string(), hook.clone());
+            }
         }
         self.last_good.insert(key.clone(), good.clone());
     }
@@ -161,6 +165,7 @@ fn warn(compiled: &mut Compiled) {
     }
     compiled.warnings.extend(warnings);
     rollouts::warn(compiled);
+    hooks::warn(compiled);
 }
 
 fn absent_versions<'a>(

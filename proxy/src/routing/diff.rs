@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::document::ejection::written as written_time;
 use super::table::{
     AbortRule, Backend, Balance, Breakers, CheckKind, CheckPolicy, DrainOrder, DrainPolicy, EjectionOrder,
-    HealthPolicy, Limits, MirrorPolicy, OutlierPolicy, PauseRule, Rollout, Route, Service, Table,
+    HealthPolicy, Hook, HookAction, Limits, MirrorPolicy, OutlierPolicy, PauseRule, Rollout, Route, Service,
+    Table, TakeOut, TakeOutOrder,
 };
 
 /// One document that came, went, or one of its fields that changed.
@@ -41,6 +42,7 @@ pub fn difference(old: &Table, new: &Table) -> Vec<Change> {
     compare(&mut changes, "drains", &old.drains, &new.drains, drain_fields);
     compare(&mut changes, "ejections", &old.ejections, &new.ejections, ejection_fields);
     compare(&mut changes, "rollouts", &old.rollouts, &new.rollouts, rollout_fields);
+    compare(&mut changes, "hooks", &old.hooks, &new.hooks, hook_fields);
     changes
 }
 
@@ -317,6 +319,36 @@ fn rollout_fields(rollout: &Rollout) -> Fields {
     ]
 }
 
+fn hook_fields(hook: &Hook) -> Fields {
+    let Hook { name: _, labels, service_label, action } = hook;
+    let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    vec![
+        ("match", labels.join(",")),
+        ("service_label", service_label.clone()),
+        ("action", action_line(action)),
+    ]
+}
+
+fn action_line(action: &HookAction) -> String {
+    let seconds =
+        |time: &Option<std::time::Duration>| or_dash(time.map(|time| time.as_secs().to_string()).as_deref());
+    match action {
+        HookAction::Abort { version_label } => {
+            format!("abort version_label={}", or_dash(version_label.as_deref()))
+        }
+        HookAction::TakeOut(TakeOut { order, backend_label, max_percent, undo }) => {
+            let order = match order {
+                TakeOutOrder::Drain { deadline } => format!("drain deadline_s={}", seconds(deadline)),
+                TakeOutOrder::Eject { time } => format!("eject for_s={}", seconds(time)),
+            };
+            let on_resolved = if *undo { "undo" } else { "keep" };
+            format!(
+                "{order} backend_label={backend_label} on_resolved={on_resolved} max_percent={max_percent}"
+            )
+        }
+    }
+}
+
 fn or_dash(text: Option<&str>) -> String {
     text.unwrap_or("-").to_owned()
 }
@@ -353,6 +385,7 @@ mod tests {
             ),
             ("drains/arena/a", r#"{"reason": "deploy", "deadline_s": 60}"#),
             ("ejections/arena/a", r#"{"reason": "slow", "until": "2026-11-30T18:00:00Z"}"#),
+            ("hooks/hot", r#"{"match": {"alertname": "Hot"}, "action": "eject", "for_s": 60}"#),
         ]);
         let lines: Vec<_> = difference(&old, &new).iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -362,6 +395,8 @@ mod tests {
                 "changed routes/public: versions 1.4=95,1.5=5 -> 1.4=50,1.5=50",
                 "added drains/arena/a: deadline=60s reason=\"deploy\" instance=-",
                 "added ejections/arena/a: reason=\"slow\" until=2026-11-30T18:00:00Z",
+                "added hooks/hot: match=alertname=\"Hot\" service_label=service \
+                 action=eject for_s=60 backend_label=backend on_resolved=keep max_percent=50",
             ]
         );
         assert_eq!(difference(&new, &new), []);

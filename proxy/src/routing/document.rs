@@ -9,6 +9,7 @@ pub mod balance;
 pub mod drain;
 pub mod ejection;
 pub mod health;
+pub mod hook;
 pub mod key;
 pub mod mirror;
 pub mod rollout;
@@ -22,12 +23,13 @@ mod tests;
 use std::sync::Arc;
 
 use crate::config::FieldError;
-use crate::routing::table::{Backend, DrainOrder, EjectionOrder, Rollout, Route, Service};
+use crate::routing::table::{Backend, DrainOrder, EjectionOrder, Hook, Rollout, Route, Service};
 
 pub use accept::{Accept, RawAccept};
 pub use backend::RawBackend;
 pub use drain::RawDrain;
 pub use ejection::RawEjection;
+pub use hook::RawHook;
 pub use key::Key;
 pub use rollout::RawRollout;
 pub use route::RawRoute;
@@ -48,6 +50,7 @@ pub enum Document {
     Drain(Arc<DrainOrder>),
     Ejection(Arc<EjectionOrder>),
     Rollout(Arc<Rollout>),
+    Hook(Arc<Hook>),
     Accept(Arc<Accept>),
 }
 
@@ -69,6 +72,7 @@ impl Document {
             Key::Rollout(service) => {
                 Self::Rollout(Arc::new(strict::read::<RawRollout>(bytes)?.check(service.clone())?))
             }
+            Key::Hook(name) => Self::Hook(Arc::new(strict::read::<RawHook>(bytes)?.check(name.clone())?)),
             Key::Accept(_) => Self::Accept(Arc::new(strict::read::<RawAccept>(bytes)?.check()?)),
         })
     }

@@ -15,8 +15,10 @@ use super::document::route::mask;
 use crate::framing::Framing;
 
 mod health;
+mod hook;
 
 pub use health::{CheckKind, CheckPolicy, EjectionOrder, HealthPolicy, OutlierPolicy, WhenEjected};
+pub use hook::{Hook, HookAction, TakeOut, TakeOutOrder};
 
 /// One consistent state of all documents.
 #[derive(Debug, Clone)]
@@ -31,6 +33,7 @@ pub struct Table {
     pub ejections: BTreeMap<BackendId, Arc<EjectionOrder>>,
     /// By service.
     pub rollouts: BTreeMap<String, Arc<Rollout>>,
+    pub hooks: BTreeMap<String, Arc<Hook>>,
 }
 
 impl Table {
@@ -46,6 +49,7 @@ impl Table {
             drains: BTreeMap::new(),
             ejections: BTreeMap::new(),
             rollouts: BTreeMap::new(),
+            hooks: BTreeMap::new(),
         }
     }
 

@@ -1,16 +1,18 @@
-//! Orders that all proxies are to see: written as `drains/` and `ejections/` keys.
+//! Orders that all proxies are to see: written as `drains/` and `ejections/` keys; and where those of hooks go.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::admin::{
-    DrainKey, DrainStore, DrainWriter, EjectionKey, ProxyDrains, StoreError, StoreFuture, Written,
+    DrainKey, DrainStore, DrainWriter, EjectionKey, HookOrders, HookStore, ProxyDrains, StoreError,
+    StoreFuture, Written,
 };
 use crate::config::Source;
+use crate::hooks::{Deed, Outcome};
 use crate::routing::BackendId;
 use crate::routing::document::ejection::written;
 use crate::routing::document::{RawDrain, RawEjection};
-use crate::source::etcd::{EtcdWriter, FleetReader, StatusDocument};
+use crate::source::etcd::{EtcdHooks, EtcdWriter, FleetReader, StatusDocument};
 
 /// Where the orders of this proxy's operator go.
 pub fn of(source: &Source) -> DrainWriter {
@@ -21,6 +23,22 @@ pub fn of(source: &Source) -> DrainWriter {
             let (writer, fleet) = (EtcdWriter::new(Arc::clone(&config)), FleetReader::new(config));
             DrainWriter::Store(Arc::new(EtcdDrains { writer, fleet, root: etcd.root.clone() }))
         }
+    }
+}
+
+/// Where the orders of hooks go.
+pub fn of_hooks(source: &Source) -> HookOrders {
+    match source {
+        Source::Files { path } => HookOrders::Files(path.clone()),
+        Source::Etcd(etcd) => HookOrders::Store(Arc::new(Hooks(EtcdHooks::new(Arc::new((**etcd).clone()))))),
+    }
+}
+
+struct Hooks(EtcdHooks);
+
+impl HookStore for Hooks {
+    fn carry_out(&self, deed: Deed) -> StoreFuture<'_, Outcome> {
+        Box::pin(async move { self.0.carry_out(&deed).await.map_err(|error| StoreError(error.to_string())) })
     }
 }
 

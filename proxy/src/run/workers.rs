@@ -13,6 +13,7 @@ use super::Signals;
 use super::listeners::Bound;
 use crate::admin::ListenerInfo;
 use crate::config::Config;
+use crate::events::Notices;
 use crate::rollout::Progresses;
 use crate::routing::Table;
 use crate::source::Source;
@@ -37,6 +38,7 @@ pub struct Workers {
     config: Config,
     instance: InstanceId,
     tracer: Tracer,
+    notices: Notices,
     forced_ratio: Option<f64>,
     table: Arc<ArcSwap<Table>>,
     rollouts: Arc<ArcSwap<Progresses>>,
@@ -58,6 +60,7 @@ impl Workers {
         config: &Config,
         instance: InstanceId,
         export: &Export,
+        notices: Notices,
         listeners: Vec<(Arc<str>, SocketAddr)>,
     ) -> Self {
         let count = usize::from(config.proxy.workers);
@@ -68,6 +71,7 @@ impl Workers {
             config: config.clone(),
             instance,
             tracer: export.tracer(),
+            notices,
             forced_ratio: export.ratio(),
             table: Arc::new(ArcSwap::from_pointee(Table::empty())),
             rollouts: Arc::default(),
@@ -147,6 +151,7 @@ impl Workers {
             table: Arc::clone(&self.table),
             rollouts: Arc::clone(&self.rollouts),
             counters: Arc::clone(&self.counters[usize::from(index)]),
+            notices: self.notices.clone(),
             tracer: self.tracer.clone(),
             ratio: self.config.telemetry.ratio,
             forced_ratio: self.forced_ratio,

@@ -20,13 +20,14 @@ use super::counters::{
 };
 use super::tracer::SpanStats;
 use crate::drain::progress::State;
+use crate::events::EventsView;
 use crate::health::HealthView;
 use crate::routing::fitness::UnfitCause;
 pub use reference::{Kind, Metric, REFERENCE};
 pub use text::Exposition;
 
 /// What the control plane knows at the moment of a scrape.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ControlView {
     pub table_revision: u64,
     pub refused_documents: u64,
@@ -37,6 +38,9 @@ pub struct ControlView {
     /// When the source was last heard, unless it is connected now.
     pub silent_since: Option<SystemTime>,
     pub health: HealthView,
+    /// By action and result.
+    pub hooks: Vec<([(&'static str, &'static str); 2], u64)>,
+    pub events: EventsView,
 }
 
 /// Everything that a scrape reads.
@@ -243,6 +247,10 @@ impl MetricsSources {
                 .map(|state| ([("state", state.name())], view.rollouts[state as usize])),
         )?;
         self.encode_health(page, &view.health)?;
+        page.counters(&reference::HOOKS, view.hooks)?;
+        let EventsView { sent, dropped, failed } = view.events;
+        let events = [("sent", sent), ("dropped", dropped), ("failed", failed)];
+        page.counters(&reference::EVENTS, events.map(|(result, count)| ([("result", result)], count)))?;
         page.counter(&reference::SPANS_EXPORTED, self.spans.exported())?;
         page.counter(&reference::SPANS_DROPPED, self.spans.dropped())
     }

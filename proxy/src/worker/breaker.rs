@@ -6,6 +6,7 @@ use super::Worker;
 use super::hub::Hub;
 use super::link::{Link, LinkState};
 use super::slot::Seat;
+use crate::events::Noticed;
 use crate::routing::table::Breakers;
 use crate::session::{LinkId, Session};
 use crate::telemetry::counters::Breaker;
@@ -94,6 +95,15 @@ impl Hub {
         }
     }
 
+    /// The backend is seen to be at that bound, or at none; returns what was seen before.
+    pub fn trip(&mut self, id: LinkId, reached: Option<Breaker>) -> Option<Breaker> {
+        let before = std::mem::replace(&mut self.link_mut(id).tripped, reached);
+        if let (None, Some(breaker)) = (before, reached) {
+            self.notice(&self.link(id).backend.id, || Noticed::Tripped { breaker });
+        }
+        before
+    }
+
     /// Something of that backend's may have become less.
     pub fn may_have_room(&mut self, id: LinkId, bound: Breaker) {
         self.room |= self.link(id).tripped == Some(bound);
@@ -114,7 +124,7 @@ impl Worker {
                 service.filter(|_| listed).and_then(|service| link.reached(&service.breakers, false));
             let overloaded = listed && link.report().is_some_and(|report| report.is_overloaded());
             let reached = reached.or(overloaded.then_some(Breaker::Load));
-            let before = std::mem::replace(&mut self.hub.link_mut(id).tripped, reached);
+            let before = self.hub.trip(id, reached);
             has_room |= before.is_some() && reached.is_none();
             if let Some(breaker) = reached {
                 open[breaker as usize] += 1;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Worker;
 use super::link::LinkState;
 use crate::drain::progress::State;
+use crate::events::Noticed;
 use crate::routing::BackendId;
 use crate::session::LinkId;
 
@@ -42,7 +43,7 @@ impl Worker {
     pub(super) fn drain_ends(&mut self, id: LinkId) {
         let link = self.hub.link_mut(id);
         let Some(drain) = link.drain.take() else { return };
-        let (backend, moved, left) = (&link.backend.id, drain.counts.moved, link.sessions);
+        let (backend, moved, left) = (link.backend.id.clone(), drain.counts.moved, link.sessions);
         let in_flight = drain.in_flight();
         if link.is_draining() {
             tracing::info!(%backend, moved, left, in_flight, "the drain waits for its link");
@@ -51,6 +52,7 @@ impl Worker {
         } else {
             tracing::info!(%backend, moved, left, in_flight, "drain over: the backend has left");
         }
+        self.hub.notice(&backend, || Noticed::DrainEnded { left });
         self.hub.draining.retain(|other| *other != id);
         self.count_drains();
     }

@@ -6,7 +6,9 @@ use super::Worker;
 use super::link::{Causes, LinkState};
 use super::placing::Occasion;
 use super::slot::SessionKey;
+use crate::drain::progress::Counts;
 use crate::drain::{Delay, Drain};
+use crate::events::Noticed;
 use crate::routing::table::{DrainPolicy, OnDeadline, OnSigterm};
 use crate::session::handoff::Begun;
 use crate::session::{Effects, LinkId, Order, Otherwise, Phase, Wanted};
@@ -47,6 +49,8 @@ impl Worker {
                 link.attachments = None;
                 let (causes, reason) = (link.causes.names(link.instance()).join(", "), link.causes.reason());
                 tracing::info!(backend = %link.backend.id, causes, reason, sessions = link.sessions, "drain begins");
+                let backend = link.backend.id.clone();
+                self.hub.notice(&backend, || Noticed::DrainBegan { causes, reason });
                 self.hub.draining.push(id);
                 self.fill_drain(id);
                 self.run_drains();
@@ -193,11 +197,14 @@ impl Worker {
             let counts = drain.counts;
             tracing::info!(%backend, moved = counts.moved, parked = counts.parked, ended = counts.ended,
                 thawed = counts.thawed, took_ms, "drained");
+            let Counts { moved, parked, ended, .. } = counts;
+            self.hub.notice(&backend, || Noticed::Drained { moved, parked, ended });
         } else if now >= drain.deadline && sessions > 0 {
             if !std::mem::replace(&mut drain.told, true) {
                 let (moved, parked) = (drain.counts.moved, drain.counts.parked);
                 tracing::warn!(%backend, moved, parked, left = sessions, in_flight = drain.in_flight(),
                     "the drain's deadline is over");
+                self.hub.notice(&backend, || Noticed::DrainOverdue { left: sessions });
             }
             if on_deadline == Some(OnDeadline::Close) {
                 self.close_what_stayed(id);

@@ -17,6 +17,7 @@ use super::pressure::Pressure;
 use super::recovery::Recoveries;
 use super::slot::{Seat, SessionKey};
 use super::trace::Clock;
+use crate::events::Noticed;
 use crate::rollout::{Stages, stages};
 use crate::routing::{Backend, BackendId, Fitness, Table};
 use crate::session::LinkId;
@@ -120,6 +121,11 @@ pub struct Hub {
 }
 
 impl Hub {
+    /// A word to the control plane, which makes events of it.
+    pub fn notice(&self, backend: &BackendId, what: impl FnOnce() -> Noticed) {
+        self.config.notices.tell(self.config.index, backend, what);
+    }
+
     pub fn new(config: Arc<WorkerConfig>, table: Arc<Table>) -> Self {
         Self {
             stages: stages(&table, &config.rollouts.load()),

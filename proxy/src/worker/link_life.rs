@@ -13,6 +13,7 @@ use super::link::{Link, LinkState, OwnDrain, Peer};
 use super::slot::SessionKey;
 use super::stream::Stream;
 use super::told::Told;
+use crate::events::Noticed;
 use crate::routing::Service;
 use crate::session::{LinkId, Phase};
 
@@ -314,10 +315,13 @@ impl Worker {
     /// The backend's process is gone, or as good as gone: its sessions take the crash path.
     pub(super) fn backend_gone(&mut self, id: LinkId) {
         let keys = self.keys_on(id);
-        let link = self.hub.link_mut(id);
+        let link = self.hub.link(id);
         if !keys.is_empty() {
-            tracing::warn!(backend = %link.backend.id, sessions = keys.len(), "the backend is gone");
+            let (backend, sessions) = (link.backend.id.clone(), keys.len() as u64);
+            tracing::warn!(%backend, sessions, "the backend is gone");
+            self.hub.notice(&backend, || Noticed::Crashed { sessions });
         }
+        let link = self.hub.link_mut(id);
         link.state = LinkState::Dead;
         link.peer = None;
         link.causes.own = None;

@@ -119,7 +119,7 @@ impl Fx<'_> {
         let reached = self.hub.link(link).reached(breakers, wanted.home.is_some());
         if reached.is_some() && !matches!(occasion, Occasion::Living { .. }) {
             // Whoever finds it full is to hear when it isn't any more.
-            self.hub.link_mut(link).tripped = reached;
+            self.hub.trip(link, reached);
         }
         reached.is_none()
     }

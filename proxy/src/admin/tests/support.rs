@@ -49,6 +49,7 @@ pub(crate) fn table(revision: u64) -> Table {
         backends: [backend("arena/a"), backend("arena/b")].into(),
         drains: BTreeMap::new(),
         rollouts: BTreeMap::new(),
+        hooks: BTreeMap::new(),
     }
 }
 
@@ -244,6 +245,7 @@ pub(crate) struct Proxy {
 pub(crate) struct Options {
     pub(crate) surface: Surface,
     pub(crate) drains: DrainWriter,
+    pub(crate) hooks: HookDesk,
     pub(crate) tables: TableWriter,
     pub(crate) hung_worker: bool,
     pub(crate) address: Address,
@@ -253,6 +255,7 @@ pub(crate) fn options(surface: Surface) -> Options {
     Options {
         surface,
         drains: DrainWriter::Files("/etc/holdfast/routing".into()),
+        hooks: HookDesk::default(),
         tables: TableWriter::Files("/etc/holdfast/routing".into()),
         hung_worker: false,
         address: Address::Tcp("127.0.0.1:0".into()),
@@ -300,6 +303,7 @@ pub(crate) async fn proxy(options: Options) -> Proxy {
         listeners: vec![ListenerInfo { name: "game".into(), address: ([0, 0, 0, 0], 7000).into() }],
         metrics,
         drains: options.drains,
+        hooks: options.hooks,
         tables: options.tables,
         history: history(&folder),
         registration: None,

@@ -36,6 +36,7 @@ fn named_files() -> tempfile::TempDir {
     fs::write(files.path().join("cert.pem"), pair.cert.pem()).unwrap();
     fs::write(files.path().join("key.pem"), pair.signing_key.serialize_pem()).unwrap();
     fs::write(files.path().join("password"), "secret").unwrap();
+    fs::write(files.path().join("token"), "secret").unwrap();
     files
 }
 
@@ -73,7 +74,7 @@ fn the_commented_sample_shows_every_key_there_is() {
         }
         answers += 1;
     }
-    assert_eq!((answers, sections.len()), (12, 12));
+    assert_eq!((answers, sections.len()), (14, 14));
 }
 
 #[test]
@@ -98,11 +99,18 @@ fn the_commented_sample_states_the_real_defaults() {
     let smallest =
         smallest.replace("[files]\npath = \"documents\"", "[etcd]\nendpoints = [\"http://127.0.0.1:1\"]");
     let shown = without_section(&switched_on(&text), "files");
-    assert_eq!(etcd(&without_section(&shown, "register")), etcd(&smallest));
+    let plain = without_section(&without_section(&shown, "register"), "events");
+    assert_eq!(etcd(&plain), etcd(&smallest));
     let registered = Config::parse(&shown, &named.path().join("holdfast.toml")).unwrap().register.unwrap();
     let least = "[local]\nbackend = \"arena/a\"\naddress = \"h:1\"\n[register]\nadvertise = \"h:1\"\n";
     let least = Config::parse(&format!("{smallest}{least}"), &path).unwrap().register.unwrap();
     assert_eq!((registered.weight, registered.ttl), (least.weight, least.ttl));
+    let timeout = |text: &str| {
+        let config = Config::parse(text, &named.path().join("holdfast.toml")).unwrap();
+        config.events.webhook.unwrap().timeout
+    };
+    let least = format!("{smallest}[events]\nwebhook = \"http://127.0.0.1:9095/events\"\n");
+    assert_eq!(timeout(&shown), timeout(&least));
 }
 
 /// A TOML text without one table and those under it.

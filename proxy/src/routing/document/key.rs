@@ -1,5 +1,5 @@
 //! Where a document stands: `services/<s>`, `backends/<s>/<b>`, `routes/<r>`, `drains/<s>/<b>`, `ejections/<s>/<b>`,
-//! `rollouts/<s>`, `accepts/<s>`.
+//! `rollouts/<s>`, `accepts/<s>`, `hooks/<h>`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,9 +19,10 @@ pub enum Key {
     Ejection(BackendId),
     Rollout(Arc<str>),
     Accept(Arc<str>),
+    Hook(Arc<str>),
 }
 
-const KINDS: &str = "services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend>, ejections/<service>/<backend>, rollouts/<service> or accepts/<service>";
+const KINDS: &str = "services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend>, ejections/<service>/<backend>, rollouts/<service>, accepts/<service> or hooks/<hook>";
 
 impl Key {
     pub fn parse(text: &str) -> Result<Self, FieldError> {
@@ -34,6 +35,7 @@ impl Key {
             ("drains", Some(service), Some(backend), None) => Ok(Self::Drain(id(service, backend)?)),
             ("ejections", Some(service), Some(backend), None) => Ok(Self::Ejection(id(service, backend)?)),
             ("rollouts", Some(service), None, None) => Ok(Self::Rollout(name("key", service)?)),
+            ("hooks", Some(hook), None, None) => Ok(Self::Hook(name("key", hook)?)),
             ("accepts", Some(service), None, None) => Ok(Self::Accept(name("key", service)?)),
             _ => Err(fault("key", super::strict::shown(text), KINDS)),
         }
@@ -50,6 +52,7 @@ impl Key {
             Self::Ejection(_) => "ejections",
             Self::Rollout(_) => "rollouts",
             Self::Accept(_) => "accepts",
+            Self::Hook(_) => "hooks",
         }
     }
 
@@ -69,6 +72,7 @@ impl fmt::Display for Key {
             Self::Drain(id) => write!(f, "drains/{id}"),
             Self::Ejection(id) => write!(f, "ejections/{id}"),
             Self::Rollout(name) => write!(f, "rollouts/{name}"),
+            Self::Hook(name) => write!(f, "hooks/{name}"),
             Self::Accept(name) => write!(f, "accepts/{name}"),
         }
     }
@@ -76,6 +80,13 @@ impl fmt::Display for Key {
 
 fn id(service: &str, backend: &str) -> Result<BackendId, FieldError> {
     Ok(BackendId { service: name("key", service)?, name: name("key", backend)? })
+}
+
+/// A backend as labels name it: `SERVICE/NAME`, or `NAME` of that service.
+#[must_use]
+pub fn backend(text: &str, service: Option<&str>) -> Option<BackendId> {
+    let (service, name) = text.split_once('/').or_else(|| Some((service?, text)))?;
+    id(service, name).ok()
 }
 
 /// A name in a key or a reference to one: the same rule as in the bootstrap file.
@@ -96,8 +107,22 @@ mod tests {
             "drains/arena/a-2",
             "ejections/arena/a",
             "rollouts/arena",
+            "hooks/hot",
         ] {
             assert_eq!(Key::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_label_names_a_backend_whole_or_beside_its_service() {
+        let named = |text: &str, service| backend(text, service).map(|id| id.to_string());
+        assert_eq!(named("arena/a", None).as_deref(), Some("arena/a"));
+        assert_eq!(named("arena/a", Some("lobby")).as_deref(), Some("arena/a"), "the whole name wins");
+        assert_eq!(named("a", Some("arena")).as_deref(), Some("arena/a"));
+        for (text, service) in
+            [("a", None), ("", Some("arena")), ("arena/a/b", None), ("10.0.0.5:1", Some("s"))]
+        {
+            assert_eq!(named(text, service), None, "{text}");
         }
     }
 

@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
-use super::{Key, RawAccept, RawBackend, RawDrain, RawEjection, RawRollout, RawRoute, RawService};
+use super::{Key, RawAccept, RawBackend, RawDrain, RawEjection, RawHook, RawRollout, RawRoute, RawService};
 
 /// Level of the documents that this version reads: the highest `x-since` of all.
 pub const LEVEL: u32 = 2;
@@ -70,6 +70,12 @@ pub const KINDS: &[Kind] = &[
         key: "accepts/SERVICE",
         about: "The yes to changes of a service that are held, or would be: see Slips.",
         schema: of::<RawAccept>,
+    },
+    Kind {
+        name: "hooks",
+        key: "hooks/HOOK",
+        about: "What is done on an alert: a backend is drained or ejected, or a rollout aborted.",
+        schema: of::<RawHook>,
     },
 ];
 

@@ -118,6 +118,10 @@ metrics! {
     CHECKS = Counter "holdfast_health_checks_total", "checks", ["result"], "Active checks of backends, by the result";
     EJECTIONS = Counter "holdfast_outlier_ejections_total", "ejections", [],
         "Backends ejected for how they treated their sessions";
+    HOOKS = Counter "holdfast_hooks_total", "orders", ["action", "result"],
+        "What alerts wanted done, by what became of it: done, undone, already, kept, refused, failed; no_rule: alerts that no hook is for";
+    EVENTS = Counter "holdfast_events_total", "events", ["result"],
+        "Events for receivers: sent, dropped (the oldest, for newer ones), failed (not taken)";
     SPANS_EXPORTED = Counter "holdfast_spans_exported_total", "spans", [], "Spans that the collector took";
     SPANS_DROPPED = Counter "holdfast_spans_dropped_total", "spans", [],
         "Spans that never reached the collector: a full queue, a failed export or the end of the process";

@@ -13,6 +13,7 @@ fn metrics(workers: Vec<Arc<Counters>>) -> Metrics {
         held_changes: 1,
         rollouts: [0, 0, 1, 0, 0, 2, 0],
         silent_since: Some(silent),
+        hooks: crate::hooks::Counts::default().all(),
         ..ControlView::default()
     };
     Metrics::new(MetricsSources {

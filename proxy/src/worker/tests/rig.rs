@@ -69,6 +69,7 @@ impl Rig {
             table: Arc::clone(&table),
             rollouts: Arc::default(),
             counters: Arc::clone(&counters),
+            notices: Default::default(),
             tracer: Tracer::disabled(),
             ratio: 0.0,
             forced_ratio: None,
