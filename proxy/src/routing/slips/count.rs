@@ -35,7 +35,7 @@ pub fn too_many<'a>(
     let lately = || gone.iter().filter(|(_, gone)| gone.is_recent(moment)).map(|(key, _)| key);
     let all = scene.backends().chain(scene.listed()).map(ToString::to_string);
     let base: BTreeSet<_> = all.chain(lately().cloned()).collect();
-    let more = is_most(&others, removed(&others, lately()), &base).then(|| TooMany { keys: others, base });
+    let more = is_most(&others, removed(&others, lately()), &base).then_some(TooMany { keys: others, base });
     match (held, more) {
         (Some(mut held), Some(more)) => {
             held.keys.extend(more.keys);

@@ -36,7 +36,10 @@ proptest! {
                 Step::Put(numbers) => {
                     proxy.change(|proxy| numbers.iter().for_each(|number| proxy.put(&key(*number), &backend(1))));
                 }
-                Step::Wait(seconds) => proxy.wait(seconds),
+                Step::Wait(seconds) => {
+                    proxy.wait(seconds);
+                    proxy.change(|_| {});
+                }
             }
             let after = names(&proxy);
             for name in before.iter().filter(|name| !after.contains(name)) {
