@@ -157,6 +157,7 @@ fn sessions_backends_and_routes_are_json_with_stable_fields() {
             "group",
             "id",
             "kept_bytes",
+            "mirror_of",
             "phase",
             "route",
             "server_seq",

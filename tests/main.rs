@@ -39,6 +39,8 @@ mod load;
 #[cfg(test)]
 mod mirror;
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod rebalance;
 #[cfg(test)]
 mod registration;

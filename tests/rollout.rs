@@ -1,6 +1,8 @@
 //! A rollout brings live players to the new version step by step, and back by itself when that version fails them,
 //! with their state and every frame. Which proxy controls it, and whether that one lives, makes no difference.
 
+mod words;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};

@@ -11,6 +11,7 @@ pub mod events;
 pub mod framing;
 pub mod health;
 pub mod hooks;
+pub mod reference;
 pub mod rollout;
 pub mod routing;
 pub mod run;

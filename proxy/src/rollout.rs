@@ -8,6 +8,7 @@
 pub mod account;
 pub mod advance;
 pub mod judge;
+pub mod orders;
 pub mod progress;
 pub mod stage;
 

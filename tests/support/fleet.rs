@@ -117,6 +117,15 @@ impl KeyClient {
         self.runtime.block_on(self.client.txn(all))?;
         Ok(sent)
     }
+
+    /// Also what is no document; all in one transaction. Returns its revision.
+    pub fn put_texts(&mut self, documents: &[(String, String)]) -> Result<u64> {
+        let put = |(key, text): &(String, String)| TxnOp::put(format!("{CONFIG}/{key}"), text.as_str(), None);
+        let all = Txn::new().and_then(documents.iter().map(put).collect::<Vec<_>>());
+        let answer = self.runtime.block_on(self.client.txn(all))?;
+        let revision = answer.header().context("a header")?.revision();
+        Ok(revision.try_into()?)
+    }
 }
 
 /// Sessions of this proxy on a backend.

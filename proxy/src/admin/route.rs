@@ -62,6 +62,7 @@ enum Resource {
     Held,
     Applied,
     Rollouts,
+    Rollout,
     Drain,
     Undrain,
     Eject,
@@ -91,6 +92,7 @@ impl Resource {
             "/held" => Self::Held,
             "/applied" => Self::Applied,
             "/rollouts" => Self::Rollouts,
+            "/rollout" => Self::Rollout,
             "/drain" => Self::Drain,
             "/undrain" => Self::Undrain,
             "/eject" => Self::Eject,
@@ -111,6 +113,7 @@ impl Resource {
             | Self::Register
             | Self::Withdraw
             | Self::Table
+            | Self::Rollout
             | Self::Accept
             | Self::Alertmanager => "POST",
             _ => "GET, HEAD",
@@ -128,7 +131,7 @@ pub(super) async fn answer(surface: Surface, state: Arc<AdminState>, request: Re
         let paths = match surface {
             Surface::Health => "/livez, /readyz, /metrics (the rest is on the admin address)",
             Surface::Admin => {
-                "/status, /sessions, /backends, /routes, /documents, /tables, /table, /held, /accept, /applied, /rollouts, /drain, \
+                "/status, /sessions, /backends, /routes, /documents, /tables, /table, /held, /accept, /applied, /rollouts, /rollout, /drain, \
                  /undrain, /eject, /uneject, /register, /withdraw, /hooks/alertmanager, /livez, /readyz, /metrics"
             }
             Surface::Hooks => "/hooks/alertmanager (the rest is on the admin address)",
@@ -176,6 +179,10 @@ async fn dispatch(
         Resource::Held => json(StatusCode::OK, &writes::held(state).await),
         Resource::Applied => json(StatusCode::OK, &writes::applied(state).await?),
         Resource::Rollouts => json(StatusCode::OK, &rollouts::all(state)),
+        Resource::Rollout => {
+            let asked = body(request, MAX_BODY_BYTES, ROLLOUT).await?;
+            json(StatusCode::OK, &rollouts::say(state, asked).await?)
+        }
         Resource::Drain if request.method() == Method::GET => {
             let asked = DrainQuery::read(request.uri().query())?;
             json(StatusCode::OK, &drain_status::of(state, &asked).await?)
@@ -257,6 +264,7 @@ impl DrainQuery {
 }
 
 const ORDER: &str = "{\"backend\": \"arena/a\", \"local\": true}";
+const ROLLOUT: &str = "{\"service\": \"arena\", \"word\": {\"start\": {\"to\": \"1.5\"}}}";
 const CHANGE: &str =
     "{\"put\": {\"services/arena\": \"..\"}, \"dry_run\": true}, or {\"service\": \"arena\"} for /accept";
 

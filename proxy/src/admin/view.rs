@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::rollout::Progress;
+use crate::rollout::orders::Word;
 pub use crate::routing::document::RawAccept;
 pub use crate::source::etcd::{Registration, RegistrationState};
 pub use crate::worker::command::{DrainProgress, LinkView, SessionView};
@@ -185,6 +186,21 @@ pub struct RolloutView {
     pub percent: u32,
     /// Of its status key; absent before the controller has begun it.
     pub progress: Option<Progress>,
+}
+
+/// `POST /rollout`: answered with a [`TableAnswer`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutRequest {
+    pub service: String,
+    /// `{"start": {"to": "1.5"}}`, `"pause"`, `"resume"`, `"abort"`, `{"promote": {"early": false}}`
+    pub word: Word,
+    /// Shown to whoever looks; one line of at most 256 characters.
+    #[serde(default)]
+    pub reason: String,
+    /// Say what would be written; write nothing.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -67,8 +67,8 @@ fn key_of(path: &Path) -> Result<Key, FieldError> {
     let parts: Vec<_> = stem.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     let candidates = [3, 2].into_iter().filter_map(|count| parts.len().checked_sub(count));
     candidates.filter_map(|from| Key::parse(&parts[from..].join("/")).ok()).next().ok_or_else(|| {
-        let expected = "a path that ends in services/NAME.json, backends/SERVICE/NAME.json, routes/NAME.json or \
-                        drains/SERVICE/NAME.json";
+        let expected = "a path that ends in services/NAME.json, backends/SERVICE/NAME.json, or another key with \
+                        .json behind it";
         FieldError::new("file", path.display(), expected)
     })
 }

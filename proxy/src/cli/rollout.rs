@@ -1,4 +1,6 @@
-//! `rollout`: how far the rollouts are.
+//! `rollout`: how far the rollouts are, and an operator's word on them.
+
+mod order;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,11 +11,31 @@ use super::client::{Client, ClientError};
 use super::output;
 use crate::admin::view::{Progress, RolloutView, RolloutsView};
 use crate::rollout::State;
+use crate::rollout::orders::Word;
 
 /// Events that are shown of each.
 const EVENTS: usize = 8;
 
-/// Follow rollouts: the step, what is seen of the new version, why
+const START_HELP: &str = "\
+The rollout begins at once: one of the proxies moves live players step by step,
+pauses it where the new version is slow, and moves them back where it fails.
+The routes stay as they are until `rollout promote`.
+
+Examples:
+  holdfast rollout start arena --to 1.5 --dry-run
+  holdfast rollout start arena --to 1.5 --interval 10m --reason 'hotfix 812'
+  holdfast rollout start arena --from 1.4 --to 1.5 --steps 100   blue-green
+  holdfast rollout start arena --file canary.json --to 1.6";
+
+const PROMOTE_HELP: &str = "\
+One transaction: each route to the service gives the new version what both had,
+and the rollout's document goes. Nobody is moved by it.
+
+Examples:
+  holdfast rollout promote arena --dry-run
+  holdfast rollout promote arena";
+
+/// Roll a version out: start, follow, pause, abort, promote
 #[derive(Debug, Subcommand)]
 pub enum RolloutCommand {
     /// Show how far the rollouts are
@@ -28,6 +50,28 @@ Examples:
         #[arg(value_name = "SERVICE")]
         service: Option<String>,
     },
+    /// Bring players to another version, step by step
+    #[command(after_help = START_HELP)]
+    Start(order::StartArgs),
+    /// Stay at the step that is in force
+    #[command(after_help = "\
+Examples:
+  holdfast rollout pause arena --reason 'looks slow in Frankfurt'")]
+    Pause(order::OrderArgs),
+    /// Go on after a pause, one's own or the controller's
+    #[command(after_help = "\
+Examples:
+  holdfast rollout resume arena")]
+    Resume(order::OrderArgs),
+    /// Give up: every player goes back to the old version
+    #[command(after_help = "\
+Examples:
+  holdfast rollout abort arena --reason 'matchmaking is broken'
+  watch -n1 holdfast rollout status arena")]
+    Abort(order::OrderArgs),
+    /// Write the new version into the routes, and end the rollout
+    #[command(after_help = PROMOTE_HELP)]
+    Promote(order::PromoteArgs),
 }
 
 pub(super) async fn execute(
@@ -35,7 +79,17 @@ pub(super) async fn execute(
     command: RolloutCommand,
     json: bool,
 ) -> Result<Exit, ClientError> {
-    let RolloutCommand::Status { service } = command;
+    match command {
+        RolloutCommand::Status { service } => status(client, service, json).await,
+        RolloutCommand::Start(args) => order::start(client, args, json).await,
+        RolloutCommand::Pause(args) => order::order(client, args, Word::Pause, json).await,
+        RolloutCommand::Resume(args) => order::order(client, args, Word::Resume, json).await,
+        RolloutCommand::Abort(args) => order::order(client, args, Word::Abort, json).await,
+        RolloutCommand::Promote(args) => order::promote(client, args, json).await,
+    }
+}
+
+async fn status(client: &Client, service: Option<String>, json: bool) -> Result<Exit, ClientError> {
     let mut view: RolloutsView = client.get("/rollouts").await?;
     if let Some(service) = service {
         view.rollouts.retain(|rollout| rollout.service == service);

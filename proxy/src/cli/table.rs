@@ -1,6 +1,7 @@
 //! `table`: the documents in force and those that were, as an operator reads, compares and writes them.
 
-mod write;
+mod reference;
+pub(super) mod write;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use super::client::{Client, ClientError};
 use super::output::{self, Align, Table as Columns};
 use crate::admin::view::{DocumentView, DocumentsView, TablesView};
 use crate::routing::diff::difference;
+use crate::routing::document::schema::Kind;
 use crate::routing::{Documents, LastGood, Table, compile};
 use crate::source::files::scan;
 
@@ -91,6 +93,31 @@ Examples:
     },
     /// Print each change as it comes into force
     Watch,
+    /// Print the JSON Schema of documents
+    #[command(after_help = "\
+For editors and for checks in a pipeline; asks no proxy. Without a kind, an
+object with the schemas of all.
+
+Examples:
+  holdfast table schema routes > routes.schema.json
+  holdfast table schema | jq keys")]
+    Schema {
+        /// services, backends, routes, ...
+        #[arg(value_name = "KIND", value_parser = reference::kind)]
+        kind: Option<&'static Kind>,
+    },
+    /// Print the page that explains every key and field
+    #[command(after_help = "\
+Markdown, of this version; asks no proxy.
+
+Examples:
+  holdfast table reference | less
+  holdfast table reference --write docs     with the schemas beside it")]
+    Reference {
+        /// Write it and the schemas to this folder
+        #[arg(long, value_name = "DIR")]
+        write: Option<PathBuf>,
+    },
     #[command(flatten)]
     Write(write::WriteCommand),
 }
@@ -158,6 +185,8 @@ pub(super) async fn execute(client: &Client, command: TableCommand, json: bool) 
             })?;
         }
         TableCommand::Watch => watch(client, json).await?,
+        TableCommand::Schema { kind } => return reference::schema(kind),
+        TableCommand::Reference { write } => return reference::reference(write.as_deref()),
         TableCommand::Write(command) => return write::execute(client, command, json).await,
     }
     Ok(Exit::Done)

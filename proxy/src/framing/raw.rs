@@ -3,7 +3,7 @@
 //! Every field of every kind stands here as an option, so that a wrong or misplaced one is an error with its name.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::length::{LengthParts, Order, Width};
 use super::{Framing, LengthFraming, LineFraming, VarintFraming};
@@ -19,31 +19,43 @@ const HEADER_LIMIT: u64 = 1024;
 const DELIMITER_LIMIT: usize = 16;
 
 /// The `framing` of a service's document, as typed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawFraming {
-    /// `length`, `varint` or `lines`.
+    /// What tells where a frame ends: a `length` field of fixed width; a `varint` length, as protobuf's
+    /// `writeDelimitedTo` makes it; a delimiter (`lines`).
+    #[schemars(extend("enum" = ["length", "varint", "lines"]))]
     pub kind: String,
-    /// Largest frame in bytes, as the backend sees it. Default 65536, at most 16 MiB.
+    /// The largest frame, as the backend sees it.
+    #[schemars(range(min = 1, max = MAX_BYTES_LIMIT), extend("default" = DEFAULT_MAX_BYTES))]
     pub max_bytes: Option<u64>,
-    /// `length`: bytes of the length field: 1, 2, 3, 4 or 8. Default 4.
+    /// Kind `length`: bytes of the length field.
+    #[schemars(extend("enum" = [1, 2, 3, 4, 8], "default" = 4))]
     pub width: Option<u64>,
-    /// `length`: byte order of the length field, `big` or `little`. Default `big`.
+    /// Kind `length`: byte order of the length field.
+    #[schemars(extend("enum" = ["big", "little"], "default" = "big"))]
     pub order: Option<String>,
-    /// `length`: bytes before the length field. Default 0.
+    /// Kind `length`: bytes before the length field; above 0 only with `keep_header`.
+    #[schemars(range(max = HEADER_LIMIT), extend("default" = 0))]
     pub offset: Option<u64>,
-    /// `length`: what the length counts: `body`, all that follows the length field, or `all`, the whole frame with
-    /// its header. Default `body`.
+    /// Kind `length`: what the length counts: `body`, all that follows the length field; `all`, the whole frame with its
+    /// header.
+    #[schemars(extend("enum" = ["body", "all"], "default" = "body"))]
     pub counts: Option<String>,
-    /// `length`: added to the length read, for what `counts` can't say (netty's `lengthAdjustment`). Default 0.
+    /// Kind `length`: added to the length read, for what `counts` can't say (netty's `lengthAdjustment`).
+    #[schemars(range(min = -1024, max = 1024), extend("default" = 0))]
     pub adjust: Option<i64>,
-    /// `length`, `varint`: the header travels to the backend, and the backend writes it. Default false.
+    /// Kinds `length` and `varint`: the header travels to the backend, and the backend writes it.
+    #[schemars(extend("default" = false))]
     pub keep_header: Option<bool>,
-    /// `lines`: what ends a frame, 1 to 16 bytes. Default `"\n"`.
+    /// Kind `lines`: what ends a frame, 1 to 16 bytes.
+    #[schemars(length(min = 1, max = DELIMITER_LIMIT), extend("default" = "\n"))]
     pub delimiter: Option<String>,
-    /// `lines`: the delimiter travels to the backend, and the backend writes it. Default false.
+    /// Kind `lines`: the delimiter travels to the backend, and the backend writes it.
+    #[schemars(extend("default" = false))]
     pub keep_delimiter: Option<bool>,
-    /// `lines`: one `\r` before the delimiter is dropped. Default false.
+    /// Kind `lines`: one `\r` before the delimiter is dropped.
+    #[schemars(extend("default" = false))]
     pub strip_cr: Option<bool>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::routing::Table;
@@ -10,18 +11,27 @@ use crate::worker::command::BackendTally;
 use crate::worker::tally::Histogram;
 
 /// Counts since the proxy started, in players; one that falls begins anew. Fields are only ever added.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionRow {
+    /// Name of the service.
     pub service: String,
+    /// One of the two of its rollout.
     pub version: String,
-    /// Now.
+    /// Players on it now.
     pub sessions: u64,
+    /// Players whom it has taken.
     pub attached: u64,
+    /// Players whom it refused.
     pub refused: u64,
+    /// Players about whom it didn't answer in time.
     pub late: u64,
+    /// Players lost to a broken rule, or given up by it.
     pub faults: u64,
+    /// Players whom it closed.
     pub closes: u64,
+    /// Players who were there when a server was lost.
     pub crashes: u64,
+    /// Players whose replay made something else.
     pub diverged: u64,
     /// Service times of frames, as `Histogram::to_counts` writes them.
     pub times: Vec<u64>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::routing::Rollout;
@@ -14,12 +15,17 @@ const MAX_EVENTS: usize = 50;
 pub type Progresses = BTreeMap<String, Arc<Progress>>;
 
 /// Fields are only ever added.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
+    /// Name of the service.
     pub service: String,
+    /// As the document says.
     pub from: String,
+    /// As the document says.
     pub to: String,
+    /// As the document says.
     pub attempt: u64,
+    /// Where it is.
     pub state: State,
     /// Why it is in this state, in words.
     pub reason: String,
@@ -46,6 +52,7 @@ pub struct Progress {
     /// Between the decision to give up and the moment when nobody was left on `to`, as the controller saw it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_back_ms: Option<u64>,
+    /// What the fleet saw of the new version over the last window.
     pub seen: Seen,
     /// The proxy that wrote this.
     pub controller: String,
@@ -53,14 +60,16 @@ pub struct Progress {
     pub events: Vec<Event>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Whether players could be moved there and back isn't known yet.
     Checking,
     /// They couldn't, and nobody forces it.
     Refused,
+    /// Step after step.
     Running,
+    /// It stays at its step.
     Paused,
     /// Given up: players are being moved back.
     Aborting,
@@ -101,14 +110,17 @@ impl State {
 }
 
 /// What the fleet saw of the new version over the last window.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Seen {
-    /// Players on each version now.
+    /// Players on `from` now.
     pub on_from: u64,
+    /// Players on `to` now.
     pub on_to: u64,
     /// Players on `to` when the window began, and those whom it was offered since.
     pub players: u64,
+    /// What the document counts as one.
     pub failures: u64,
+    /// Of `players`.
     pub failures_percent: f64,
     /// Frames that `to` has processed.
     pub frames: u64,
@@ -117,10 +129,11 @@ pub struct Seen {
     pub p99_ms: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Milliseconds of Unix time.
     pub at_ms: u64,
+    /// In words.
     pub what: String,
 }
 

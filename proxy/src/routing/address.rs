@@ -9,6 +9,8 @@ use super::table::{BackendAddress, BackendId};
 
 /// What a name may be made of; see [`is_name`].
 pub const NAME: &str = "1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit";
+/// The same as a regular expression, for JSON Schema.
+pub const NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 /// How a backend is named.
 pub const BACKEND_ID: &str = "service/name, each 1 to 64 letters, digits, '.', '_' or '-'";
 /// How a backend's address is written.

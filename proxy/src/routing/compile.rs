@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::document::Document;
@@ -30,11 +31,15 @@ pub struct Compiled {
 }
 
 /// A document that is not in force as it stands, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
+    /// Key of the document.
     pub key: String,
+    /// Path of the field; `document` for the whole, `key` for the key.
     pub field: String,
+    /// What was found there.
     pub value: String,
+    /// What would have been right.
     pub expected: String,
     /// Revision of the refused version.
     pub since: u64,

@@ -17,6 +17,8 @@ pub mod route;
 pub mod schema;
 pub mod service;
 mod strict;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -35,6 +37,9 @@ pub use service::RawService;
 
 /// Longer documents are refused unread. A service's is about 1 KiB.
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+
+/// Most of anything that is counted: sessions, moves per second.
+const MAX_COUNT: u64 = 1_000_000;
 
 /// A document that is right by itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,9 +102,8 @@ where
 
 /// A number of things of which there is at least one.
 fn count(field: &str, value: u64) -> Result<u32, FieldError> {
-    const MOST: u32 = 1_000_000;
-    let value = within(field, value, 1..=u64::from(MOST))?;
-    Ok(u32::try_from(value).unwrap_or(MOST))
+    let value = within(field, value, 1..=MAX_COUNT)?;
+    Ok(u32::try_from(value).unwrap_or(u32::MAX))
 }
 
 /// Free text that ends up in logs and tables: short, one line.
@@ -109,7 +113,7 @@ fn line(field: &str, text: String, max_chars: usize) -> Result<String, FieldErro
     }
     Err(fault(
         field,
-        strict::shorten(&text),
+        strict::shown(&text),
         format!("at most {max_chars} characters, none of them a control character"),
     ))
 }

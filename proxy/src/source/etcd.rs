@@ -37,7 +37,7 @@ pub use claim::ClaimError;
 pub use fleet::FleetReader;
 pub use groups::GroupDocument;
 pub use hooks::EtcdHooks;
-pub use register::{BackendRegistrar, RegistrarHandle, Registration, RegistrationState};
+pub use register::{BackendRegistrar, HolderDocument, RegistrarHandle, Registration, RegistrationState};
 pub use status::{Proxy, StatusDocument, StatusNumbers};
 pub use writer::EtcdWriter;
 

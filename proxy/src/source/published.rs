@@ -295,6 +295,9 @@ fn log_difference(old: &Table, new: &Table, origin: Origin) {
 }
 
 #[cfg(test)]
+mod mutations;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_protocol::InstanceId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -182,10 +183,11 @@ pub struct DrainRows {
 }
 
 /// Sessions that have still to leave a draining backend. Stands in the proxy's status key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DrainRow {
     /// `service/name`
     pub backend: String,
+    /// Of this proxy, that have still to leave.
     pub sessions: u64,
     /// Moves that have begun and not ended.
     #[serde(default)]

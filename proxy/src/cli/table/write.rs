@@ -193,6 +193,11 @@ async fn send(client: &Client, mut request: TableRequest, how: How, json: bool) 
     (request.dry_run, request.accept) = (how.dry_run, how.accept);
     let answer: TableAnswer = client.post("/table", &request).await?;
     super::print(json, &answer, || render(&answer, how.dry_run))?;
+    settle(client, &answer).await
+}
+
+/// Until the proxy acts by what was written; how the command ends.
+pub(in crate::cli) async fn settle(client: &Client, answer: &TableAnswer) -> Result<Exit, ClientError> {
     match answer.revision {
         Some(revision) => wait(client, revision).await,
         None if !answer.refused.is_empty() || !answer.held.is_empty() => Ok(Exit::Failed),
@@ -221,7 +226,7 @@ async fn wait(client: &Client, revision: u64) -> Result<Exit, ClientError> {
     }
 }
 
-fn render(answer: &TableAnswer, is_dry: bool) -> String {
+pub(in crate::cli) fn render(answer: &TableAnswer, is_dry: bool) -> String {
     let mut text = String::new();
     let mut line = |what: &str, line: &str| text.push_str(&format!("{what}{line}\n"));
     if let Some(table) = &answer.rolled_back_to {

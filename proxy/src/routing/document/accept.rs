@@ -17,10 +17,11 @@ use crate::config::FieldError;
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-since" = 2))]
 pub struct RawAccept {
-    /// Key of a document -> what may become of it. `holdfast table accept` writes it.
+    /// Key of a document -> what may become of it.
     pub changes: BTreeMap<String, RawAccepted>,
-    /// Shown to whoever looks at it: at most 256 characters, one line.
+    /// Shown to whoever looks at it: one line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256), extend("default" = ""))]
     pub reason: String,
 }
 
@@ -29,7 +30,8 @@ pub struct RawAccept {
 pub struct RawAccepted {
     /// Revision of the version that may go out of force.
     pub from: u64,
-    /// Fingerprint of the version that comes instead: 16 hexadecimal digits. Absent: none comes.
+    /// Fingerprint of the version that comes instead: 16 hexadecimal digits (XXH3 of its bytes). Absent: none comes, the
+    /// key is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
 }
@@ -103,7 +105,7 @@ impl RawAccept {
 }
 
 fn fingerprint(field: &str, text: &str) -> Result<Fingerprint, FieldError> {
-    text.parse().map_err(|()| fault(field, super::strict::shorten(text), "16 hexadecimal digits"))
+    text.parse().map_err(|()| fault(field, super::strict::shown(text), "16 hexadecimal digits"))
 }
 
 #[cfg(test)]

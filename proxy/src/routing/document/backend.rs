@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{fault, key, line, within};
 use crate::config::FieldError;
-use crate::routing::address::BACKEND_ADDRESS;
+use crate::routing::address::{BACKEND_ADDRESS, NAME_PATTERN};
 use crate::routing::table::{Backend, BackendAddress, BackendId};
 
 /// Largest weight and share: sums of them stay far from overflow.
@@ -17,16 +17,24 @@ pub const MAX_CAPACITY: u64 = 1_000_000;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawBackend {
-    /// `host:port`, or `unix:/path`.
+    /// Where the proxies reach it: `host:port`, `[ipv6]:port` or `unix:/path`.
     pub address: String,
-    /// Version of the game; routes give versions their shares.
+    /// Version of the game, any word without spaces; routes give versions their shares.
+    #[schemars(length(min = 1, max = 64))]
     pub version: String,
+    /// Its share among the backends of its version; 0: no new sessions. Live sessions are moved to fit weights only
+    /// where the service has `rebalance`.
     #[serde(default = "default_weight")]
+    #[schemars(range(max = MAX_WEIGHT))]
     pub weight: u32,
+    /// A name for where it stands, for routes that prefer a zone. Absent: in none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = NAME_PATTERN))]
     pub zone: Option<String>,
-    /// Sessions that it is to have at most, from 1 to 1,000,000. Default: no bound.
+    /// Sessions that each worker of a proxy has there at most. Absent: what the backend tells over its
+    /// link, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MAX_CAPACITY))]
     pub capacity: Option<u64>,
 }
 
@@ -51,13 +59,13 @@ impl RawBackend {
 }
 
 fn address(text: &str) -> Result<BackendAddress, FieldError> {
-    text.parse().map_err(|_| fault("address", super::strict::shorten(text), BACKEND_ADDRESS))
+    text.parse().map_err(|_| fault("address", super::strict::shown(text), BACKEND_ADDRESS))
 }
 
 /// A version is the game's own word for a build: any short line.
 pub fn version(field: &str, text: String) -> Result<String, FieldError> {
     if text.is_empty() || text.chars().any(char::is_whitespace) {
-        return Err(fault(field, super::strict::shorten(&text), "a version: 1 to 64 characters, no spaces"));
+        return Err(fault(field, super::strict::shown(&text), "a version: 1 to 64 characters, no spaces"));
     }
     line(field, text, 64)
 }

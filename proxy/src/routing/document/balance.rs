@@ -3,34 +3,32 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::{count, fault, within};
+use super::{MAX_COUNT, count, fault, within};
 use crate::config::FieldError;
 use crate::routing::table::{Balance, Breakers, By, HashKey, Policy};
 
 /// Longest slow start: an hour.
 const MAX_SLOW_START_S: u64 = 3_600;
-const MIB: u64 = 1024 * 1024;
+/// A tebibyte.
+const MAX_KEPT_BYTES: u64 = 1 << 40;
 
-/// How a session's backend is chosen among those that may take it.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawBalance {
-    /// `least_sessions` (the default): the fewest sessions for the weight; `round_robin`: in turn, by weight;
-    /// `two_choices`: the less loaded of two drawn by weight; `hash`: the same backend for the same key.
+    /// Where newcomers and those who move go, after the route's shares and `prefer`.
     pub policy: RawPolicy,
-    /// With the policies `least_sessions` and `two_choices`: what they compare. `sessions` (the default): those that this
-    /// worker has on each backend; `load`: what the backends tell of their load over the link. A backend that tells none
-    /// counts by its sessions.
+    /// With the policies `least_sessions` and `two_choices` alone: what they compare.
+    #[schemars(extend("x-since" = 2))]
     pub by: RawBy,
-    /// With the policy `hash`: what it goes by. `session` (the default), `client` (the address without its port) or `sni`
-    /// (the server name; clients without one go by their session).
+    /// With the policy `hash` alone: what it goes by; versions are chosen by it, too. Absent: `session`.
     pub key: Option<RawHashKey>,
-    /// Seconds in which the weight of a fresh backend grows from a tenth to the whole, 0 to 3600. Default 0: at once.
+    /// In this time the weight of a fresh backend grows from a tenth to the whole; 0: at once.
+    #[schemars(range(max = MAX_SLOW_START_S))]
     pub slow_start_s: u64,
-    /// With fewer than this share of the backends fit, in percent from 0 to 100, their health is ignored. Default 50; 0:
-    /// never.
+    /// With fewer than this share of the backends fit, their health is ignored; 0: never.
+    #[schemars(range(max = 100))]
     pub panic_percent: u64,
 }
 
@@ -46,44 +44,53 @@ impl Default for RawBalance {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawPolicy {
+    /// The fewest sessions for the weight.
     LeastSessions,
+    /// In turn, by weight.
     RoundRobin,
+    /// The less loaded of two drawn by weight.
     TwoChoices,
+    /// The same backend for the same key.
     Hash,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawBy {
+    /// Those that this worker has on each backend.
     Sessions,
+    /// What the backends tell of their load over the link. A backend that tells none counts by its sessions.
     Load,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawHashKey {
+    /// The session's id.
     Session,
+    /// The client's address without its port.
     Client,
+    /// The server name; clients without one go by their session.
     Sni,
 }
 
-/// Bounds of what one worker has on one backend: with one of them reached, the backend takes no more sessions from that
-/// worker until it is below again. Those who are there stay.
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawBreakers {
-    /// Sessions on the backend, 1 to 1,000,000. Default: no bound.
+    /// Sessions on the backend. Absent: no bound.
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub max_sessions: Option<u64>,
-    /// Sessions that the backend has been asked to take, or is to be, and that it hasn't taken yet; 1 to 1,000,000.
-    /// Default: no bound.
+    /// Sessions that the backend has been asked to take, or is to be, and that it hasn't taken yet. Absent: no bound.
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub max_attaching: Option<u64>,
-    /// Parked sessions that wait for this backend to come back, 1 to 1,000,000; those themselves may always return.
-    /// Default: no bound.
+    /// Parked sessions that wait for this backend to come back; those themselves may always return. Absent: no bound.
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub max_parked: Option<u64>,
-    /// Bytes kept for the backend's sessions and its link (frames, journals, states), 1 to 1 TiB. Default: no bound.
+    /// Bytes kept for the backend's sessions and its link: frames, journals, states. Absent: no bound.
+    #[schemars(range(min = 1, max = MAX_KEPT_BYTES))]
     pub max_kept_bytes: Option<u64>,
 }
 
@@ -141,7 +148,7 @@ impl RawHashKey {
 impl RawBreakers {
     pub(super) fn check(self) -> Result<Breakers, FieldError> {
         let bound = |field, bound: Option<u64>| bound.map(|bound| count(field, bound)).transpose();
-        let bytes = |bytes| within("breakers.max_kept_bytes", bytes, 1..=1024 * 1024 * MIB);
+        let bytes = |bytes| within("breakers.max_kept_bytes", bytes, 1..=MAX_KEPT_BYTES);
         Ok(Breakers {
             max_sessions: bound("breakers.max_sessions", self.max_sessions)?,
             max_attaching: bound("breakers.max_attaching", self.max_attaching)?,

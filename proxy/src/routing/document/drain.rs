@@ -16,11 +16,15 @@ pub const MAX_DEADLINE_S: u64 = 86_400;
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawDrain {
-    /// From the moment the order is first seen; the service's default when absent.
+    /// Time for it, from the moment a proxy first sees the order. Absent: the service's `drain.deadline_s`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = MAX_DEADLINE_S))]
     pub deadline_s: Option<u64>,
+    /// Shown to whoever looks at the drain: one line.
+    #[schemars(length(max = 256))]
     pub reason: String,
-    /// Only that run of the backend: 32 hexadecimal digits.
+    /// Only that run of the backend (its next one takes sessions again): 32 hexadecimal digits, as the proxy's log gives
+    /// them. Absent: every run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
 }
@@ -40,7 +44,7 @@ impl RawDrain {
 }
 
 fn instance(text: &str) -> Result<InstanceId, FieldError> {
-    text.parse().map_err(|_| fault("instance", super::strict::shorten(text), "32 hexadecimal digits"))
+    text.parse().map_err(|_| fault("instance", super::strict::shown(text), "32 hexadecimal digits"))
 }
 
 #[cfg(test)]

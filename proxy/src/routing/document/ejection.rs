@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::strict::shorten;
+use super::strict::shown;
 use super::{fault, line};
 use crate::config::FieldError;
 use crate::routing::table::{BackendId, EjectionOrder};
@@ -16,7 +16,8 @@ use crate::routing::table::{BackendId, EjectionOrder};
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("x-since" = 2))]
 pub struct RawEjection {
-    /// Shown to whoever looks at the backend: at most 256 characters, one line.
+    /// Shown to whoever looks at the backend: one line.
+    #[schemars(length(max = 256))]
     pub reason: String,
     /// From this time on the key means nothing, as `2026-11-30T18:00:00Z`; absent: until the key is deleted. A proxy
     /// goes by its own clock.
@@ -34,7 +35,7 @@ impl RawEjection {
 fn time(text: &str) -> Result<SystemTime, FieldError> {
     let parsed = OffsetDateTime::parse(text, &Rfc3339);
     parsed.map(SystemTime::from).map_err(|_| {
-        fault("until", shorten(text), "a time as RFC 3339 writes it, such as 2026-11-30T18:00:00Z")
+        fault("until", shown(text), "a time as RFC 3339 writes it, such as 2026-11-30T18:00:00Z")
     })
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::strict::shorten;
-use super::{fault, within};
+use super::strict::{shorten, shown};
+use super::{MAX_COUNT, fault, within};
 use crate::config::FieldError;
 use crate::routing::table::{CheckKind, CheckPolicy, HealthPolicy, OutlierPolicy, WhenEjected};
 
@@ -17,58 +17,65 @@ const MAX_EJECTION_S: u64 = 86_400;
 const MAX_PATH_CHARS: usize = 1024;
 const MAX_STATUSES: usize = 16;
 
-/// When a backend gets no new sessions. An ejected or unhealthy one still gets them if no other backend can take them.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawHealth {
-    /// Absent: no backend is checked; its link alone says whether it lives.
+    /// How backends are checked: each proxy checks the backend beside it, and a subset of the others. Absent: no backend
+    /// is checked; its link alone says whether it lives.
     pub check: Option<RawCheck>,
-    /// Absent: no backend is ejected for how it treats its sessions.
+    /// Which backends are ejected for how they treat their sessions, as this proxy sees it. `{}` turns it on. Absent:
+    /// none is.
     pub outliers: Option<RawOutliers>,
-    /// What becomes of the sessions of a backend that is unhealthy or ejected: `keep` (the default), they stay; `move`,
-    /// they move to fit backends as in a drain, and stay if there is none.
+    /// What becomes of the live sessions of a backend that is unhealthy or ejected.
     pub when_ejected: RawWhenEjected,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawWhenEjected {
+    /// They stay.
     #[default]
     Keep,
+    /// They move to fit backends as in a drain, and stay if there is none.
     Move,
 }
 
-/// How backends are checked. Each proxy checks the backend beside it, and a subset of the others.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawCheck {
+    /// What a check is.
     pub kind: RawCheckKind,
-    /// Milliseconds from one check to the next, from 50 to 600000, give or take a tenth by chance; default 2000.
+    /// From one check to the next, give or take a tenth by chance.
     #[serde(default = "interval_ms")]
+    #[schemars(range(min = 50, max = MAX_INTERVAL_MS))]
     pub interval_ms: u64,
-    /// How long an answer may take in milliseconds, from 10 to `interval_ms`; default 1000, or `interval_ms` if that is
-    /// less.
+    /// How long an answer may take; at most `interval_ms`. Absent: 1000, or `interval_ms` if that is less.
+    #[schemars(range(min = 10, max = MAX_INTERVAL_MS))]
     pub timeout_ms: Option<u64>,
-    /// Failed checks in a row after which a backend is unhealthy, from 1 to 100; default 3.
+    /// Failed checks in a row after which a backend is unhealthy.
     #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 100))]
     pub unhealthy_after: u64,
-    /// Passed checks in a row after which it is healthy again, from 1 to 100; default 2.
+    /// Passed checks in a row after which it is healthy again.
     #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 100))]
     pub healthy_after: u64,
-    /// Backends of the service that this proxy checks beside the local one, from 0 to 1000; default 10. Each proxy has
-    /// others.
+    /// Backends of the service that a proxy checks beside its local one. Each proxy has others.
     #[serde(default = "ten")]
+    #[schemars(range(max = 1_000))]
     pub subset: u64,
-    /// `tcp` and `http`: a port other than the address's, from 1 to 65535; of a backend on a Unix socket, on 127.0.0.1.
+    /// A port to check other than the address's; of a backend on a Unix socket, on 127.0.0.1. Absent: the backend's own
+    /// address.
+    #[schemars(range(min = 1, max = 65_535))]
     pub port: Option<u64>,
-    /// `http`: what is asked for; default `/healthz`.
+    /// Kind `http` alone: what is asked for, at most 1024 characters of ASCII. Absent: `/healthz`.
     pub path: Option<String>,
-    /// `http`: the statuses that pass, from 100 to 599; default `[200]`.
+    /// Kind `http` alone: the statuses that pass. Absent: `[200]`.
+    #[schemars(length(min = 1, max = MAX_STATUSES), inner(range(min = 100, max = 599)))]
     pub expect: Option<Vec<u64>>,
 }
 
-/// What a check is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawCheckKind {
     /// A PING is answered on the link. The link is called for it and kept, by one worker of the proxy. A process that hangs
@@ -80,33 +87,38 @@ pub enum RawCheckKind {
     Http,
 }
 
-/// Which backends are ejected for how they treat their sessions, as this proxy sees it.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawOutliers {
-    /// Seconds over which a backend is judged, from 1 to 600; default 10.
+    /// The time over which a backend is judged.
+    #[schemars(range(min = 1, max = 600))]
     pub window_s: u64,
-    /// Fewer attaches or sessions in the window are no evidence, from 1 to 1000000; default 10. For times it is at least
-    /// 100 frames.
+    /// Fewer attaches or sessions in the window are no evidence. For times it is at least 100 frames.
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub min_volume: u64,
-    /// Percent of the sessions that were to attach: refused, or not answered in time, from 1 to 100; default 50. `null`:
-    /// it doesn't count.
+    /// Share of the sessions that were to attach: refused, or not answered in time. `null`: it doesn't count.
+    #[schemars(range(min = 1, max = 100))]
     pub refused_percent: Option<u64>,
-    /// Percent of its sessions: lost with a crash, given up by it, ended for a broken rule, or replayed to something
-    /// else, from 1 to 100; default 20. `null`: it doesn't count.
+    /// Share of its sessions: lost with a crash, given up by it, ended for a broken rule, or replayed to something else.
+    /// `null`: it doesn't count.
+    #[schemars(range(min = 1, max = 100))]
     pub failed_percent: Option<u64>,
-    /// Milliseconds that the 99th percentile of its service time may reach, from 1 to 600000; absent: any.
+    /// What the 99th percentile of its service time may reach. Absent: any.
+    #[schemars(range(min = 1, max = MAX_INTERVAL_MS))]
     pub slow_ms: Option<u64>,
-    /// How many times the median of its service's backends that percentile may reach, from 2 to 1000; absent: any. It
-    /// takes three backends with frames.
+    /// How many times the median of its service's backends that percentile may reach; it takes three backends with
+    /// frames. Absent: any.
+    #[schemars(range(min = 2, max = 1_000))]
     pub slow_factor: Option<u64>,
-    /// Seconds of the first ejection, from 1 to 86400; default 30. The second lasts twice as long, the third three times, and so on.
+    /// How long the first ejection lasts. The second lasts twice as long, the third three times, and so on.
+    #[schemars(range(min = 1, max = MAX_EJECTION_S))]
     pub base_ejection_s: u64,
-    /// Seconds of the longest ejection, from `base_ejection_s` to 86400; default 300, or `base_ejection_s` if that is
-    /// more. Who stays fit for so long begins anew.
+    /// The longest ejection; at least `base_ejection_s`. Who stays fit for so long begins anew. Absent: 300, or
+    /// `base_ejection_s` if that is more.
+    #[schemars(range(min = 1, max = MAX_EJECTION_S))]
     pub max_ejection_s: Option<u64>,
-    /// Percent of the service's backends that may be unfit with this ejection, from 1 to 100; default 50. One always
-    /// stays.
+    /// Share of the service's backends that may be unfit with an ejection. One always stays.
+    #[schemars(range(min = 1, max = 100))]
     pub max_ejected_percent: u64,
 }
 
@@ -177,7 +189,7 @@ impl RawCheck {
         if self.kind != RawCheckKind::Http {
             let expected = "no such field: it is for kind http alone";
             if let Some(path) = &self.path {
-                return Err(fault("health.check.path", shorten(path), expected));
+                return Err(fault("health.check.path", shown(path), expected));
             }
             if let Some(statuses) = &self.expect {
                 return Err(fault("health.check.expect", shorten(&format!("{statuses:?}")), expected));
@@ -207,7 +219,7 @@ fn path(text: Option<String>) -> Result<String, FieldError> {
         return Ok(text);
     }
     let expected = "a path such as /healthz: at most 1024 characters of ASCII, no spaces";
-    Err(fault("health.check.path", shorten(&text), expected))
+    Err(fault("health.check.path", shown(&text), expected))
 }
 
 fn statuses(list: Option<Vec<u64>>) -> Result<Vec<u16>, FieldError> {
@@ -230,7 +242,7 @@ impl RawOutliers {
         let longest = self.max_ejection_s.unwrap_or(base.max(300));
         Ok(OutlierPolicy {
             window: Duration::from_secs(within("health.outliers.window_s", self.window_s, 1..=600)?),
-            min_volume: within("health.outliers.min_volume", self.min_volume, 1..=1_000_000)?,
+            min_volume: within("health.outliers.min_volume", self.min_volume, 1..=MAX_COUNT)?,
             refused_percent: percent("health.outliers.refused_percent", self.refused_percent)?,
             failed_percent: percent("health.outliers.failed_percent", self.failed_percent)?,
             slow: slow.transpose()?.map(Duration::from_millis),

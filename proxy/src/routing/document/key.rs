@@ -37,7 +37,7 @@ impl Key {
             ("rollouts", Some(service), None, None) => Ok(Self::Rollout(name("key", service)?)),
             ("hooks", Some(hook), None, None) => Ok(Self::Hook(name("key", hook)?)),
             ("accepts", Some(service), None, None) => Ok(Self::Accept(name("key", service)?)),
-            _ => Err(fault("key", super::strict::shorten(text), KINDS)),
+            _ => Err(fault("key", super::strict::shown(text), KINDS)),
         }
     }
 
@@ -91,7 +91,7 @@ pub fn backend(text: &str, service: Option<&str>) -> Option<BackendId> {
 
 /// A name in a key or a reference to one: the same rule as in the bootstrap file.
 pub fn name(field: &str, text: &str) -> Result<Arc<str>, FieldError> {
-    if is_name(text) { Ok(text.into()) } else { Err(fault(field, super::strict::shorten(text), NAME)) }
+    if is_name(text) { Ok(text.into()) } else { Err(fault(field, super::strict::shown(text), NAME)) }
 }
 
 #[cfg(test)]

@@ -3,22 +3,23 @@
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{fault, key, within};
 use crate::config::FieldError;
 use crate::routing::table::MirrorPolicy;
 
 /// A share of the sessions is played to a shadow service, too, whose answers no player sees.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawMirror {
     /// The shadow: another service, with the same framing.
     pub service: String,
-    /// Share of the new sessions that are mirrored, whole percents from 0 to 100. At 0 running mirrors end.
+    /// Percent of the new sessions that are mirrored. At 0 running mirrors end.
+    #[schemars(range(max = 100))]
     pub percent: u64,
     /// Whether the shadow's frames are compared, in their order, with those that the player gets, and counted as equal
-    /// or different. Of use where a game's frames follow from its players' alone. Default: false, they are dropped.
+    /// or different. Of use where a game's frames follow from its players' alone. Otherwise they are dropped.
     #[serde(default)]
     pub compare: bool,
 }

@@ -21,17 +21,21 @@ const MAX_STEPS: usize = 100;
 #[schemars(extend("x-since" = 2))]
 pub struct RawRollout {
     /// The version that players are on now, and are moved back to if the rollout is given up.
+    #[schemars(length(min = 1, max = 64))]
     pub from: String,
-    /// The version that they are brought to.
+    /// The version that they are brought to; another than `from`.
+    #[schemars(length(min = 1, max = 64))]
     pub to: String,
-    /// Percent of the players that are on `to` after each step, growing, 1 to 100. One step of 100 is blue-green.
+    /// Percent of the players that are on `to` after each step, growing. `[100]` is blue-green.
     #[serde(default = "default_steps")]
+    #[schemars(length(min = 1, max = MAX_STEPS), inner(range(min = 1, max = 100)))]
     pub steps: Vec<u32>,
-    /// How long each step lasts before the next, in seconds, from 1 to a day.
+    /// How long each step lasts before the next; in doubt (something fails or is slow) it lasts longer.
     #[serde(default = "default_interval_s")]
     #[schemars(range(min = 1, max = 86_400))]
     pub interval_s: u64,
-    /// Moves that a worker begins per second, 1 to 1000000; absent: as the service's `drain.per_second`.
+    /// Moves that one worker begins per second. Absent: the service's `rebalance.per_second`, else its
+    /// `drain.per_second`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub per_second: Option<u64>,
@@ -41,12 +45,12 @@ pub struct RawRollout {
     /// When the rollout stops where it is, and warns.
     #[serde(default)]
     pub pause: RawPause,
-    /// `run`; `pause`: stay at the step; `abort`: move the players back. Writing the document again with `run` also
-    /// ends a pause that the controller has made.
+    /// What is to be done. Writing the document again with `run` also ends a pause that the controller has made.
     #[serde(default)]
     pub order: RawOrder,
-    /// Why, for those who read `order`: one line, at most 256 characters.
+    /// Why, for those who read `order`: one line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256), extend("default" = ""))]
     pub reason: String,
     /// A rollout that was given up stays so until this number changes (or a version does).
     #[serde(default)]
@@ -68,9 +72,12 @@ fn default_interval_s() -> u64 {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawOrder {
+    /// Step after step.
     #[default]
     Run,
+    /// Stay at the step.
     Pause,
+    /// Move the players back.
     Abort,
 }
 
@@ -78,14 +85,14 @@ pub enum RawOrder {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawAbort {
-    /// Failures per hundred players of `to`, those who were there when the window began and those whom it was
-    /// offered since; 0 to 100.
+    /// Failures per hundred players of `to`: those who were there when the window began, and those whom it was offered
+    /// since.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub failures_percent: f64,
-    /// The window over which failures are counted, in seconds, 1 to 3600.
+    /// The window over which failures are counted.
     #[schemars(range(min = 1, max = 3_600))]
     pub window_s: u64,
-    /// For how long the share must be exceeded without a break, in seconds, 0 to a day.
+    /// For how long the share must be exceeded without a break.
     #[schemars(range(max = 86_400))]
     pub for_s: u64,
     /// What counts as a failure.
@@ -131,11 +138,11 @@ pub enum RawFailure {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawPause {
-    /// 99th percentile of the time from a frame's arrival at the proxy until the game has processed it, over the
-    /// abort's `window_s`, in milliseconds, 1 to 600000.
+    /// The 99th percentile of the time from a frame's arrival at the proxy until the game has processed it, over
+    /// `abort.window_s`.
     #[schemars(range(min = 1, max = 600_000))]
     pub p99_ms: u64,
-    /// For how long it must be exceeded without a break, in seconds, 0 to a day.
+    /// For how long it must be exceeded without a break.
     #[schemars(range(max = 86_400))]
     pub for_s: u64,
 }

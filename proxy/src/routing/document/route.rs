@@ -8,25 +8,37 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::backend::{MAX_WEIGHT, version};
-use super::{fault, key, strict::shorten, within};
+use super::{
+    fault, key,
+    strict::{shorten, shown},
+    within,
+};
 use crate::config::FieldError;
+use crate::routing::address::NAME_PATTERN;
 use crate::routing::table::{Prefer, Route, RouteMatch};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawRoute {
-    /// Name of a listener; proxies without it ignore the route.
+    /// Name of a listener in the proxies' files; proxies without it ignore the route.
+    #[schemars(length(min = 1, max = 64), regex(pattern = NAME_PATTERN))]
     pub listener: String,
+    /// The service that its clients go to. There must be a valid `services/` document of that name.
+    #[schemars(length(min = 1, max = 64), regex(pattern = NAME_PATTERN))]
     pub service: String,
-    /// Version -> share; absent: all versions by their backends' weights.
+    /// Version -> share of the sessions, each from 0 to 1000000, at least one above 0. A version that isn't listed gets
+    /// none. Absent: all versions by their backends' weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("additionalProperties" = share_schema()))]
     pub versions: Option<BTreeMap<String, u32>>,
+    /// Which of the eligible backends come first.
     #[serde(default)]
     pub prefer: RawPrefer,
-    /// An exact server name, or `*.suffix`.
+    /// Only clients that ask for this server name (TLS): an exact name, or `*.suffix`. The most exact route wins. Absent:
+    /// any client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
-    /// A network of clients, as `10.0.0.0/8`.
+    /// Only clients of this network, as `10.0.0.0/8`. The longest prefix wins. Absent: from anywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }
@@ -34,10 +46,18 @@ pub struct RawRoute {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawPrefer {
+    /// The backend beside the proxy.
     #[default]
     Local,
+    /// Backends of the proxy's own zone.
     Zone,
+    /// All are alike.
     None,
+}
+
+/// What a version may be given, as JSON Schema.
+fn share_schema() -> serde_json::Value {
+    serde_json::json!({ "type": "integer", "minimum": 0, "maximum": MAX_WEIGHT })
 }
 
 impl From<RawPrefer> for Prefer {
@@ -90,11 +110,11 @@ fn server_name(text: &str) -> Result<Arc<str>, FieldError> {
     if name.len() <= 253 && labels.split('.').all(label_is_fine) {
         return Ok(name.into());
     }
-    Err(fault("sni", shorten(text), "a server name as play.example.com, or *.example.com"))
+    Err(fault("sni", shown(text), "a server name as play.example.com, or *.example.com"))
 }
 
 fn network(text: &str) -> Result<(IpAddr, u8), FieldError> {
-    let wrong = |expected: &str| fault("source", shorten(text), expected);
+    let wrong = |expected: &str| fault("source", shown(text), expected);
     let shape = "a network as 10.0.0.0/8 or 2001:db8::/32";
     let (address, length) = text.split_once('/').ok_or_else(|| wrong(shape))?;
     let address: IpAddr = address.parse().map_err(|_| wrong(shape))?;

@@ -56,7 +56,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "ejections",
         key: "ejections/SERVICE/BACKEND",
-        about: "While the key stands, the backend takes no new sessions.",
+        about: "While the key stands, the backend gets no new sessions as long as others can take them.",
         schema: of::<RawEjection>,
     },
     Kind {
@@ -79,7 +79,9 @@ pub const KINDS: &[Kind] = &[
     },
 ];
 
-fn of<T: JsonSchema>() -> Schema {
+/// The schema of a type that is read or written as JSON.
+#[must_use]
+pub fn of<T: JsonSchema>() -> Schema {
     // References are resolved in place: whoever walks a schema along a document needs no second look-up.
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     settings.into_generator().into_root_schema_for::<T>()
@@ -94,7 +96,17 @@ impl Kind {
     /// Its documents' JSON Schema.
     #[must_use]
     pub fn schema(&self) -> Value {
-        (self.schema)().to_value()
+        let mut schema = (self.schema)();
+        // The names of our types are nobody's business.
+        schema.insert("title".to_owned(), self.key.into());
+        schema.insert("description".to_owned(), self.about.into());
+        schema.to_value()
+    }
+
+    /// Level of the kind as a whole.
+    #[must_use]
+    pub fn since(&self) -> u64 {
+        since(&self.schema())
     }
 }
 
@@ -120,9 +132,14 @@ pub fn newer_than(level: u32, key: &Key, raw: &[u8]) -> Vec<Newer> {
     newer
 }
 
+/// Level of a field (or kind) by its schema.
+#[must_use]
+pub fn since(schema: &Value) -> u64 {
+    schema.get(SINCE).and_then(Value::as_u64).unwrap_or(1)
+}
+
 fn walk(schema: &Value, found: &Value, path: &str, level: u32, newer: &mut Vec<Newer>) {
-    let since =
-        schema.get(SINCE).and_then(Value::as_u64).map_or(1, |since| u32::try_from(since).unwrap_or(u32::MAX));
+    let since = u32::try_from(since(schema)).unwrap_or(u32::MAX);
     if since > level {
         let field = if path.is_empty() { "document" } else { path };
         newer.push(Newer { field: field.to_owned(), value: super::excerpt(&found.to_string()), since });

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::balance::{RawBalance, RawBreakers};
 use super::{
-    count, drain::MAX_DEADLINE_S, fault, health::RawHealth, mirror::RawMirror, strict::shorten, within,
+    MAX_COUNT, count, drain::MAX_DEADLINE_S, fault, health::RawHealth, mirror::RawMirror, strict::shown,
+    within,
 };
 use crate::config::FieldError;
 use crate::framing::{Framing, RawFraming};
@@ -19,34 +20,51 @@ use crate::routing::table::{
 const MIB: u64 = 1024 * 1024;
 /// Longest wait that may be given in milliseconds: ten minutes.
 const MAX_WAIT_MS: u64 = 600_000;
+/// Largest window. Largest state and journal: [`GIB`].
+const MAX_WINDOW_BYTES: u64 = 64 * MIB;
+const GIB: u64 = 1024 * MIB;
+const MAX_SLOW_FRAME_MS: u64 = 3_600_000;
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawService {
-    /// `link`; `stream` and `frames` are not built yet.
+    /// How the proxy speaks with the service's backends.
+    #[schemars(extend("enum" = ["link"]))]
     pub protocol: String,
+    /// How a client's bytes are cut into frames.
     pub framing: RawFraming,
-    /// `none`, `checkpoint`, `delta` or `replay`: what a crash of a backend costs.
+    /// What a session has after a crash of its backend: `none`, nothing; `checkpoint`, its last checkpoint; `delta` or
+    /// `replay`, everything.
     #[serde(default = "default_recovery")]
+    #[schemars(extend("enum" = ["none", "checkpoint", "delta", "replay"]))]
     pub recovery: String,
+    /// What becomes of a session whose state went with its backend.
     #[serde(default)]
     pub on_crash: RawOnCrash,
+    /// Bounds of one session, and how long it waits for things.
     #[serde(default)]
     pub limits: RawLimits,
+    /// How sessions leave a draining backend.
     #[serde(default)]
     pub drain: RawDrainPolicy,
+    /// Which frames are traced.
     #[serde(default)]
     pub trace: RawTrace,
-    /// Absent: live sessions move only off what drains.
+    /// How live sessions move towards shares and weights when those, or the backends, change. Absent: they move only
+    /// off what drains, and in rollouts.
     pub rebalance: Option<RawRebalance>,
-    /// Absent: a backend gets sessions while its link is up.
+    /// When a backend gets no new sessions while others can take them.
     #[serde(default)]
     pub health: RawHealth,
+    /// How a session's backend is chosen among those that may take it.
     #[serde(default)]
     pub balance: RawBalance,
+    /// Bounds of what one worker has on one backend: with one of them reached, the backend takes no more sessions from
+    /// that worker until it is below again. Those who are there stay.
     #[serde(default)]
     pub breakers: RawBreakers,
-    /// Absent: no session is mirrored.
+    /// A share of the sessions is played to a second service, too, whose answers no player sees. Absent: none is.
+    #[schemars(extend("x-since" = 2))]
     pub mirror: Option<RawMirror>,
 }
 
@@ -54,38 +72,78 @@ fn default_recovery() -> String {
     "none".to_owned()
 }
 
-/// What becomes of a session whose backend crashed with its state.
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawOnCrash {
+    /// It is attached anew, and the game is told that its state is lost.
     #[default]
     Fresh,
+    /// It is closed.
     Close,
 }
 
-/// Bounds of one session, and how long it waits for things.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawLimits {
+    /// Client bytes on their way to the backend, and as many that wait in the proxy. At least one frame of the
+    /// framing's `max_bytes`.
+    #[schemars(range(min = 1, max = MAX_WINDOW_BYTES))]
     pub client_window_bytes: u64,
+    /// Backend bytes on their way to the client. At least one frame of the framing's `max_bytes`.
+    #[schemars(range(min = 1, max = MAX_WINDOW_BYTES))]
     pub server_window_bytes: u64,
-    /// Absent: 64 KiB, or `max_state_bytes` if that is less.
+    /// What a state is taken to weigh before the first one tells; at most `max_state_bytes`. Absent: 65536, or
+    /// `max_state_bytes` if that is less.
+    #[schemars(range(min = 1, max = GIB))]
     pub state_size_bytes: Option<u64>,
+    /// The largest state that is taken.
+    #[schemars(range(min = 1, max = GIB))]
     pub max_state_bytes: u64,
+    /// Sessions of this service on one worker.
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub max_sessions: u64,
+    /// How long a backend may take to take a session.
+    #[schemars(range(min = 1, max = MAX_WAIT_MS))]
     pub attach_timeout_ms: u64,
+    /// How long a backend may take to give a session up.
+    #[schemars(range(min = 1, max = MAX_WAIT_MS))]
     pub freeze_timeout_ms: u64,
+    /// The longest stay of a session in the proxy with no backend to take it; then it is closed.
+    #[schemars(range(max = MAX_DEADLINE_S))]
     pub park_deadline_s: u64,
+    /// How much of that stay is a wait for the session's own backend.
+    #[schemars(range(max = MAX_DEADLINE_S))]
     pub park_home_s: u64,
+    /// Silence after which a backend counts as gone.
+    #[schemars(range(min = 50, max = MAX_WAIT_MS))]
     pub liveness_ms: u64,
+    /// How long a lost link may take to come back.
+    #[schemars(range(min = 1, max = MAX_WAIT_MS))]
     pub resume_timeout_ms: u64,
+    /// How long a backend may take to finish a session whose client has left.
+    #[schemars(range(min = 1, max = MAX_WAIT_MS))]
     pub close_deadline_ms: u64,
+    /// How long a session that had input goes without a checkpoint: a crash replays about that much.
+    #[schemars(range(min = 10, max = MAX_WAIT_MS))]
     pub checkpoint_interval_ms: u64,
-    /// Absent: 1 MiB, or four client windows if that is more.
+    /// Frames and records kept of a session since its last checkpoint; at half of it a checkpoint is asked for. At
+    /// least two client windows. Absent: 1048576, or four client windows if that is more.
+    #[schemars(range(min = 2, max = GIB))]
     pub max_journal_bytes: Option<u64>,
+    /// Crashes with the same input of a session waiting to be processed, and no checkpoint between; after the next it
+    /// is called poison, and the session closed.
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub max_recoveries: u64,
+    /// Sessions of one worker that are on their way to a backend after a crash; the others wait, those whose input may
+    /// have caused it last.
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub recoveries_in_flight: u64,
+    /// Sessions in one group; who asks to be in a full one is told, and plays on alone.
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub max_group_members: u64,
+    /// How long a member with more than the server window unread may hold up its group; then it is closed
+    /// (`slow_player`).
+    #[schemars(range(min = 1, max = MAX_WAIT_MS))]
     pub slow_member_ms: u64,
 }
 
@@ -114,14 +172,21 @@ impl Default for RawLimits {
     }
 }
 
-/// How sessions leave a draining backend.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawDrainPolicy {
+    /// Moves of one drain on one worker that have begun and not ended.
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub in_flight: u64,
+    /// Moves of one drain that one worker begins per second.
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub per_second: u64,
+    /// How long a drain lasts whose document names no deadline.
+    #[schemars(range(max = MAX_DEADLINE_S))]
     pub deadline_s: u64,
+    /// What becomes of sessions that couldn't move by the deadline.
     pub on_deadline: RawOnDeadline,
+    /// What becomes of the sessions of a backend that ends by itself (it was told to stop).
     pub on_sigterm: RawOnSigterm,
 }
 
@@ -137,33 +202,40 @@ impl Default for RawDrainPolicy {
     }
 }
 
-/// How live sessions move towards shares and weights when those, or the backends, change.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawRebalance {
-    /// Moves begun per second on one worker.
+    /// Moves that one worker begins per second.
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub per_second: u64,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawOnDeadline {
+    /// They stay where they are, and the drain says so.
     Keep,
+    /// They are closed.
     Close,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawOnSigterm {
+    /// They move to other backends; who can't is parked.
     Move,
+    /// They wait in the proxy until it is back.
     Park,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawTrace {
-    /// Absent: the proxy's `telemetry.ratio`.
+    /// Share of frames that are traced. Absent: the proxy's own (`telemetry.ratio` in its file).
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub ratio: Option<f64>,
+    /// A frame that takes longer is traced anyway.
+    #[schemars(range(min = 1, max = MAX_SLOW_FRAME_MS))]
     pub slow_frame_ms: u64,
 }
 
@@ -203,19 +275,19 @@ fn check_protocol(protocol: &str) -> Result<(), FieldError> {
         "stream" | "frames" => {
             Err(fault("protocol", protocol, format!("link: protocol {protocol} is not built yet")))
         }
-        other => Err(fault("protocol", shorten(other), "link")),
+        other => Err(fault("protocol", shown(other), "link")),
     }
 }
 
 fn check_recovery(name: &str) -> Result<Recovery, FieldError> {
     const LEVELS: [Recovery; 4] = [Recovery::None, Recovery::Checkpoint, Recovery::Delta, Recovery::Replay];
     let level = LEVELS.into_iter().find(|level| level.name() == name);
-    level.ok_or_else(|| fault("recovery", shorten(name), "none, checkpoint, delta or replay"))
+    level.ok_or_else(|| fault("recovery", shown(name), "none, checkpoint, delta or replay"))
 }
 
 impl RawLimits {
     fn check(self, framing: &Framing) -> Result<Limits, FieldError> {
-        let max_state_bytes = within("limits.max_state_bytes", self.max_state_bytes, 1..=1024 * MIB)?;
+        let max_state_bytes = within("limits.max_state_bytes", self.max_state_bytes, 1..=GIB)?;
         let state_size_bytes = self.state_size_bytes.unwrap_or(max_state_bytes.min(65_536));
         let ms = |field, value| within(field, value, 1..=MAX_WAIT_MS).map(Duration::from_millis);
         let seconds = |field, value| within(field, value, 0..=MAX_DEADLINE_S).map(Duration::from_secs);
@@ -251,18 +323,16 @@ impl RawLimits {
 
 /// A window that can't hold the largest frame would stop the session at it for ever.
 fn window(field: &str, bytes: u64, framing: &Framing) -> Result<u32, FieldError> {
-    const MOST: u64 = 64 * MIB;
     let least = framing.max_frame_bytes() as u64;
     if bytes < least {
         return Err(fault(field, bytes, format!("at least one frame of the framing's max_bytes: {least}")));
     }
-    let bytes = within(field, bytes, least..=MOST.max(least))?;
+    let bytes = within(field, bytes, least..=MAX_WINDOW_BYTES.max(least))?;
     u32::try_from(bytes).map_err(|_| fault(field, bytes, format!("at most {}", u32::MAX)))
 }
 
 /// A checkpoint is asked for at half of it: a window of frames that aren't processed must fit below that.
 fn journal(bytes: Option<u64>, client_window_bytes: u32) -> Result<u64, FieldError> {
-    const MOST: u64 = 1024 * MIB;
     let window = u64::from(client_window_bytes);
     let Some(bytes) = bytes else { return Ok(MIB.max(4 * window)) };
     if bytes < 2 * window {
@@ -270,7 +340,7 @@ fn journal(bytes: Option<u64>, client_window_bytes: u32) -> Result<u64, FieldErr
         let expected = format!("at least {least}, twice limits.client_window_bytes");
         return Err(fault("limits.max_journal_bytes", bytes, expected));
     }
-    within("limits.max_journal_bytes", bytes, 0..=MOST)
+    within("limits.max_journal_bytes", bytes, 2 * window..=GIB)
 }
 
 impl RawDrainPolicy {
@@ -300,7 +370,7 @@ impl RawRebalance {
 
 impl RawTrace {
     fn check(self) -> Result<TracePolicy, FieldError> {
-        let slow = within("trace.slow_frame_ms", self.slow_frame_ms, 1..=3_600_000)?;
+        let slow = within("trace.slow_frame_ms", self.slow_frame_ms, 1..=MAX_SLOW_FRAME_MS)?;
         Ok(TracePolicy {
             ratio: self.ratio.map(|ratio| within("trace.ratio", ratio, 0.0..=1.0)).transpose()?,
             slow_frame: Duration::from_millis(slow),

@@ -100,7 +100,7 @@ impl<'de> Visitor<'de> for Unique<'_> {
         while let Some(key) = fields.next_key::<String>()? {
             let path = join(&self.path, &key);
             if object.contains_key(&key) {
-                *self.twice.borrow_mut() = Some(fault(&path, "given twice", "each field once"));
+                *self.twice.borrow_mut() = Some(fault(&path, "it twice", "each field once"));
                 return Err(A::Error::custom("a field is given twice"));
             }
             let value = fields.next_value_seed(Unique { path, twice: self.twice })?;
@@ -135,20 +135,22 @@ fn describe(document: &Value, path: &Path, message: &str) -> FieldError {
         return fault(field, excerpt(value), expected);
     }
     match message.rsplit_once("expected ") {
-        Some((_, expected)) => fault(whole, excerpt(found), plain(expected)),
+        Some((_, expected)) => fault(whole, excerpt(found), plain(expected, found)),
         None => fault(whole, excerpt(found), message),
     }
 }
 
-/// Rust's names of types, in words.
-fn plain(expected: &str) -> String {
+/// Rust's names of types, in words. What a number must be beyond its type is said when it is one.
+fn plain(expected: &str, found: Option<&Value>) -> String {
+    let is_large = found.and_then(Value::as_f64).is_some_and(|found| found > f64::from(u32::MAX));
     match expected {
-        "u8" => "a whole number from 0 to 255".to_owned(),
-        "u16" => format!("a whole number from 0 to {}", u16::MAX),
-        "u32" => format!("a whole number from 0 to {}", u32::MAX),
-        "u64" | "usize" => "a whole number, 0 or more".to_owned(),
+        "u32" if is_large => format!("a whole number of at most {}", u32::MAX),
+        "u32" | "u64" => "a whole number, 0 or more".to_owned(),
+        "i64" => "a whole number".to_owned(),
         "f64" => "a number".to_owned(),
-        "a string" | "string" => "a text".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a string" | "string" | "string or map" | "map with a single key" | "unit" => "a text".to_owned(),
         "a map" => "an object".to_owned(),
         other if other.starts_with("struct ") => "an object".to_owned(),
         other if other.starts_with("internally tagged enum") => "an object with a kind".to_owned(),
@@ -193,6 +195,12 @@ fn join(place: &str, name: &str) -> String {
 
 fn excerpt(value: Option<&Value>) -> String {
     value.map_or_else(|| "nothing".to_owned(), |value| shorten(&value.to_string()))
+}
+
+/// A text as a fault quotes it: in quotes where it couldn't be told from the words around it.
+pub fn shown(text: &str) -> String {
+    let is_plain = !text.is_empty() && text.trim() == text && !text.chars().any(char::is_control);
+    if is_plain { shorten(text) } else { shorten(&format!("{text:?}")) }
 }
 
 /// The start of a text that may be long, with nothing in it that could break a log line.
@@ -243,11 +251,11 @@ mod tests {
         assert_eq!(refused(r#"{"name": 5}"#), triple("name", "5", "a text"));
         assert_eq!(
             refused(r#"{"name": "x", "inner": {"count": -1}}"#),
-            triple("inner.count", "-1", "a whole number from 0 to 4294967295")
+            triple("inner.count", "-1", "a whole number, 0 or more")
         );
         assert_eq!(
             refused(r#"{"name": "x", "shares": {"1.4": "half"}}"#),
-            triple("shares.1.4", "\"half\"", "a whole number from 0 to 4294967295")
+            triple("shares.1.4", "\"half\"", "a whole number, 0 or more")
         );
         assert_eq!(refused(r#"{"name": "x", "inner": 1}"#), triple("inner", "1", "an object"));
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Client, Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -35,10 +36,12 @@ const WITHDRAW_WITHIN: Duration = Duration::from_secs(2);
 const MOST_LEASES: usize = 8;
 
 /// Who registered a backend; the value of `status/backends/<service>/<name>`. Fields are only ever added.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct HolderDocument {
-    proxy: String,
-    instance: String,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HolderDocument {
+    /// Id of the proxy.
+    pub proxy: String,
+    /// The run of it.
+    pub instance: String,
 }
 
 /// Why a key isn't ours, or isn't any more.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -55,16 +56,21 @@ pub struct StatusNumbers {
 }
 
 /// The value of `status/proxies/<id>`. Fields are only ever added.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusDocument {
+    /// Id of the proxy.
     pub id: String,
+    /// The run of it: another one after a restart.
     pub instance: String,
+    /// Level of the documents that it reads: who writes a newer field waits until every proxy has it.
     pub schema: u32,
     /// Revision of the table in force.
     #[serde(default)]
     pub revision: u64,
+    /// Its open sessions, parked ones included.
     #[serde(default)]
     pub sessions: u64,
+    /// Those that wait in the proxy because no backend can take them yet.
     #[serde(default)]
     pub parked: u64,
     /// Revision of the table by which every worker acts.
@@ -79,9 +85,10 @@ pub struct StatusDocument {
     /// Both versions of each rollout.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<VersionRow>,
-    /// The first hundred.
+    /// Documents that are not in force as they stand, and why: the first hundred.
     #[serde(default)]
     pub refused: Vec<Refusal>,
+    /// Documents that are in force, and probably not as they were meant: the first hundred.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// Changes that wait for a yes, in words; the first hundred.
