@@ -157,7 +157,6 @@ fn sessions_backends_and_routes_are_json_with_stable_fields() {
             "group",
             "id",
             "kept_bytes",
-            "mirror_of",
             "phase",
             "route",
             "server_seq",

@@ -109,12 +109,12 @@ impl RawHook {
         }
         for (name, value) in &self.labels {
             if !is_label(name) {
-                return Err(fault("match", shorten(name), LABEL));
+                return Err(fault("match", quoted(name), LABEL));
             }
             let fits = (1..=MAX_VALUE_CHARS).contains(&value.chars().count());
             if !fits || value.chars().any(char::is_control) {
                 let expected = format!("1 to {MAX_VALUE_CHARS} characters, none of them a control character");
-                return Err(fault(&format!("match.{name}"), shorten(value), expected));
+                return Err(fault(&format!("match.{name}"), quoted(value), expected));
             }
         }
         let named = [
@@ -124,7 +124,7 @@ impl RawHook {
         ];
         for (field, label) in named {
             if let Some(label) = label.filter(|label| !is_label(label)) {
-                return Err(fault(field, shorten(label), LABEL));
+                return Err(fault(field, quoted(label), LABEL));
             }
         }
         Ok(())
@@ -163,6 +163,11 @@ impl RawAction {
             Self::Abort => "abort",
         }
     }
+}
+
+/// An empty text is to be seen, too.
+fn quoted(text: &str) -> String {
+    format!("{:?}", shorten(text))
 }
 
 /// As Prometheus names labels.
