@@ -25,6 +25,7 @@ pub const EXAMPLES: &[(&str, &str)] = &[
     ("drains/arena/a", include_str!("reference/examples/drains/arena/a.json")),
     ("ejections/arena/b", include_str!("reference/examples/ejections/arena/b.json")),
     ("rollouts/arena", include_str!("reference/examples/rollouts/arena.json")),
+    ("hooks/hot", include_str!("reference/examples/hooks/hot.json")),
     ("accepts/arena", include_str!("reference/examples/accepts/arena.json")),
     ("hooks/hot", include_str!("reference/examples/hooks/hot.json")),
 ];

@@ -131,8 +131,8 @@ pub(super) async fn answer(surface: Surface, state: Arc<AdminState>, request: Re
         let paths = match surface {
             Surface::Health => "/livez, /readyz, /metrics (the rest is on the admin address)",
             Surface::Admin => {
-                "/status, /sessions, /backends, /routes, /documents, /tables, /table, /held, /accept, /applied, /rollouts, /rollout, /drain, \
-                 /undrain, /eject, /uneject, /register, /withdraw, /hooks/alertmanager, /livez, /readyz, /metrics"
+                "/status, /sessions, /backends, /routes, /documents, /tables, /table, /held, /accept, /applied, /rollouts, /rollout, \
+                 /drain, /undrain, /eject, /uneject, /register, /withdraw, /hooks/alertmanager, /livez, /readyz, /metrics"
             }
             Surface::Hooks => "/hooks/alertmanager (the rest is on the admin address)",
         };

@@ -78,6 +78,10 @@ pub const REFUSALS: &[Case] = cases! {
         => "accepts/arena: changes.backends/arena: got backends/arena, expected services/<service>, backends/<service>/<backend>, routes/<route>, drains/<service>/<backend>, ejections/<service>/<backend>, rollouts/<service>, accepts/<service> or hooks/<hook>";
     "a yes with a bad fingerprint": "accepts/arena" = r#"{"changes": {"routes/public": {"from": 7, "to": "xyz"}}}"#
         => "accepts/arena: changes.routes/public.to: got xyz, expected 16 hexadecimal digits";
+    "a mirror to an unknown service": "services/arena" = r#"{"protocol": "link", "framing": {"kind": "length"}, "mirror": {"service": "areno", "percent": 5}}"#
+        => "services/arena: mirror.service: got areno, expected a service that has a valid services/ document";
+    "a hook for every alert": "hooks/hot" = r#"{"match": {}, "action": "drain"}"#
+        => "hooks/hot: match: got 0 labels, expected 1 to 16 labels: a rule for every alert is a slip";
 };
 
 pub const WARNINGS: &[Case] = cases! {
@@ -95,4 +99,6 @@ pub const WARNINGS: &[Case] = cases! {
         => "rollouts/arena: to: no backend of services/arena has version 1.6";
     "a rollout whose first version gets nobody": "rollouts/arena" = r#"{"from": "1.5", "to": "1.4"}"#
         => "rollouts/arena: from: no route to services/arena gives version 1.5 a share: nobody is rolled out";
+    "a hook whose labels name no service": "hooks/hot" = r#"{"match": {"service": "lobby"}, "action": "abort"}"#
+        => "hooks/hot: match.service: there is no services/lobby: nothing is done by this hook";
 };

@@ -42,12 +42,12 @@ fn companions(path: &str) -> Vec<(&'static str, Value)> {
         "health.outliers.max_ejection_s" => vec![("health.outliers.base_ejection_s", json!(1))],
         "versions.x" => vec![("versions.y", json!(1))],
         "changes.routes/public.to" => vec![("changes.routes/public.from", json!(7))],
-        // The example of hooks drains.
-        "for_s" => vec![("action", json!("eject"))],
-        "version_label" => vec![("action", json!("abort"))],
+        "mirror.service" => vec![("mirror.percent", json!(1))],
         path if path.starts_with("mirror.") => {
-            vec![("mirror.service", json!("empty")), ("mirror.percent", json!(5))]
+            vec![("mirror.service", json!("next")), ("mirror.percent", json!(1))]
         }
+        "version_label" => vec![("action", json!("abort"))],
+        "for_s" => vec![("action", json!("eject"))],
         path if path.starts_with("health.outliers.") => vec![("health.outliers", json!({}))],
         path if path.starts_with("health.check.") => vec![("health.check.kind", json!("http"))],
         _ => Vec::new(),
@@ -89,10 +89,9 @@ fn subject(kind: &Kind, whole: &Value, path: &str, schema: &Value, is_required: 
 
 fn keep_required(document: &mut Value, schema: &Value) {
     let required: Vec<_> = schema["required"].as_array().into_iter().flatten().cloned().collect();
-    // The names in a map are nobody's fields.
-    let Some(fields) = document.as_object_mut().filter(|_| schema.get("properties").is_some()) else {
-        return;
-    };
+    // A map has no names of its own to require.
+    let is_map = schema.get("properties").is_none();
+    let Some(fields) = document.as_object_mut().filter(|_| !is_map) else { return };
     fields.retain(|name, _| required.contains(&json!(name)));
     for (name, value) in fields {
         keep_required(value, &schema["properties"][name]);

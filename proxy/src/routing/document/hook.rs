@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::drain::MAX_DEADLINE_S;
-use super::strict::shorten;
+use super::strict::shown;
 use super::{fault, within};
 use crate::config::FieldError;
 use crate::routing::table::{Hook, HookAction, TakeOut, TakeOutOrder};
@@ -109,12 +109,12 @@ impl RawHook {
         }
         for (name, value) in &self.labels {
             if !is_label(name) {
-                return Err(fault("match", quoted(name), LABEL));
+                return Err(fault("match", shown(name), LABEL));
             }
             let fits = (1..=MAX_VALUE_CHARS).contains(&value.chars().count());
             if !fits || value.chars().any(char::is_control) {
                 let expected = format!("1 to {MAX_VALUE_CHARS} characters, none of them a control character");
-                return Err(fault(&format!("match.{name}"), quoted(value), expected));
+                return Err(fault(&format!("match.{name}"), shown(value), expected));
             }
         }
         let named = [
@@ -124,7 +124,7 @@ impl RawHook {
         ];
         for (field, label) in named {
             if let Some(label) = label.filter(|label| !is_label(label)) {
-                return Err(fault(field, quoted(label), LABEL));
+                return Err(fault(field, shown(label), LABEL));
             }
         }
         Ok(())
@@ -148,7 +148,7 @@ impl RawHook {
         for (field, value, actions) in given {
             if let Some(value) = value.filter(|_| !actions.contains(&self.action)) {
                 let expected = format!("nothing: the action {} has no use for it", self.action.name());
-                return Err(fault(field, shorten(&value), expected));
+                return Err(fault(field, shown(&value), expected));
             }
         }
         Ok(())
