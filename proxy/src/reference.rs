@@ -27,7 +27,6 @@ pub const EXAMPLES: &[(&str, &str)] = &[
     ("rollouts/arena", include_str!("reference/examples/rollouts/arena.json")),
     ("hooks/hot", include_str!("reference/examples/hooks/hot.json")),
     ("accepts/arena", include_str!("reference/examples/accepts/arena.json")),
-    ("hooks/hot", include_str!("reference/examples/hooks/hot.json")),
 ];
 
 /// Path below `docs/` and content of every file that is made from the types.

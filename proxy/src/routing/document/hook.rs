@@ -165,11 +165,6 @@ impl RawAction {
     }
 }
 
-/// An empty text is to be seen, too.
-fn quoted(text: &str) -> String {
-    format!("{:?}", shorten(text))
-}
-
 /// As Prometheus names labels.
 fn is_label(text: &str) -> bool {
     let starts = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
