@@ -52,7 +52,7 @@ Examples:
     },
     /// Bring players to another version, step by step
     #[command(after_help = START_HELP)]
-    Start(order::StartArgs),
+    Start(Box<order::StartArgs>),
     /// Stay at the step that is in force
     #[command(after_help = "\
 Examples:

@@ -81,9 +81,9 @@ struct How {
     dry_run: bool,
 }
 
-pub(super) async fn start(client: &Client, args: StartArgs, json: bool) -> Result<Exit, ClientError> {
+pub(super) async fn start(client: &Client, args: Box<StartArgs>, json: bool) -> Result<Exit, ClientError> {
     let fields = fields(&args)?;
-    let StartArgs { service, how, .. } = args;
+    let StartArgs { service, how, .. } = *args;
     say(client, service, Word::Start(fields), how, json).await
 }
 
@@ -109,7 +109,9 @@ async fn say(
     json: bool,
 ) -> Result<Exit, ClientError> {
     let follow = match &word {
-        Word::Promote { .. } => format!("undo it: holdfast table rollback (see holdfast table history)\n"),
+        Word::Promote { .. } => {
+            "undo it: holdfast table rollback (holdfast table history has the numbers)\n".to_owned()
+        }
         _ => format!("follow it: holdfast rollout status {service}\n"),
     };
     let request = RolloutRequest { service, word, reason: how.reason, dry_run: how.dry_run };
