@@ -103,6 +103,9 @@ fn most_backends_that_go_are_held_by_every_proxy_until_one_says_yes(binary: Etcd
         ensure!(listed(&q)? == ["c", "d"] && held(&q) == 0.0, "it acts by it when the command ends");
         wait_listed(&p, &["c", "d"])?;
         ensure!(held(&p) == 0.0 && p.process().log().contains("is accepted"));
+        until("nobody says that it holds anything", SOON, || {
+            done(&p, &["held"]).is_ok_and(|text| text == "nothing is held\n")
+        })?;
         let nothing = said(&p, &["accept"])?;
         ensure!(nothing.code == 1 && nothing.stderr == "holdfast: nothing is held\n", "{nothing:?}");
         four_zeros(players).map(drop)

@@ -135,11 +135,16 @@ fn a_folder_is_applied_whole_and_rolled_back_whole(binary: EtcdBinary) {
         let desk = Desk::start(stage, Fleet::start(stage, binary)?, "p")?;
         desk.fleet.put("drains/arena/b", &json!({}))?;
         until("it is drained", SOON, || desk.listed("").is_ok_and(|count| count == 5))?;
+        desk.ends(0, &["export", desk.folder(), "--all"])?;
+        ensure!(desk.folder.join("drains/arena/b.json").exists());
+        std::fs::remove_dir_all(&desk.folder)?;
         desk.ends(0, &["export", desk.folder()])?;
         let answer = desk.ends(0, &["apply", desk.folder(), "--prune", "--dry-run"])?;
         ensure!(answer == "no change\n", "what was exported is what is in force: {answer}");
         std::fs::remove_file(desk.folder.join("backends/arena/b.json"))?;
-        std::fs::remove_file(desk.folder.join("drains/arena/b.json"))?;
+        // An order that somebody keeps in the folder isn't given again.
+        ensure!(!desk.folder.join("drains").exists());
+        desk.write("drains/arena/a", "{}")?;
         desk.write("backends/arena/c", &backend(5).to_string())?;
         desk.write("backends/arena/a", &backend(9).to_string())?;
         let before = desk.revisions()?;
@@ -164,7 +169,12 @@ fn a_folder_is_applied_whole_and_rolled_back_whole(binary: EtcdBinary) {
             of("backends/arena/a").is_some() && of("backends/arena/a") == of("backends/arena/c"),
             "{after:?}"
         );
-        ensure!(of("backends/arena/b").is_none() && of("drains/arena/b").is_some(), "orders stay: {after:?}");
+        ensure!(
+            of("backends/arena/b").is_none()
+                && of("drains/arena/b").is_some()
+                && of("drains/arena/a").is_none(),
+            "orders stay: {after:?}"
+        );
         ensure!(
             after.iter().all(|known| known.0.starts_with("backends/") || before.contains(known)),
             "{after:?}"

@@ -142,6 +142,7 @@ fn documents(good: &LastGood) -> Vec<DocumentView> {
         key: key.to_string(),
         revision: good.revision,
         text: String::from_utf8_lossy(&good.raw).into_owned(),
+        leased: good.leased,
     };
     good.iter().map(view).collect()
 }

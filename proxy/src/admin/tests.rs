@@ -307,7 +307,7 @@ async fn the_history_on_disk_is_listed_and_read_by_number() {
     let tables = proxy.get("/tables").await.json();
     assert_eq!(tables["tables"], json!([{"number": 1, "revision": 5, "applied_ms": 7000}]));
     let past = proxy.get("/documents?table=1").await.json();
-    assert_eq!(past["documents"], json!([{"key": key, "revision": 3, "text": text}]));
+    assert_eq!(past["documents"], json!([{"key": key, "revision": 3, "text": text, "leased": false}]));
     let unknown = proxy.get("/documents?table=2").await;
     assert_eq!(
         (unknown.status, unknown.error()),

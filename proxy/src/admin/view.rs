@@ -151,6 +151,9 @@ pub struct DocumentView {
     pub revision: u64,
     /// As it was written.
     pub text: String,
+    /// A registrar wrote it, and it goes with the registrar.
+    #[serde(default)]
+    pub leased: bool,
 }
 
 /// `GET /tables`: the history on disk, oldest first.
@@ -325,6 +328,9 @@ pub struct TableRequest {
     /// Say yes to what would be held.
     #[serde(default)]
     pub accept: bool,
+    /// The puts are a folder's: keys that are nobody's to write but who ordered or registered them are left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub folder: bool,
 }
 
 /// Answer to it.

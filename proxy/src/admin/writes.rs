@@ -141,7 +141,7 @@ pub(super) async fn change(
     };
     let held: Vec<_> = plan.held.iter().map(Held::text).collect();
     if how.accept {
-        plan.accept(&how.reason);
+        plan.accept(&listing.documents, &how.reason)?;
         answer.accepted = held;
     } else {
         answer.held = held;

@@ -16,6 +16,7 @@ use super::client::{Client, ClientError};
 use super::output::{self, Align, Table as Columns};
 use crate::admin::view::{DocumentView, DocumentsView, TablesView};
 use crate::routing::diff::difference;
+use crate::routing::document::Key;
 use crate::routing::document::schema::Kind;
 use crate::routing::{Documents, LastGood, Table, compile};
 use crate::source::files::scan;
@@ -55,7 +56,8 @@ Examples:
     /// Write the documents to a folder that mirrors the keys
     #[command(after_help = "\
 The folder must be new or empty. It can be checked (`holdfast check DIR`), kept
-in git, and served from as [files].
+in git, and served from as [files]. Drains, ejections, rollouts, accepts and
+what is registered under a lease are left out.
 
 Examples:
   holdfast table export routing/
@@ -66,6 +68,9 @@ Examples:
         /// A table of the history instead of the one in force
         #[arg(long, value_name = "N")]
         table: Option<u64>,
+        /// Also orders, and what is registered
+        #[arg(long)]
+        all: bool,
     },
     /// List the last tables that were in force
     #[command(after_help = "\
@@ -162,8 +167,9 @@ pub(super) async fn execute(client: &Client, command: TableCommand, json: bool) 
             };
             print(json, found, || format!("{}\n", found.text.trim_end()))?;
         }
-        TableCommand::Export { folder, table } => {
-            let view = documents(client, table).await?;
+        TableCommand::Export { folder, table, all } => {
+            let mut view = documents(client, table).await?;
+            view.documents.retain(|document| all || is_configuration(document));
             export(&folder, &view.documents)
                 .map_err(|error| ClientError::Here(format!("{}: {error}", folder.display())))?;
             let count = output::count(view.documents.len() as u64, "document");
@@ -212,15 +218,17 @@ async fn table(client: &Client, which: Which) -> Result<Table, ClientError> {
         Which::Number(number) => documents(client, Some(number)).await?,
         Which::Folder(folder) => return read_folder(&folder),
     };
-    compiled(&view.documents)
+    Ok(compiled(&view.documents))
 }
 
-fn compiled(documents: &[DocumentView]) -> Result<Table, ClientError> {
+/// What a proxy has in force, or had. Of what isn't right by itself (a route whose last good version is in force, its
+/// service gone) the rest is compared all the same.
+fn compiled(documents: &[DocumentView]) -> Table {
     let mut set = Documents::default();
     for document in documents {
         set.put(&document.key, document.text.as_bytes(), document.revision);
     }
-    whole(&set)
+    compile(&set, &LastGood::new(), 0).table
 }
 
 fn read_folder(folder: &Path) -> Result<Table, ClientError> {
@@ -240,6 +248,11 @@ fn whole(documents: &Documents) -> Result<Table, ClientError> {
     Err(ClientError::Here(lines.join("\n")))
 }
 
+/// Somebody's to write and to keep, not ordered for a time, nor registered.
+fn is_configuration(document: &DocumentView) -> bool {
+    !document.leased && Key::parse(&document.key).is_ok_and(|key| !key.is_order())
+}
+
 fn export(folder: &Path, documents: &[DocumentView]) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
     if fs::read_dir(folder)?.next().is_some() {
@@ -255,14 +268,14 @@ fn export(folder: &Path, documents: &[DocumentView]) -> std::io::Result<()> {
 
 async fn watch(client: &Client, json: bool) -> Result<(), ClientError> {
     let mut before = documents(client, None).await?;
-    let mut old = compiled(&before.documents)?;
+    let mut old = compiled(&before.documents);
     loop {
         tokio::time::sleep(WATCH_EVERY).await;
         let view = documents(client, None).await?;
         if view.applied_ms == before.applied_ms && view.revision == before.revision {
             continue;
         }
-        let new = compiled(&view.documents)?;
+        let new = compiled(&view.documents);
         for change in difference(&old, &new) {
             let line =
                 Line { revision: view.revision, applied_ms: view.applied_ms, change: change.to_string() };

@@ -4,8 +4,10 @@
 //! it is taken back. Pure: the same documents in the same order at the same times are judged alike by every proxy.
 //!
 //! "Most" counts over [`SETTLING`], so that a script that deletes one key after the other is seen for what it is; a
-//! slow scale-down isn't held. A drained backend may go: somebody has seen to its sessions.
+//! slow scale-down isn't held, nor is a replacement by as many others. A drained backend may go: somebody has seen to
+//! its sessions.
 
+mod count;
 mod scene;
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,13 @@ struct Gone {
     revision: u64,
 }
 
+impl Gone {
+    fn is_recent(&self, moment: Moment) -> bool {
+        let settling_ms = u64::try_from(SETTLING.as_millis()).unwrap_or(u64::MAX);
+        moment.at_ms.saturating_sub(self.at_ms) < settling_ms
+    }
+}
+
 /// Since when something of a service is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,7 +64,7 @@ struct Hold {
     revision: u64,
     at_ms: u64,
     /// The backends of which too many are gone. It stays while they are held: neither time nor backends that come make
-    /// a slip smaller. Empty: none is held for their number.
+    /// a slip smaller; others are judged by themselves. Empty: none is held for their number.
     base: BTreeSet<String>,
 }
 
@@ -144,21 +153,23 @@ fn judge_service(
     let covered =
         |key: &str, from, to: Option<&[u8]>| accept.is_some_and(|accept| accept.covers(key, from, to));
     let scene = scene.without(covered);
-    let mut gone = still_gone(before, &scene, |key, from| covered(key, from, None), moment);
     let frozen = before.hold.as_ref().map(|hold| &hold.base).filter(|base| !base.is_empty());
-    let missing = scene.missing();
-    let removed = missing.len() + gone.len();
-    let base = (!missing.is_empty()).then(|| base(&scene, &missing, &gone, frozen));
-    let base = base.filter(|base| 2 * removed > base.len());
+    let mut gone = still_gone(before, frozen, &scene, |key, from| covered(key, from, None), moment);
+    let many = count::too_many(&scene, &gone, frozen, moment);
+    // Where the hold before is over, what went long ago is, too.
+    let of_hold = |key: &str| many.as_ref().is_some_and(|many| many.base.contains(key));
+    gone.retain(|key, gone| gone.is_recent(moment) || of_hold(key));
     let mut verdict = Verdict::default();
-    if let Some(base) = &base {
+    if let Some(many) = &many {
+        let seconds = SETTLING.as_secs();
+        let (removed, all) = (many.removed(&gone), many.base.len());
         verdict.hold(
-            missing.iter().copied(),
-            format!("{removed} of {} backends would be gone within {} s", base.len(), SETTLING.as_secs()),
+            many.keys.iter().copied(),
+            format!("{removed} of {all} backends would be gone within {seconds} s"),
         );
     }
     scene.judge_rest(service, &mut verdict);
-    for key in missing.iter().filter(|key| !verdict.keys.contains(**key)) {
+    for key in scene.missing().into_iter().filter(|key| !verdict.keys.contains(*key)) {
         let revision = scene.revision(key);
         gone.insert(key.to_string(), Gone { at_ms: moment.at_ms, revision });
     }
@@ -169,7 +180,7 @@ fn judge_service(
     let hold = Hold {
         revision: first.map_or(moment.revision, |hold| hold.revision),
         at_ms: first.map_or(moment.at_ms, |hold| hold.at_ms),
-        base: base.unwrap_or_default(),
+        base: many.map(|many| many.base).unwrap_or_default(),
     };
     let held = Held {
         service: service.clone(),
@@ -199,36 +210,17 @@ impl Verdict {
 /// Those that went before and count still.
 fn still_gone(
     before: &Remembered,
+    frozen: Option<&BTreeSet<String>>,
     scene: &Scene<'_>,
     accepted: impl Fn(&str, u64) -> bool,
     moment: Moment,
 ) -> BTreeMap<String, Gone> {
-    let settling_ms = u64::try_from(SETTLING.as_millis()).unwrap_or(u64::MAX);
     let counts = |key: &str, gone: &Gone| {
-        let recent = before.hold.is_some() || moment.at_ms.saturating_sub(gone.at_ms) < settling_ms;
-        recent && !scene.is_there(key) && !accepted(key, gone.revision)
+        let counts = gone.is_recent(moment) || frozen.is_some_and(|base| base.contains(key));
+        counts && !scene.is_there(key) && !accepted(key, gone.revision)
     };
     let gone = before.gone.iter().filter(|(key, gone)| counts(key, gone));
     gone.map(|(key, gone)| (key.clone(), *gone)).collect()
-}
-
-/// The backends of which no more than half may be gone.
-fn base(
-    scene: &Scene<'_>,
-    missing: &[&Arc<str>],
-    gone: &BTreeMap<String, Gone>,
-    frozen: Option<&BTreeSet<String>>,
-) -> BTreeSet<String> {
-    let gone = gone.keys().cloned();
-    let missing = missing.iter().map(ToString::to_string);
-    match frozen {
-        Some(frozen) => {
-            // Who was let go with a yes, or drained since, isn't counted any more.
-            let counts = |key: &&String| scene.has(key);
-            frozen.iter().filter(counts).cloned().chain(missing).chain(gone).collect()
-        }
-        None => scene.backends().map(ToString::to_string).chain(gone).collect(),
-    }
 }
 
 /// The yes to all that is held of a service, and to what led to it: another proxy may hold those instead.

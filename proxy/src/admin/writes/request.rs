@@ -7,7 +7,7 @@ use super::super::view::{AppliedView, TableAnswer, TableRequest};
 use super::{How, WriteError, change};
 use crate::routing::document::Key;
 use crate::routing::edit::Edit;
-use crate::routing::{Documents, LastGood};
+use crate::routing::{Documents, LastGood, compile};
 use crate::worker::command::Command;
 
 pub(in crate::admin) async fn write(
@@ -43,6 +43,9 @@ fn edited(documents: &Documents, request: &TableRequest) -> Result<Edit, WriteEr
     }
     for (key, text) in &request.put {
         Key::parse(key)?;
+        if request.folder && is_others(documents, key) {
+            continue;
+        }
         after.put_as(key, text.as_bytes(), 0, is_leased(documents, key));
     }
     Ok(Edit::between(documents, &after))
@@ -52,7 +55,10 @@ fn edited(documents: &Documents, request: &TableRequest) -> Result<Edit, WriteEr
 fn rolled_back(documents: &Documents, past: &LastGood) -> Edit {
     let mut after = documents.clone();
     after.retain(|key| is_others(documents, key) || past.contains_key(key));
-    for (key, good) in past {
+    // What was in force then by a last good version alone is no document to write: it would be refused.
+    let mut whole = Documents::default();
+    past.iter().for_each(|(key, good)| whole.put_good(key.clone(), good.clone()));
+    for (key, good) in &compile(&whole, &LastGood::new(), 0).last_good {
         if !good.leased && !is_others(documents, key) {
             after.put(key, &good.raw, 0);
         }
@@ -115,6 +121,17 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_writes_nothing_that_is_ordered_or_registered() {
+        let other = BACKEND.replace("127.0.0.1:1", "127.0.0.1:2");
+        let keys_of = ["backends/arena/a", "backends/arena/registered", "drains/arena/b"];
+        let put = keys_of.map(|key| (key.to_owned(), other.clone()));
+        let request = TableRequest { put: put.into(), folder: true, ..TableRequest::default() };
+        assert_eq!(keys(&edited(&documents(), &request).unwrap()), [("backends/arena/a", true)]);
+        let request = TableRequest { folder: false, ..request };
+        assert_eq!(keys(&edited(&documents(), &request).unwrap()).len(), 3);
+    }
+
+    #[test]
     fn a_change_that_says_the_same_in_other_words_is_none() {
         let same = r#"{"version":"1","address":"127.0.0.1:1"}"#;
         let put = BTreeMap::from([("backends/arena/a".into(), text(same))]);
@@ -142,6 +159,7 @@ mod tests {
         past.put("backends/arena/c", BACKEND.as_bytes(), 1);
         past.put_as("backends/arena/gone", BACKEND.as_bytes(), 1, true);
         past.put("drains/arena/c", b"{}", 1);
+        past.put("routes/r", br#"{"listener": "game", "service": "nowhere"}"#, 1);
         let past: LastGood = past
             .iter()
             .map(|(key, entry)| (key.clone(), entry.parsed.clone().expect("a good document")))

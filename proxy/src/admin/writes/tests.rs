@@ -13,6 +13,7 @@ const SERVICE: &str =
 struct FakeStore {
     end: Result<Committed, StoreError>,
     seen: Mutex<Vec<Transaction>>,
+    proxies: Vec<ProxyWord>,
 }
 
 impl TableStore for FakeStore {
@@ -26,12 +27,12 @@ impl TableStore for FakeStore {
     }
 
     fn proxies(&self) -> StoreFuture<'_, Vec<ProxyWord>> {
-        Box::pin(async { Ok(Vec::new()) })
+        Box::pin(async { Ok(self.proxies.clone()) })
     }
 }
 
 async fn posted(end: Result<Committed, StoreError>, body: &str) -> (Reply, Vec<Transaction>) {
-    let store = Arc::new(FakeStore { end, seen: Mutex::default() });
+    let store = Arc::new(FakeStore { end, seen: Mutex::default(), proxies: Vec::new() });
     let tables = TableWriter::Store(Arc::clone(&store) as Arc<dyn TableStore>);
     let proxy = proxy(Options { tables, ..options(Surface::Admin) }).await;
     let reply = proxy.post("/table", body).await;
@@ -77,6 +78,30 @@ async fn nothing_goes_to_the_store_that_is_refused_or_only_tried() {
     let (reply, seen) = posted(Ok(Committed::At(42)), &dry).await;
     assert_eq!((reply.status, seen.len()), (200, 0));
     assert_eq!(reply.json()["keys"], serde_json::json!(["services/lobby"]));
+}
+
+#[tokio::test]
+async fn who_says_yes_where_nothing_is_held_is_told_who_holds() {
+    let word = |proxy: &str, held: &str| ProxyWord {
+        proxy: proxy.to_owned(),
+        schema: 2,
+        held: vec![format!("{held}: 2 of 3 backends would be gone within 60 s")],
+    };
+    let proxies = vec![word("host-q", "arena"), word("host-r", "lobby")];
+    let store = FakeStore { end: Ok(Committed::At(42)), seen: Mutex::default(), proxies };
+    let tables = TableWriter::Store(Arc::new(store));
+    let proxy = proxy(Options { tables, ..options(Surface::Admin) }).await;
+    for (body, told) in [
+        (
+            r#"{"service": "arena"}"#,
+            " of arena by this proxy, but by host-q: accept it there, --admin says where",
+        ),
+        ("{}", " by this proxy, but by host-q, host-r: accept it there, --admin says where"),
+        (r#"{"service": "hall"}"#, " of hall"),
+    ] {
+        let reply = proxy.post("/accept", body).await;
+        assert_eq!((reply.status, reply.error()), (404, format!("nothing is held{told}")));
+    }
 }
 
 #[tokio::test]

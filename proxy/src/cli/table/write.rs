@@ -25,7 +25,7 @@ Exit codes:
   0  written, and this proxy acts by it; or there is nothing to change
   1  refused: nothing is written (with --dry-run: it would be)
   3  the proxy can't be reached
-  4  written, but this proxy doesn't act by it after 10 s
+  4  written, but this proxy holds it, or doesn't act by it after 10 s
   5  with --dry-run: it would change something";
 
 const PUT_HELP: &str = "\
@@ -47,9 +47,10 @@ Examples:
 const APPLY_HELP: &str = "\
 The folder mirrors the keys, as `table export` writes it; only what differs is
 written. --prune also deletes keys that the folder lacks, of the kinds that it
-holds; drains, ejections, rollouts, accepts and what is registered under a lease
-stay. Thousands of new documents fit one transaction. Where more than a hundred
-are replaced at once, etcd has to be started with --max-txn-ops.
+holds. Drains, ejections, rollouts, accepts and what is registered under a lease
+stay as they are, whatever the folder has. Thousands of new documents fit one
+transaction. Where more than a hundred are replaced at once, etcd has to be
+started with --max-txn-ops.
 
 Examples:
   holdfast table apply routing/ --dry-run
@@ -186,7 +187,7 @@ fn applying(folder: &Path, prune: bool) -> Result<TableRequest, ClientError> {
     }
     let kinds = put.keys().filter_map(|key| key.split('/').next()).map(str::to_owned);
     let kinds: BTreeSet<_> = kinds.filter(|_| prune).collect();
-    Ok(TableRequest { prune: kinds.into_iter().collect(), put, ..TableRequest::default() })
+    Ok(TableRequest { prune: kinds.into_iter().collect(), put, folder: true, ..TableRequest::default() })
 }
 
 async fn send(client: &Client, mut request: TableRequest, how: How, json: bool) -> Result<Exit, ClientError> {
@@ -199,11 +200,33 @@ async fn send(client: &Client, mut request: TableRequest, how: How, json: bool) 
 /// Until the proxy acts by what was written; how the command ends.
 pub(in crate::cli) async fn settle(client: &Client, answer: &TableAnswer) -> Result<Exit, ClientError> {
     match answer.revision {
-        Some(revision) => wait(client, revision).await,
+        Some(revision) => match wait(client, revision).await? {
+            Exit::Done => unheld(client, &answer.keys).await,
+            exit => Ok(exit),
+        },
         None if !answer.refused.is_empty() || !answer.held.is_empty() => Ok(Exit::Failed),
         None if !answer.keys.is_empty() => Ok(Exit::WouldChange),
         None => Ok(Exit::Done),
     }
+}
+
+/// What came between, or is held by another's change, may hold what was judged well.
+async fn unheld(client: &Client, written: &[String]) -> Result<Exit, ClientError> {
+    let view: HeldsView = client.get("/held").await?;
+    let keys: Vec<_> = held_of(&view, written).collect();
+    if keys.is_empty() {
+        return Ok(Exit::Done);
+    }
+    eprintln!(
+        "holdfast: written, but held: {}; `holdfast table held` says why, `holdfast table accept` lets it through",
+        keys.join(", ")
+    );
+    Ok(Exit::Deadline)
+}
+
+pub(super) fn held_of<'a>(view: &'a HeldsView, written: &[String]) -> impl Iterator<Item = &'a str> {
+    let keys = view.held.iter().flat_map(|held| &held.keys);
+    keys.filter(|key| written.contains(key)).map(|key| &**key)
 }
 
 /// Until every worker of this proxy acts by it.

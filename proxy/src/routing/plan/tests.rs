@@ -1,6 +1,7 @@
 //! What is said of a change before it is written.
 
 use super::*;
+use crate::routing::document::accept::RawAccepted;
 
 const SERVICE: &str = r#"{"protocol": "link", "framing": {"kind": "length"}}"#;
 const ROUTE: &str = r#"{"listener": "game", "service": "arena"}"#;
@@ -98,8 +99,12 @@ fn a_document_that_a_live_proxy_cannot_read_is_refused_by_its_name() {
         "ejections/arena/b1: document: got {}, expected nothing that proxy old can't read: it reads documents \
          up to schema level 1, this is of level 2; upgrade it first"
     );
+    // One that it doesn't read anyhow may be changed: a rollout is given up, whoever lags behind.
+    scene.documents.put("ejections/arena/b1", b"{}", 5);
+    let reason = r#"{"reason": "hot"}"#;
+    assert_eq!(scene.plan(&[("ejections/arena/b1", Some(reason))]).refused, []);
     scene.fleet = vec![("new".to_owned(), 2)];
-    assert_eq!(scene.plan(&[("ejections/arena/b1", Some("{}"))]).refused, []);
+    assert_eq!(scene.plan(&[("ejections/arena/b0", Some("{}"))]).refused, []);
 }
 
 #[test]
@@ -111,7 +116,7 @@ fn a_slip_is_told_and_goes_through_with_the_yes_in_the_same_edit() {
         plan.held.iter().map(Held::text).collect::<Vec<_>>(),
         ["arena: 2 of 3 backends would be gone within 60 s"]
     );
-    plan.accept("the old hall is closed");
+    plan.accept(&scene.documents, "the old hall is closed").unwrap();
     assert!(plan.edit.0.contains_key("accepts/arena"));
     let mut after = scene.documents.clone();
     plan.edit.apply(&mut after, 5);
@@ -141,4 +146,52 @@ fn what_is_held_already_is_not_held_against_another_change() {
     assert_eq!(plan(&now, put).held, []);
     let delete = Edit([("backends/arena/b2".into(), None)].into());
     assert_eq!(plan(&now, delete).held.len(), 1);
+}
+
+#[test]
+fn who_writes_a_key_that_is_held_is_told_that_it_would_be_again() {
+    let mut scene = Scene::new(2);
+    let versions = |version: &str| {
+        format!(r#"{{"listener": "game", "service": "arena", "versions": {{"{version}": 100}}}}"#)
+    };
+    scene.documents.put("routes/public", versions("1.6").as_bytes(), 5);
+    let moment = Moment { revision: 5, at_ms: 1_000_000 };
+    let judgement = slips::judge(&scene.memory, &scene.documents, &scene.in_force, moment);
+    assert_eq!(judgement.held.len(), 1);
+    let now = Now {
+        documents: &scene.documents,
+        in_force: &scene.in_force,
+        memory: &judgement.memory,
+        held: &judgement.held,
+        fleet: &scene.fleet,
+        moment,
+    };
+    let put = |text: String| Edit([("routes/public".into(), Some(Arc::from(text.as_bytes())))].into());
+    assert_eq!(plan(&now, put(versions("1.7"))).held.len(), 1);
+    assert_eq!(plan(&now, put(versions("1"))).held, []);
+}
+
+fn yes(keys: impl IntoIterator<Item = String>) -> RawAccept {
+    let changes = keys.into_iter().map(|key| (key, RawAccepted { from: 3, to: None }));
+    RawAccept { changes: changes.collect(), reason: String::new() }
+}
+
+#[test]
+fn a_second_yes_leaves_the_first_to_those_who_were_away() {
+    let mut documents = Scene::new(1).documents;
+    let gone = |number: usize| format!("backends/arena/gone{number}");
+    let there = "backends/arena/b0".to_owned();
+    let (key, first) = accept_document(&documents, "arena", &yes([gone(0), there])).unwrap();
+    documents.put(&key, &first, 6);
+    let (_, second) = accept_document(&documents, "arena", &yes([gone(1)])).unwrap();
+    let said: RawAccept = serde_json::from_slice(&second).unwrap();
+    assert_eq!(said, yes([gone(0), gone(1)]), "what came again since is left out");
+    // The older ones go where there are too many of them, and what is too large by itself is said to be.
+    let many = |from: usize, count: usize| yes((from..from + count).map(gone));
+    let (_, full) = accept_document(&Documents::default(), "arena", &many(10_000, 5_000)).unwrap();
+    documents.put(&key, &full, 7);
+    let (_, third) = accept_document(&documents, "arena", &many(20_000, 5_000)).unwrap();
+    assert!(serde_json::from_slice::<RawAccept>(&third).unwrap() == many(20_000, 5_000));
+    let error = accept_document(&documents, "arena", &many(30_000, 20_000)).unwrap_err().to_string();
+    assert!(error.starts_with("accepts/arena: document: got "), "{error}");
 }

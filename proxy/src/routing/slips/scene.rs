@@ -16,7 +16,9 @@ pub struct Scene<'a> {
     /// Those that are drained aren't among them.
     backends: BTreeMap<&'a Arc<str>, (&'a Good, &'a Backend)>,
     routes: BTreeMap<&'a Arc<str>, (&'a Good, &'a Route)>,
-    /// Any backend in the source takes new sessions.
+    /// Backends that the source has: whether in force or new, but none that is drained.
+    listed: BTreeSet<&'a Arc<str>>,
+    /// Any of these takes new sessions.
     takes_sessions: bool,
 }
 
@@ -43,10 +45,11 @@ pub fn of_services<'a>(documents: &'a Documents, in_force: &'a LastGood) -> BTre
     }
     for (key, _) in documents.below("backends/") {
         if let Some(backend) = backend_now(documents, in_force, key)
-            && backend.weight > 0
+            && !drained.contains(&backend.id)
             && let Some(scene) = scenes.get_mut(&backend.id.service)
         {
-            scene.takes_sessions = true;
+            scene.listed.insert(key);
+            scene.takes_sessions |= backend.weight > 0;
         }
     }
     scenes
@@ -92,6 +95,7 @@ impl<'a> Scene<'a> {
             service: None,
             backends: BTreeMap::new(),
             routes: BTreeMap::new(),
+            listed: BTreeSet::new(),
             takes_sessions: false,
         }
     }
@@ -105,6 +109,7 @@ impl<'a> Scene<'a> {
             service: self.service.filter(|(key, good)| stays(key, good)),
             backends: backends.map(|(key, found)| (*key, *found)).collect(),
             routes: routes.map(|(key, found)| (*key, *found)).collect(),
+            listed: self.listed.clone(),
             ..*self
         }
     }
@@ -121,6 +126,11 @@ impl<'a> Scene<'a> {
 
     pub fn backends(&self) -> impl Iterator<Item = &'a Arc<str>> {
         self.backends.keys().copied()
+    }
+
+    /// Those of the source.
+    pub fn listed(&self) -> impl Iterator<Item = &'a Arc<str>> {
+        self.listed.iter().copied()
     }
 
     /// Backends in force that the source hasn't any more.

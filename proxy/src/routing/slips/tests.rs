@@ -112,7 +112,7 @@ fn the_rest_of_the_same_change_goes_on() {
         proxy.put(&key(3), &backend(7));
         proxy.put("services/lobby", r#"{"protocol": "link", "framing": {"kind": "varint"}}"#);
     });
-    assert_eq!(proxy.why(), ["arena: 3 of 4 backends would be gone within 60 s"]);
+    assert_eq!(proxy.why(), ["arena: 3 of 5 backends would be gone within 60 s"]);
     assert_eq!(proxy.judgement.held[0].keys.len(), 3);
     assert_eq!(proxy.backends(), 5);
     assert!(proxy.in_force.contains_key("services/lobby"));
@@ -149,6 +149,79 @@ fn a_slow_scale_down_goes_through_until_nobody_would_be_left() {
     let why =
         "arena: 1 of 1 backends would be gone within 60 s; no backend with a weight above 0 would be left";
     assert_eq!(proxy.why(), [why]);
+}
+
+#[test]
+fn a_replacement_by_as_many_others_is_no_slip() {
+    let mut proxy = Proxy::new(10);
+    proxy.change(|proxy| {
+        proxy.delete(0..10);
+        (10..20).for_each(|number| proxy.put(&key(number), &backend(100)));
+    });
+    assert_eq!((proxy.backends(), proxy.why()), (10, vec![]));
+    // What comes later is too late.
+    let mut proxy = Proxy::new(10);
+    proxy.change(|proxy| proxy.delete(0..10));
+    proxy.change(|proxy| (10..20).for_each(|number| proxy.put(&key(number), &backend(100))));
+    assert_eq!((proxy.backends(), proxy.why().len()), (20, 1));
+}
+
+#[test]
+fn a_hold_that_is_forgotten_swallows_no_later_change() {
+    let mut proxy = Proxy::new(4);
+    proxy.change(|proxy| proxy.delete(0..3));
+    proxy.change(|proxy| (10..16).for_each(|number| proxy.put(&key(number), &backend(100))));
+    assert_eq!(proxy.backends(), 10);
+    for number in 10..14 {
+        proxy.wait(61);
+        proxy.change(|proxy| proxy.delete([number]));
+        assert!(!proxy.in_force.contains_key(&*key(number)), "{number}");
+        assert_eq!(proxy.why(), ["arena: 3 of 4 backends would be gone within 60 s"]);
+        assert_eq!(proxy.judgement.memory.services["arena"].gone.len(), 1, "the others are forgotten");
+    }
+    // Most of the others at once are a slip of their own.
+    let mut proxy = Proxy::new(4);
+    proxy.change(|proxy| proxy.delete(0..3));
+    proxy.change(|proxy| (10..20).for_each(|number| proxy.put(&key(number), &backend(100))));
+    proxy.change(|proxy| proxy.delete(10..20));
+    assert_eq!(proxy.backends(), 14);
+    proxy.accept();
+    assert_eq!((proxy.backends(), proxy.why()), (1, vec![]));
+}
+
+#[test]
+fn a_held_route_does_not_make_the_backends_that_went_count_for_ever() {
+    let mut proxy = Proxy::new(10);
+    let nowhere = r#"{"listener": "game", "service": "arena", "versions": {"9": 100}}"#;
+    proxy.change(|proxy| proxy.put("routes/public", nowhere));
+    assert_eq!(proxy.why().len(), 1);
+    for number in 0..8 {
+        proxy.wait(61);
+        proxy.change(|proxy| proxy.delete([number]));
+        assert_eq!(proxy.backends(), 9 - number);
+    }
+    assert_eq!(proxy.judgement.memory.services["arena"].gone.len(), 1);
+}
+
+#[test]
+fn a_backend_that_went_and_stands_again_after_a_restart_counts_once() {
+    let mut proxy = Proxy::new(4);
+    let older = proxy.in_force.clone();
+    proxy.change(|proxy| proxy.delete(0..2));
+    assert_eq!((proxy.backends(), proxy.why()), (2, vec![]));
+    // The table on disk is older than what is remembered.
+    proxy.in_force = older;
+    proxy.change(|_| {});
+    assert_eq!((proxy.backends(), proxy.why()), (2, vec![]));
+}
+
+#[test]
+fn where_the_rest_is_drained_the_last_one_that_takes_sessions_stays() {
+    let mut proxy = Proxy::new(2);
+    proxy.change(|proxy| proxy.put("drains/arena/b0", "{}"));
+    proxy.change(|proxy| proxy.put(&key(1), &backend(0)));
+    assert_eq!(proxy.why(), ["arena: no backend with a weight above 0 would be left"]);
+    assert_eq!(&*proxy.in_force[&*key(1)].raw, backend(100).as_bytes());
 }
 
 #[test]
