@@ -137,6 +137,24 @@ fn check_with_promtool(page: &str) -> Result<()> {
     Ok(())
 }
 
+const SESSION_FIELDS: [&str; 15] = [
+    "age_s",
+    "backend",
+    "client",
+    "client_seq",
+    "epoch",
+    "group",
+    "id",
+    "kept_bytes",
+    "mirror_of",
+    "phase",
+    "route",
+    "server_seq",
+    "service",
+    "state_bytes",
+    "worker",
+];
+
 #[test]
 fn sessions_backends_and_routes_are_json_with_stable_fields() {
     play("admin-json", |stage| {
@@ -148,24 +166,7 @@ fn sessions_backends_and_routes_are_json_with_stable_fields() {
             "{sessions}"
         );
         let session = &sessions["sessions"][0];
-        let expected = [
-            "age_s",
-            "backend",
-            "client",
-            "client_seq",
-            "epoch",
-            "group",
-            "id",
-            "kept_bytes",
-            "mirror_of",
-            "phase",
-            "route",
-            "server_seq",
-            "service",
-            "state_bytes",
-            "worker",
-        ];
-        ensure!(fields(session) == expected, "{session}");
+        ensure!(fields(session) == SESSION_FIELDS, "{session}");
         ensure!(session["phase"] == "active" && session["route"] == "public", "{session}");
         let backends = scene.admin("/backends")?;
         let backend = &backends["backends"][0];

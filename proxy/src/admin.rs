@@ -23,7 +23,7 @@ pub use address::{Address, AddressError};
 pub use drains::{
     DrainKey, DrainStore, DrainWriter, EjectionKey, ProxyDrains, StoreError, StoreFuture, Written,
 };
-pub use hooks::{HookDesk, HookOrders, HookStore};
+pub use hooks::{HookDesk, HookOrders, HookStore, HookWriter};
 pub use route::Surface;
 pub use server::{BindError, Listener, serve};
 pub use state::{AdminState, ListenerInfo, control_view};

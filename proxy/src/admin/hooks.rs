@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::header::HeaderValue;
 use tokio::time::{Instant, timeout_at};
@@ -12,8 +12,8 @@ use super::state::AdminState;
 use super::view::{HookResultView, HooksAnswer};
 use crate::config::TokenFile;
 use crate::events::{Event, Events, Kind};
-use crate::hooks::alert::{Alert, PayloadError, read};
-use crate::hooks::rule::{Known, deed, matches, target};
+use crate::hooks::alert::{Alert, PayloadError, Status, read};
+use crate::hooks::rule::{Known, deed, matches, stands, target};
 use crate::hooks::{Counts, Deed, Outcome};
 use crate::routing::Hook;
 use crate::routing::document::excerpt;
@@ -31,9 +31,15 @@ pub struct HookDesk {
     pub events: Events,
 }
 
-/// Carries deeds out. Each is safe to repeat.
+/// Takes the deeds of each request.
 pub trait HookStore: Send + Sync {
-    fn carry_out(&self, deed: Deed) -> StoreFuture<'_, Outcome>;
+    fn open(&self) -> Box<dyn HookWriter>;
+}
+
+/// Carries the deeds of one request out. Each is safe to repeat. An error is of the store, and not of the deed: the next
+/// one would fare no better.
+pub trait HookWriter: Send {
+    fn carry_out(&mut self, deed: Deed) -> StoreFuture<'_, Outcome>;
 }
 
 /// Where the orders of hooks go.
@@ -84,52 +90,97 @@ pub(super) async fn alertmanager(state: &AdminState, body: &[u8]) -> Result<(Hoo
         HookOrders::Files(folder) => return Err(HookError::Files(folder.display().to_string())),
         HookOrders::Nowhere => return Err(HookError::Files("none".to_owned())),
     };
-    let deadline = Instant::now() + CARRY_OUT_WITHIN;
     let table = Arc::clone(&state.published().table);
-    // With the store away, what is left needn't wait for it, too.
-    let (mut results, mut away) = (Vec::new(), None);
+    let (mut results, mut orders) = (Vec::new(), Vec::new());
     for alert in &alerts {
-        let hooks: Vec<_> = table.hooks.values().filter(|hook| matches(hook, alert)).cloned().collect();
+        let hooks: Vec<_> = table.hooks.values().filter(|hook| matches(hook, alert)).collect();
         if hooks.is_empty() {
             desk.counts.add("none", "no_rule");
-            results.push(unmatched(alert));
+            results.push((results.len() + orders.len(), unmatched(alert)));
         }
-        for hook in &hooks {
-            let outcome = match &away {
-                Some(why) => Outcome::Failed(String::clone(why)),
-                None => carry_out(state, store, hook, alert, deadline).await,
-            };
-            if let Outcome::Failed(why) = &outcome {
-                away.get_or_insert_with(|| why.clone());
-            }
-            results.push(tell(desk, hook, alert, &outcome));
+        for hook in hooks {
+            let stands = stands(hook, alert, &table, SystemTime::now()).map(str::to_owned);
+            orders.push((results.len() + orders.len(), hook, alert, stands));
         }
     }
-    Ok((HooksAnswer { error: away.clone(), alerts: results }, away.is_some()))
+    orders.sort_by_key(|(_, _, alert, stands)| turn(alert.status, stands.is_some()));
+    let mut writing = Writing::begin(store.open());
+    let mut error = None;
+    for (row, hook, alert, stands) in orders {
+        let outcome = match decide(state, hook, alert) {
+            Ok(deed) => writing.carry_out(deed, stands).await,
+            Err(outcome) => outcome,
+        };
+        if let Outcome::Failed(why) = &outcome {
+            error.get_or_insert_with(|| why.clone());
+        }
+        results.push((row, tell(desk, hook, alert, &outcome)));
+    }
+    results.sort_by_key(|(row, _)| *row);
+    let is_to_be_sent_again = error.is_some();
+    let alerts = results.into_iter().map(|(_, result)| result).collect();
+    Ok((HooksAnswer { error, alerts }, is_to_be_sent_again))
 }
 
-async fn carry_out(
-    state: &AdminState,
-    store: &dyn HookStore,
-    hook: &Hook,
-    alert: &Alert,
+fn decide(state: &AdminState, hook: &Hook, alert: &Alert) -> Result<Deed, Outcome> {
+    let (table, fitness) = (Arc::clone(&state.published().table), state.fitness.borrow().clone());
+    let rollouts = state.rollouts.borrow().clone();
+    deed(hook, alert, &Known { table: &table, fitness: &fitness, rollouts: &rollouts })
+}
+
+/// What is over goes first: the key it leaves may be the next alert's. What seems to stand already goes last, so that
+/// there is time for what is news.
+fn turn(status: Status, stands: bool) -> u8 {
+    match status {
+        Status::Resolved => 0,
+        Status::Firing => 1 + u8::from(stands),
+    }
+}
+
+/// The deeds of one request, as long as there is time.
+struct Writing {
+    writer: Box<dyn HookWriter>,
     deadline: Instant,
-) -> Outcome {
-    let decided = {
-        let (table, fitness) = (Arc::clone(&state.published().table), state.fitness.borrow().clone());
-        let rollouts = state.rollouts.borrow().clone();
-        deed(hook, alert, &Known { table: &table, fitness: &fitness, rollouts: &rollouts })
-    };
-    let deed = match decided {
-        Ok(deed) => deed,
-        Err(outcome) => return outcome,
-    };
-    match timeout_at(deadline, store.carry_out(deed)).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => Outcome::Failed(format!("the store of documents didn't take it: {error}")),
-        Err(_) => {
-            let seconds = CARRY_OUT_WITHIN.as_secs();
-            Outcome::Failed(format!("the store of documents took longer than {seconds} s"))
+    /// Of no use any more: what is left needn't wait for it, too.
+    away: Option<Away>,
+    /// Something that stood doesn't any more.
+    undone: bool,
+}
+
+enum Away {
+    Store(String),
+    OutOfTime,
+}
+
+impl Writing {
+    fn begin(writer: Box<dyn HookWriter>) -> Self {
+        Self { writer, deadline: Instant::now() + CARRY_OUT_WITHIN, away: None, undone: false }
+    }
+
+    /// `stands`: the reason of such an order in force here, which may be a moment old: the store has the last word.
+    async fn carry_out(&mut self, deed: Deed, stands: Option<String>) -> Outcome {
+        if self.away.is_none() {
+            match timeout_at(self.deadline, self.writer.carry_out(deed)).await {
+                Ok(Ok(outcome)) => {
+                    self.undone |= matches!(outcome, Outcome::Undone(_));
+                    return outcome;
+                }
+                Ok(Err(error)) => self.away = Some(Away::Store(error.to_string())),
+                Err(_) => self.away = Some(Away::OutOfTime),
+            }
+        }
+        match (&self.away, stands) {
+            // So many come again that there is no time for all of them.
+            (Some(Away::OutOfTime), Some(reason)) if !self.undone => {
+                Outcome::Already(format!("it stands: {reason:?}"))
+            }
+            (Some(Away::Store(error)), _) => {
+                Outcome::Failed(format!("the store of documents didn't take it: {error}"))
+            }
+            _ => {
+                let seconds = CARRY_OUT_WITHIN.as_secs();
+                Outcome::Failed(format!("the store of documents took longer than {seconds} s"))
+            }
         }
     }
 }

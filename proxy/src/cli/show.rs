@@ -5,7 +5,7 @@ use super::output::{self, Align, Table};
 use super::registration::registration_line;
 use super::{Exit, output::count};
 use crate::admin::view::{
-    BackendView, DrainProgress, RefusedView, SessionsView, StatusView, TableView, UnfitView,
+    BackendView, DrainProgress, HeldView, RefusedView, SessionsView, StatusView, TableView, UnfitView,
 };
 use crate::drain::progress::State;
 use crate::worker::command::SessionView;
@@ -62,6 +62,10 @@ pub(super) fn render_status(view: &StatusView, columns: Option<usize>) -> String
     for RefusedView { key, error, last_good, .. } in &view.refused {
         let instead = if *last_good { "; its last good version holds" } else { "; nothing stands for it" };
         text.push_str(&format!("refused    {key}: {error}{instead}\n"));
+    }
+    for HeldView { service, why, .. } in &view.held {
+        let why = why.join("; ");
+        text.push_str(&format!("HELD       {service}: {why} (holdfast table held)\n"));
     }
     for warning in &view.warnings {
         text.push_str(&format!("warning    {warning}\n"));

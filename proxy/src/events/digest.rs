@@ -94,6 +94,10 @@ impl Digest {
 
     fn began(&mut self, worker: u16, backend: BackendId, causes: &str, reason: String) -> Vec<Event> {
         let name = backend.to_string();
+        // Who begins twice has ended between, and that word was lost: what is known is of a drain that is over.
+        if self.drains.get(&backend).is_some_and(|drain| drain.workers.contains_key(&worker)) {
+            self.drains.remove(&backend);
+        }
         let is_news = !self.drains.contains_key(&backend);
         let drain = self.drains.entry(backend).or_default();
         drain.workers.insert(worker, Part::Running);
@@ -227,6 +231,27 @@ mod tests {
         let kinds =
             ["drain_began", "drain_overdue", "drain_ended", "drain_began", "drain_done", "drain_ended"];
         assert_eq!(story.kinds(), kinds);
+    }
+
+    #[test]
+    fn a_lost_end_silences_no_later_drain() {
+        let mut story = Story::new();
+        story.notice(0, began()).notice(1, began()).notice(0, drained(1)).notice(1, drained(1)).pass(SETTLE);
+        // The second worker's end is lost.
+        story.notice(0, Noticed::DrainEnded { left: 0 }).told.clear();
+        for _ in 0..2 {
+            story
+                .notice(1, began())
+                .notice(0, began())
+                .notice(0, drained(3))
+                .notice(1, drained(4))
+                .pass(SETTLE);
+            assert_eq!(story.kinds(), ["drain_began", "drain_done"]);
+            assert_eq!(story.told[1].1, r#"{"ended":2,"moved":7,"parked":0}"#);
+            story.told.clear();
+        }
+        story.notice(0, Noticed::DrainEnded { left: 0 }).notice(1, Noticed::DrainEnded { left: 0 });
+        assert_eq!(story.kinds(), ["drain_ended"]);
     }
 
     #[test]

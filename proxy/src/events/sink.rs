@@ -45,22 +45,38 @@ impl Sink {
     /// A line each on stdout. Whoever reads that slowly holds up a thread that does nothing else.
     pub async fn print(self, shutdown: CancellationToken) {
         while let Some(batch) = self.next(&shutdown).await {
-            let mut text = Vec::new();
-            for event in &batch {
-                // Writing to memory, of texts and numbers alone, doesn't fail.
-                let _ = serde_json::to_writer(&mut text, &event.written(&self.proxy));
-                text.push(b'\n');
-            }
-            let written = tokio::task::spawn_blocking(move || {
-                let mut stdout = std::io::stdout().lock();
-                stdout.write_all(&text).and_then(|()| stdout.flush())
-            });
-            let count = batch.len() as u64;
-            match written.await {
-                Ok(Ok(())) => add(&self.stats.sent, count),
-                _ => add(&self.stats.failed, count),
-            }
+            let written = self.write(&batch).await;
+            self.count(written, &batch);
         }
+        // What is left, as long as somebody reads it.
+        let mut reads = true;
+        loop {
+            let batch = self.queue.take();
+            if batch.is_empty() {
+                return;
+            }
+            reads = reads && timeout(LAST_WORDS_WITHIN, self.write(&batch)).await.unwrap_or(false);
+            self.count(reads, &batch);
+        }
+    }
+
+    /// Says whether all of it is out.
+    async fn write(&self, batch: &[Arc<Event>]) -> bool {
+        let mut text = Vec::new();
+        for event in batch {
+            // Writing to memory, of texts and numbers alone, doesn't fail.
+            let _ = serde_json::to_writer(&mut text, &event.written(&self.proxy));
+            text.push(b'\n');
+        }
+        let written = tokio::task::spawn_blocking(move || {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(&text).and_then(|()| stdout.flush())
+        });
+        matches!(written.await, Ok(Ok(())))
+    }
+
+    fn count(&self, taken: bool, batch: &[Arc<Event>]) {
+        add(if taken { &self.stats.sent } else { &self.stats.failed }, batch.len() as u64);
     }
 
     /// Posts until it is taken; meanwhile the queue fills, and loses its oldest.
@@ -121,7 +137,7 @@ impl Sink {
     async fn try_last(&self, webhook: &EventWebhook, batch: &[Arc<Event>]) -> bool {
         let posted = timeout(LAST_WORDS_WITHIN, post::post(webhook, self.body(batch))).await;
         let taken = matches!(posted, Ok(Ok(())));
-        add(if taken { &self.stats.sent } else { &self.stats.failed }, batch.len() as u64);
+        self.count(taken, batch);
         taken
     }
 

@@ -57,6 +57,7 @@ impl Detector {
         now: Instant,
     ) -> Vec<(BackendId, Ejected)> {
         self.records.retain(|id, _| table.backends.contains_key(id));
+        self.lift(now);
         for (id, account) in accounts.iter().filter(|(id, _)| table.backends.contains_key(id)) {
             let policy = table.services.get(&*id.service).and_then(|service| service.health.outliers);
             let record = self.records.entry(id.clone()).or_default();
@@ -87,6 +88,7 @@ impl Detector {
     fn pardon(&mut self, service: &str) {
         for (_, record) in self.records.iter_mut().filter(|(id, _)| &*id.service == service) {
             (record.ejected, record.times, record.fit_since) = (None, 0, None);
+            record.window.forget();
         }
     }
 
@@ -97,7 +99,7 @@ impl Detector {
         others: &dyn Fn(&BackendId) -> bool,
         now: Instant,
     ) -> Vec<(BackendId, Ejected)> {
-        self.lift(policy, taking, now);
+        self.forgive(policy, taking, now);
         let median = self.median(taking);
         let is_ejected = |id: &BackendId| self.records.get(id).is_some_and(|record| record.ejected.is_some());
         let unfit = taking.iter().filter(|id| is_ejected(id) || others(id)).count();
@@ -125,15 +127,21 @@ impl Detector {
         ejections
     }
 
-    /// Those whose time is over begin anew; what was counted meanwhile was of sessions from before.
-    fn lift(&mut self, policy: &OutlierPolicy, taking: &[&BackendId], now: Instant) {
-        for id in taking {
-            let Some(record) = self.records.get_mut(*id) else { continue };
+    /// Those whose time is over begin anew, also who is drained meanwhile; what was counted was of sessions from before.
+    fn lift(&mut self, now: Instant) {
+        for record in self.records.values_mut() {
             if record.ejected.as_ref().is_some_and(|ejected| now >= ejected.until) {
                 record.ejected = None;
                 record.fit_since = Some(now);
                 record.window.forget();
             }
+        }
+    }
+
+    /// Who was fit for long enough is ejected for the shortest time again.
+    fn forgive(&mut self, policy: &OutlierPolicy, taking: &[&BackendId], now: Instant) {
+        for id in taking {
+            let Some(record) = self.records.get_mut(*id) else { continue };
             let fit_for = record.fit_since.map(|since| now.saturating_duration_since(since));
             if record.ejected.is_none() && fit_for.is_some_and(|time| time >= policy.max_ejection) {
                 (record.times, record.fit_since) = (0, None);

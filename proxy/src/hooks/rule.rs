@@ -1,13 +1,14 @@
 //! Which rules are for an alert, and what each wants done. Pure: documents, health and rollouts as they are known here.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::alert::{Alert, Status};
 use super::share::Share;
 use super::{Deed, Mark, Outcome};
 use crate::rollout::Progresses;
 use crate::routing::document::{excerpt, key};
-use crate::routing::table::{HookAction, TakeOut};
+use crate::routing::table::{EjectionOrder, HookAction, TakeOut, TakeOutOrder};
 use crate::routing::{BackendId, Fitness, Hook, Table};
 
 /// As a document's reason may be.
@@ -31,6 +32,24 @@ pub fn target(hook: &Hook, alert: &Alert) -> Option<String> {
     match &hook.action {
         HookAction::TakeOut(take_out) => backend(hook, take_out, alert).ok().map(|id| id.to_string()),
         HookAction::Abort { .. } => alert.labels.get(&hook.service_label).map(|service| excerpt(service)),
+    }
+}
+
+/// The reason of the order that an alert wants for a backend, if such a one is in force already.
+#[must_use]
+pub fn stands<'a>(hook: &Hook, alert: &Alert, table: &'a Table, now: SystemTime) -> Option<&'a str> {
+    let HookAction::TakeOut(take_out) = &hook.action else { return None };
+    let backend = backend(hook, take_out, alert).ok()?;
+    match take_out.order {
+        // One for a single run of the backend may be of a run that is over.
+        TakeOutOrder::Drain { .. } => {
+            let drain = table.drains.get(&backend).filter(|drain| drain.instance.is_none())?;
+            Some(&drain.reason)
+        }
+        TakeOutOrder::Eject { .. } => {
+            let lasts = |ejection: &&Arc<EjectionOrder>| ejection.until.is_none_or(|until| until > now);
+            Some(&table.ejections.get(&backend).filter(lasts)?.reason)
+        }
     }
 }
 
@@ -73,7 +92,7 @@ fn take_out_or_back(
             Err(Outcome::Refused(format!("there is no backends/{backend}")))
         }
         Status::Firing => {
-            let share = Share::of(&backend.service, take_out.max_percent, known.table, known.fitness);
+            let share = Share::of(&backend.service, take_out.max_percent, known);
             Ok(Deed::TakeOut { backend, order, mark, share })
         }
     }
@@ -118,12 +137,17 @@ fn mark(hook: &Hook, alert: &Alert) -> Mark {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::hooks::alert;
-    use crate::routing::table::TakeOutOrder;
     use crate::routing::{Documents, LastGood, compile};
 
     fn table(hook: &str) -> Table {
+        table_with(hook, &[])
+    }
+
+    fn table_with(hook: &str, more: &[(&str, &str)]) -> Table {
         let mut documents = Documents::default();
         for (key, text) in [
             ("services/arena", r#"{"protocol": "link", "framing": {"kind": "length"}}"#),
@@ -134,6 +158,7 @@ mod tests {
         ] {
             documents.put(key, text.as_bytes(), 1);
         }
+        more.iter().for_each(|(key, text)| documents.put(key, text.as_bytes(), 1));
         let compiled = compile(&documents, &LastGood::new(), 1);
         assert_eq!(compiled.refused, []);
         compiled.table
@@ -185,6 +210,24 @@ mod tests {
             );
             assert_eq!(mark.reason, "hook hot: Hot f1: 93degrees");
             assert!(mark.is_on(&mark.reason));
+        }
+    }
+
+    #[test]
+    fn an_order_stands_while_it_is_in_force_for_every_run() {
+        let eject = r#"{"match": {"alertname": "Hot"}, "action": "eject"}"#;
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
+        let alert = alert("firing", r#"{"alertname": "Hot", "backend": "arena/a"}"#);
+        for (hook, key, text, expected) in [
+            (DRAIN, "drains/arena/b", r#"{"reason": "x"}"#, None),
+            (DRAIN, "ejections/arena/a", r#"{"reason": "x"}"#, None),
+            (DRAIN, "drains/arena/a", r#"{"reason": "x"}"#, Some("x")),
+            (DRAIN, "drains/arena/a", r#"{"instance": "0102030405060708090a0b0c0d0e0f10"}"#, None),
+            (eject, "ejections/arena/a", r#"{"reason": "x", "until": "2026-11-18T11:06:41Z"}"#, Some("x")),
+            (eject, "ejections/arena/a", r#"{"reason": "x", "until": "2026-11-18T11:06:40Z"}"#, None),
+        ] {
+            let table = table_with(hook, &[(key, text)]);
+            assert_eq!(stands(&table.hooks["hot"], &alert, &table, now), expected, "{key} {text}");
         }
     }
 

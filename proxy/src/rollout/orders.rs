@@ -92,11 +92,13 @@ impl Orders<'_> {
                     self.key, known.to
                 )));
             }
-            let is_again = fields["from"] == *known.from && to == *known.to;
-            if is_again && !fields.contains_key("attempt") {
-                fields.insert("attempt".into(), (known.attempt + 1).into());
+            // One that was given up stays so, unless it is another attempt.
+            if fields["from"] == *known.from && to == *known.to {
+                let given = fields.get("attempt").and_then(Value::as_u64).unwrap_or(0);
+                fields.insert("attempt".into(), given.max(known.attempt + 1).into());
             }
         }
+        fields.remove("order");
         set_reason(&mut fields, reason);
         Ok(self.written(&fields))
     }
@@ -249,7 +251,11 @@ impl Orders<'_> {
 
 /// `None`: the route gives the old version nothing, so the rollout was none of its business.
 fn promoted(mut route: Fields, plan: &Rollout) -> Option<Fields> {
-    let shares = route.entry("versions").or_insert_with(|| json!({})).as_object_mut()?;
+    let shares = route.entry("versions").or_insert_with(|| json!({}));
+    if shares.is_null() {
+        *shares = json!({});
+    }
+    let shares = shares.as_object_mut()?;
     let share = |shares: &Fields, version: &str| shares.get(version).and_then(Value::as_u64).unwrap_or(0);
     if shares.is_empty() {
         shares.insert(plan.to.to_string(), WHOLE_SHARE.into());

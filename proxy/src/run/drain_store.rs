@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::admin::{
-    DrainKey, DrainStore, DrainWriter, EjectionKey, HookOrders, HookStore, ProxyDrains, StoreError,
-    StoreFuture, Written,
+    DrainKey, DrainStore, DrainWriter, EjectionKey, HookOrders, HookStore, HookWriter, ProxyDrains,
+    StoreError, StoreFuture, Written,
 };
-use crate::config::Source;
+use crate::config::{Etcd, Source};
 use crate::hooks::{Deed, Outcome};
 use crate::routing::BackendId;
 use crate::routing::document::ejection::written;
@@ -30,15 +30,24 @@ pub fn of(source: &Source) -> DrainWriter {
 pub fn of_hooks(source: &Source) -> HookOrders {
     match source {
         Source::Files { path } => HookOrders::Files(path.clone()),
-        Source::Etcd(etcd) => HookOrders::Store(Arc::new(Hooks(EtcdHooks::new(Arc::new((**etcd).clone()))))),
+        Source::Etcd(etcd) => HookOrders::Store(Arc::new(Hooks(Arc::new((**etcd).clone())))),
     }
 }
 
-struct Hooks(EtcdHooks);
+struct Hooks(Arc<Etcd>);
 
 impl HookStore for Hooks {
-    fn carry_out(&self, deed: Deed) -> StoreFuture<'_, Outcome> {
-        Box::pin(async move { self.0.carry_out(&deed).await.map_err(|error| StoreError(error.to_string())) })
+    fn open(&self) -> Box<dyn HookWriter> {
+        Box::new(EtcdHooks::new(Arc::clone(&self.0)))
+    }
+}
+
+impl HookWriter for EtcdHooks {
+    fn carry_out(&mut self, deed: Deed) -> StoreFuture<'_, Outcome> {
+        Box::pin(async move {
+            let outcome = EtcdHooks::carry_out(self, &deed).await;
+            outcome.map_err(|error| StoreError(error.to_string()))
+        })
     }
 }
 

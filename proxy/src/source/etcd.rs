@@ -64,6 +64,21 @@ pub enum EtcdError {
     LeaseLost,
 }
 
+impl EtcdError {
+    /// Nothing is to be had of etcd for now, whatever is asked of it.
+    fn is_away(&self) -> bool {
+        match self {
+            Self::Timeout { .. } => true,
+            Self::Client(etcd_client::Error::IoError(_) | etcd_client::Error::TransportError(_)) => true,
+            // tonic's CANCELLED, UNKNOWN, DEADLINE_EXCEEDED and UNAVAILABLE, which only their own numbers say here.
+            Self::Client(etcd_client::Error::GRpcStatus(status)) => {
+                matches!(status.code() as i32, 1 | 2 | 4 | 14)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The client's own words carry every layer's error inside the other; one line is enough to act on.
 fn brief(error: &etcd_client::Error) -> String {
     match error {

@@ -14,6 +14,8 @@ use crate::telemetry::counters::Breaker;
 /// What a link's sessions add up to, besides their number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
+    /// As the backend counts them: a group once.
+    pub attachments: u64,
     /// On their way to the backend; a group counts once.
     pub attaching: u64,
     /// Parked until it is back.
@@ -37,12 +39,14 @@ impl Link {
         let over = |bound: Option<u64>, count: u64| bound.is_some_and(|bound| count >= bound);
         let kept_bytes = self.load.kept_bytes + self.kept.iter().sum::<u64>();
         let everywhere = self.attachments.filter(|_| self.state == LinkState::Up).map_or(0, u64::from);
+        // A document counts players, a backend what it has.
+        let own = if self.backend.capacity.is_some() { self.sessions } else { self.load.attachments };
         let bounds = [
             (Breaker::MaxSessions, over(breakers.max_sessions.map(u64::from), self.sessions)),
             (Breaker::MaxAttaching, over(breakers.max_attaching.map(u64::from), self.load.attaching)),
             (Breaker::MaxParked, !returns && over(breakers.max_parked.map(u64::from), self.load.parked)),
             (Breaker::MaxKeptBytes, over(breakers.max_kept_bytes, kept_bytes)),
-            (Breaker::Capacity, over(self.capacity(), self.sessions.max(everywhere))),
+            (Breaker::Capacity, over(self.capacity(), own.max(everywhere))),
         ];
         bounds.into_iter().find(|(_, over)| *over).map(|(breaker, _)| breaker)
     }
@@ -71,6 +75,7 @@ impl Hub {
     fn replace_share(&mut self, before: Share, now: Share) {
         if let Some(id) = before.link {
             let load = &mut self.link_mut(id).load;
+            load.attachments = load.attachments.saturating_sub(1);
             load.attaching = load.attaching.saturating_sub(before.attaching.into());
             load.kept_bytes = load.kept_bytes.saturating_sub(before.kept_bytes);
         }
@@ -81,6 +86,7 @@ impl Hub {
         }
         if let Some(id) = now.link {
             let load = &mut self.link_mut(id).load;
+            load.attachments += 1;
             load.attaching += u64::from(now.attaching);
             load.kept_bytes += now.kept_bytes;
         }
@@ -157,7 +163,7 @@ mod tests {
             zone: None,
             capacity: Some(100),
         };
-        let load = Load { attaching: 2, parked: 3, kept_bytes: 40 };
+        let load = Load { attachments: 9, attaching: 2, parked: 3, kept_bytes: 40 };
         let mut link = Link::new(Arc::new(backend), Instant::now());
         (link.sessions, link.load, link.kept) = (9, load, [1, 1]);
         link
@@ -182,6 +188,17 @@ mod tests {
         for (breaker, breakers) in bounds(0) {
             assert_eq!(link().reached(&breakers, false), None, "{breaker:?}");
         }
+    }
+
+    #[test]
+    fn a_match_of_many_players_is_one_of_those_that_a_backend_says_it_takes() {
+        let mut link = link();
+        (link.sessions, link.load.attachments) = (20, 1);
+        link.backend = Arc::new(Backend { capacity: None, ..Backend::clone(&link.backend) });
+        link.told.capacity = Some(20);
+        assert_eq!(link.reached(&Breakers::default(), false), None);
+        link.load.attachments = 20;
+        assert_eq!(link.reached(&Breakers::default(), false), Some(Breaker::Capacity));
     }
 
     #[test]

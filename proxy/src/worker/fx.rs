@@ -430,6 +430,9 @@ impl Fx<'_> {
     }
 
     fn unprotected(&mut self, link: LinkId) {
+        if self.seat.is_mirror {
+            return;
+        }
         self.hub.set_unprotected(self.seat, true);
         let (backend, now) = (self.name(link), self.hub.now);
         if self.hub.link_mut(link).may_warn(now) {

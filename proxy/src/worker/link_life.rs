@@ -44,7 +44,14 @@ impl Worker {
             let link = self.hub.link(id);
             let idle = matches!(link.state, LinkState::Idle | LinkState::Dead) && link.sessions == 0;
             let kept = self.hub.is_kept(&link.backend.id);
-            if idle && !kept && !link.retired && self.keys_on(id).is_empty() && self.leaving(id) == 0 {
+            let awaited = link.load.parked > 0;
+            if idle
+                && !kept
+                && !awaited
+                && !link.retired
+                && self.keys_on(id).is_empty()
+                && self.leaving(id) == 0
+            {
                 let link = self.hub.link_mut(id);
                 link.retired = true;
                 link.tripped = None;

@@ -25,6 +25,10 @@ use crate::telemetry::counters::{CloseReason, Kept, Likeness, MirrorEnd};
 use comparer::{Comparer, Side};
 
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+/// Nothing holds a shadow back, as its frames go nowhere; so one that says this many times what its player is told, and
+/// this much beyond it, is given up: it would keep the worker busy.
+const FLOOD_TIMES: i64 = 4;
+const FLOOD_BYTES: i64 = 4 * 1024 * 1024;
 
 /// What is known of one mirror.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ struct Mirror {
     left: bool,
     end: Option<MirrorEnd>,
     comparer: Option<Comparer>,
+    /// What the shadow has said, less [`FLOOD_TIMES`] what its player was told.
+    flood_bytes: i64,
 }
 
 /// All mirrors of a worker.
@@ -87,6 +93,7 @@ impl Worker {
             left: false,
             end: None,
             comparer: policy.compare.then(Comparer::default),
+            flood_bytes: 0,
         };
         let mut seat = Seat::empty(slot.seat.client, shadow_route(&slot.seat.route, &policy), self.hub.now);
         (seat.sni, seat.is_mirror) = (slot.seat.sni.clone(), true);
@@ -205,7 +212,7 @@ impl Hub {
     /// Half of the pool for states on their way is the players' own.
     pub fn has_room_for_mirrors(&self, bytes: u64) -> bool {
         let reserved = self.counters.kept_by_kind[Kept::Transfer as usize].get();
-        reserved == 0 || reserved + bytes <= self.config.transfer_pool_bytes / 2
+        reserved + bytes <= self.config.transfer_pool_bytes / 2
     }
 
     /// A player is sent this frame.
@@ -220,6 +227,15 @@ impl Hub {
 
     fn compare(&mut self, key: SessionKey, side: Side, frame: &[u8]) {
         let Some(mirror) = self.mirrors.known.get_mut(key) else { return };
+        let bytes = i64::try_from(frame.len()).unwrap_or(i64::MAX);
+        mirror.flood_bytes = match side {
+            Side::Player => mirror.flood_bytes.saturating_sub(FLOOD_TIMES.saturating_mul(bytes)),
+            Side::Shadow => mirror.flood_bytes.saturating_add(bytes),
+        };
+        if mirror.flood_bytes > FLOOD_BYTES {
+            self.mirrors.give_up(key, MirrorEnd::Overflow);
+            return;
+        }
         let Some(comparer) = &mut mirror.comparer else { return };
         let Some((likeness, frames)) = comparer.takes(side, frame) else { return };
         self.counters.mirror_replies[likeness as usize].add(frames);

@@ -198,7 +198,8 @@ impl Worker {
             if fx.seat.recovery != Some(Place::Waiting(suspicion)) {
                 return;
             }
-            let bytes = session.kept_bytes();
+            // What mirrors bring along holds up no player.
+            let bytes = if fx.seat.is_mirror { 0 } else { session.kept_bytes() };
             fx.hub.recoveries.begun(&fx.service.name, suspicion, bytes);
             fx.seat.recovery = Some(Place::UnderWay(suspicion, bytes));
             session.recover(fx);

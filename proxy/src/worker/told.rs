@@ -25,8 +25,8 @@ pub struct Told {
 struct ToldLoad {
     permille: u16,
     attachments: u32,
-    /// Sessions of this worker there, then.
-    sessions: u64,
+    /// What this worker had there, then.
+    own: u64,
     since: Instant,
 }
 
@@ -40,7 +40,7 @@ impl Link {
             before.filter(|load| load.permille == permille && recent(load)).unwrap_or(ToldLoad {
                 permille,
                 attachments: pong.attachments,
-                sessions: self.sessions,
+                own: self.load.attachments,
                 since: now,
             })
         });
@@ -54,7 +54,7 @@ impl Link {
     /// What it tells of its load, while its link is up.
     pub fn report(&self) -> Option<Report> {
         let load = self.told.load.filter(|_| self.state == LinkState::Up)?;
-        let change = i128::from(self.sessions) - i128::from(load.sessions);
+        let change = i128::from(self.load.attachments) - i128::from(load.own);
         Some(Report {
             permille: load.permille,
             attachments: load.attachments,
@@ -132,15 +132,15 @@ mod tests {
     fn who_came_since_a_load_was_told_counts_until_it_is_told_anew() {
         let now = Instant::now();
         let mut link = link(None);
-        link.sessions = 3;
+        link.load.attachments = 3;
         link.hear(&pong(0, Some(250)), now);
-        link.sessions = 10;
+        link.load.attachments = 10;
         link.hear(&pong(0, Some(250)), now + SETTLES_AFTER / 2);
         let change = |link: &Link| link.report().map(|report| (report.permille, report.change));
         assert_eq!(change(&link), Some((250, 7)), "it may not have measured again");
         link.hear(&pong(0, Some(251)), now + SETTLES_AFTER / 2);
         assert_eq!(change(&link), Some((251, 0)));
-        link.sessions = 8;
+        link.load.attachments = 8;
         assert_eq!(change(&link), Some((251, -2)));
         link.hear(&pong(0, Some(251)), now + 2 * SETTLES_AFTER);
         assert_eq!(change(&link), Some((251, 0)), "it had the time");

@@ -2,26 +2,48 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::admin::tests::support::{Options, Proxy, Reply, options, proxy, published, table};
 use crate::admin::{StoreError, StoreFuture, Surface};
+use crate::hooks::Mark;
 use crate::routing::Hook;
-use crate::routing::table::{HookAction, TakeOut, TakeOutOrder};
+use crate::routing::table::{DrainOrder, HookAction, TakeOut, TakeOutOrder};
 
 /// Does the first of each, and knows it again.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct FakeHooks {
-    deeds: Mutex<Vec<Deed>>,
-    away: AtomicBool,
+    opened: Arc<AtomicUsize>,
+    deeds: Arc<Mutex<Vec<Deed>>>,
+    away: Arc<AtomicBool>,
+}
+
+/// The store refuses whatever is for this backend.
+const CURSED: &str = "cursed";
+
+fn backend(deed: &Deed) -> &str {
+    match deed {
+        Deed::TakeOut { backend, .. } | Deed::PutBack { backend, .. } => &backend.name,
+        Deed::Abort { service, .. } => service,
+    }
 }
 
 impl HookStore for FakeHooks {
-    fn carry_out(&self, deed: Deed) -> StoreFuture<'_, Outcome> {
+    fn open(&self) -> Box<dyn HookWriter> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Box::new(self.clone())
+    }
+}
+
+impl HookWriter for FakeHooks {
+    fn carry_out(&mut self, deed: Deed) -> StoreFuture<'_, Outcome> {
         Box::pin(async move {
+            if backend(&deed) == CURSED {
+                return Ok(Outcome::Failed("permission denied".to_owned()));
+            }
             if self.away.load(Ordering::Relaxed) {
                 return Err(StoreError("etcd is away".to_owned()));
             }
@@ -48,9 +70,9 @@ fn hook(name: &str, alertname: &str) -> (String, Arc<Hook>) {
     (name.to_owned(), Arc::new(hook))
 }
 
-async fn desk(surface: Surface, token: Option<TokenFile>) -> (Proxy, Arc<FakeHooks>) {
-    let store = Arc::<FakeHooks>::default();
-    let orders = HookOrders::Store(Arc::clone(&store) as Arc<dyn HookStore>);
+async fn desk(surface: Surface, token: Option<TokenFile>) -> (Proxy, FakeHooks) {
+    let store = FakeHooks::default();
+    let orders = HookOrders::Store(Arc::new(store.clone()));
     let hooks = HookDesk { token, orders, ..HookDesk::default() };
     let proxy = proxy(Options { hooks, ..options(surface) }).await;
     let mut table = table(17);
@@ -121,6 +143,62 @@ async fn a_store_that_is_away_is_a_503_so_that_the_alerts_are_sent_again() {
     assert!(reply.error().contains("etcd is away"), "{}", reply.body);
     store.away.store(false, Ordering::Relaxed);
     assert_eq!(post(&proxy, &payload(&alerts)).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_over_goes_first_and_what_stands_last_over_one_connection() {
+    let (proxy, store) = desk(Surface::Admin, None).await;
+    let mut table = (*proxy.state.published().table).clone();
+    let b = table.backends.keys().find(|id| &*id.name == "b").unwrap().clone();
+    let drain =
+        DrainOrder { backend: b.clone(), deadline: None, reason: "deploy".to_owned(), instance: None };
+    table.drains.insert(b, Arc::new(drain));
+    proxy.publish.send_replace(Arc::new(published(table)));
+    let mut over = alert("resolved", "ArenaHot", "arena/a");
+    over["fingerprint"] = "f2".into();
+    let alerts = [alert("firing", "ArenaHot", "arena/b"), alert("firing", "ArenaHot", "arena/a"), over];
+    let reply = post(&proxy, &payload(&alerts)).await;
+    let statuses: Vec<_> =
+        reply.json()["alerts"].as_array().unwrap().iter().map(|row| row["status"].clone()).collect();
+    assert_eq!(statuses, ["firing", "firing", "resolved"], "the answer is in the alerts' order");
+    let deeds = store.deeds.lock().unwrap();
+    let done: Vec<_> =
+        deeds.iter().map(|deed| (matches!(deed, Deed::PutBack { .. }), backend(deed))).collect();
+    assert_eq!(done, [(true, "a"), (false, "a"), (false, "b")]);
+    assert_eq!(store.opened.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_deed_that_always_fails_holds_up_no_other() {
+    let (proxy, store) = desk(Surface::Admin, None).await;
+    let cursed = alert("resolved", "ArenaHot", &format!("arena/{CURSED}"));
+    let alerts = [cursed, alert("firing", "ArenaHot", "arena/a")];
+    let reply = post(&proxy, &payload(&alerts)).await;
+    assert_eq!((reply.status, results(&reply)), (503, vec![json!("failed"), json!("done")]));
+    assert!(reply.error().contains("permission denied"), "{}", reply.body);
+    assert_eq!(store.deeds.lock().unwrap().len(), 1);
+}
+
+/// Never answers.
+struct Mute;
+
+impl HookWriter for Mute {
+    fn carry_out(&mut self, _: Deed) -> StoreFuture<'_, Outcome> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn out_of_time_only_what_does_not_stand_is_to_be_sent_again() {
+    let deed = || {
+        let mark = Mark { by: String::new(), reason: String::new() };
+        Deed::Abort { service: "arena".into(), version: None, mark }
+    };
+    let mut writing = Writing { deadline: Instant::now(), ..Writing::begin(Box::new(Mute)) };
+    assert_eq!(writing.carry_out(deed(), None).await.name(), "failed");
+    assert_eq!(writing.carry_out(deed(), Some("deploy".to_owned())).await.name(), "already");
+    writing.undone = true;
+    assert_eq!(writing.carry_out(deed(), Some("deploy".to_owned())).await.name(), "failed");
 }
 
 #[tokio::test]

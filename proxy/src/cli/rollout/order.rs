@@ -134,6 +134,9 @@ fn fields(args: &StartArgs) -> Result<Map<String, Value>, ClientError> {
             None => drop(fields.insert(path.to_owned(), value)),
             Some((section, field)) => {
                 let section = fields.entry(section).or_insert_with(|| json!({}));
+                if section.is_null() {
+                    *section = json!({});
+                }
                 if let Some(section) = section.as_object_mut() {
                     section.insert(field.to_owned(), value);
                 }

@@ -122,3 +122,15 @@ async fn a_dead_receiver_costs_the_oldest_events_and_holds_up_nobody() {
     let view = bench.stats.view();
     assert_eq!((view.sent, view.dropped, view.failed), (0, 10_000 - 16, 16));
 }
+
+#[tokio::test]
+async fn what_waits_when_the_proxy_ends_is_still_printed() {
+    let (stats, stop) = (Arc::<Stats>::default(), CancellationToken::new());
+    let queue = Arc::new(Queue::new(16, &stats));
+    let told = |reason: &str| queue.push(Arc::new(Event::new(Kind::TableApplied, reason.to_owned())));
+    ["one", "two"].into_iter().for_each(told);
+    stop.cancel();
+    Sink::new(Arc::clone(&queue), &"host-a".into(), &stats).print(stop).await;
+    let view = stats.view();
+    assert_eq!((view.sent, view.failed, queue.take().len()), (2, 0, 0));
+}

@@ -1,8 +1,11 @@
 //! The detector against made-up accounts.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::routing::Backend;
 use crate::routing::document::{Document, Key};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -154,6 +157,17 @@ fn each_ejection_is_longer_up_to_the_longest_and_a_fit_time_begins_anew() {
     assert_eq!(times, [5, 10, 12, 12]);
     (0..12).for_each(|_| drop(rig.look()));
     assert_eq!(rig.refuse_and_wait(), 5);
+}
+
+#[test]
+fn who_takes_nobody_meanwhile_is_let_in_again_in_time_as_well() {
+    let mut rig = Rig::new(4, r#"{"base_ejection_s": 5}"#);
+    rig.tally(0).refused = 100;
+    assert_eq!(rig.look(), [0]);
+    let backend = rig.table.backends.get_mut(&id(0)).unwrap();
+    *backend = Arc::new(Backend { weight: 0, ..Backend::clone(backend) });
+    (0..5).for_each(|_| drop(rig.look()));
+    assert_eq!(rig.ejected(), [] as [usize; 0]);
 }
 
 #[test]

@@ -73,6 +73,10 @@ fn a_rollout_that_was_given_up_is_begun_anew_as_another_attempt() {
         let written = say(&under_way(state), again.clone(), "").unwrap();
         assert_eq!(written[0].1["attempt"], 3, "{state:?}");
     }
+    // The document as it stands is a plan, too.
+    let same = start(json!({"from": "1.4", "to": "1.5", "attempt": 2, "order": "abort"}));
+    let written = say(&under_way(State::Aborted), same, "").unwrap();
+    assert_eq!((&written[0].1["attempt"], written[0].1.get("order")), (&json!(3), None));
     let other = start(json!({"from": "1.4", "to": "1.6"}));
     assert!(say(&under_way(State::Aborted), other, "").unwrap()[0].1.get("attempt").is_none());
     for state in [State::Running, State::Paused, State::Aborting, State::Done] {
@@ -127,12 +131,15 @@ fn an_order_that_makes_no_sense_says_why() {
 fn promoting_gives_the_new_version_what_both_had_and_ends_the_rollout() {
     let (mut documents, progresses) = under_way(State::Done);
     documents.put("routes/plain", br#"{"listener": "plain", "service": "arena"}"#, 1);
+    let none = br#"{"listener": "none", "service": "arena", "versions": null}"#;
+    documents.put("routes/none", none, 1);
     documents.put("routes/old", br#"{"listener": "old", "service": "arena", "versions": {"1.3": 1}}"#, 1);
     documents.put("routes/lobby", br#"{"listener": "lobby", "service": "lobby"}"#, 1);
     let written = say(&(documents, progresses), Word::Promote { early: false }, "").unwrap();
     let route = |listener: &str, versions: Value| json!({"listener": listener, "service": "arena", "versions": versions});
     let wanted = [
         ("rollouts/arena", Value::Null),
+        ("routes/none", route("none", json!({"1.5": 100}))),
         ("routes/plain", route("plain", json!({"1.5": 100}))),
         ("routes/public", route("game", json!({"1.5": 100}))),
         ("routes/shared", route("shared", json!({"1.3": 10, "1.5": 90}))),

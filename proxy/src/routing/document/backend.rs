@@ -31,8 +31,8 @@ pub struct RawBackend {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = NAME_PATTERN))]
     pub zone: Option<String>,
-    /// Sessions that each worker of a proxy has there at most. Absent: what the backend tells over its
-    /// link, if anything.
+    /// Sessions that it is to have at most: no worker that sees so many there, by its own count or by the backend's over
+    /// all proxies, sends more. Absent: what the backend tells over its link, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_CAPACITY))]
     pub capacity: Option<u64>,

@@ -104,6 +104,10 @@ async fn list(config: &Etcd, client: &mut Client) -> Result<(Progresses, i64), E
 /// One that can't be understood is as good as none: nothing has been rolled out.
 fn read(kv: &KeyValue, prefix: &str) -> Option<(String, Arc<Progress>)> {
     let service = name(kv, prefix);
+    // A deletion has no version.
+    if kv.version() == 0 {
+        return None;
+    }
     match serde_json::from_slice(kv.value()) {
         Ok(progress) => Some((service, Arc::new(progress))),
         Err(error) => {
@@ -129,8 +133,7 @@ fn replace(known: &mut Arc<Progresses>, listed: Progresses) -> bool {
 fn change(known: &mut Arc<Progresses>, message: &WatchResponse, prefix: &str) -> bool {
     let mut changed = BTreeMap::clone(known);
     for kv in message.events().iter().filter_map(etcd_client::Event::kv) {
-        // A deletion has no version.
-        match read(kv, prefix).filter(|_| kv.version() != 0) {
+        match read(kv, prefix) {
             Some((service, progress)) => drop(changed.insert(service, progress)),
             None => drop(changed.remove(&name(kv, prefix))),
         }

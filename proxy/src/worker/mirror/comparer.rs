@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::telemetry::counters::Likeness;
 
 /// Frames that one side may be ahead of the other.
-const MOST_AHEAD: usize = 4096;
+const MOST_AHEAD: usize = 512;
 
 /// Whose frame it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

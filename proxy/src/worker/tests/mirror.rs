@@ -187,6 +187,26 @@ fn a_shadow_that_falls_behind_by_a_window_is_given_up() {
 }
 
 #[test]
+fn a_shadow_that_floods_is_given_up() {
+    let mut stage = Stage::set(&mirror(false), &json!({}));
+    stage.plays(b"one");
+    stage.shadow.gets(b"one");
+    let large = vec![b'x'; 32_768];
+    let is_heard = |shadow: &mut Attached| {
+        // More than a quarter of the window: it is acked at once.
+        (0..3).for_each(|_| shadow.says(&large));
+        shadow.link.hear(|message| match message {
+            Message::Ack(_) => Some(true),
+            Message::Close(_) | Message::Release(_) => Some(false),
+            _ => None,
+        })
+    };
+    let heard = (0..100).take_while(|_| is_heard(&mut stage.shadow)).count();
+    assert!((40..50).contains(&heard), "{heard} times 96 KiB for nobody");
+    stage.goes_on_without(MirrorEnd::Overflow);
+}
+
+#[test]
 fn a_shadow_with_no_backend_is_given_up_at_once() {
     let (rig, [arena, shadow]) = worker(&mirror(false), &json!({}), |_| {});
     rig.change(|table| {
