@@ -75,7 +75,9 @@ fn most_backends_that_go_are_held_by_every_proxy_until_one_says_yes(binary: Etcd
         let mut players = Players::start(stage, &PlayersSpec::new([p.address(), q.address()], 20))?;
         ensure!(done(&p, &["held"])? == "nothing is held\n");
         fleet.delete("backends/arena/a")?;
+        // A proxy that hears of both at once would hold both.
         wait_listed(&p, &["b", "c"])?;
+        wait_listed(&q, &["b", "c"])?;
         fleet.delete("backends/arena/b")?;
         wait_held(&p)?;
         wait_held(&q)?;
